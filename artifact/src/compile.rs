@@ -1,0 +1,82 @@
+//! The wire between the control plane and the compiler service.
+//!
+//! `POST /v1/compile?target=<target>` with the wasm as body answers 200 and a [container](crate::container) blob, or
+//! another status and a [`Refusal`] as JSON: 422 when the upload is at fault, 413 when it is too large, 503 with
+//! `Retry-After` when the queue is full, 500 when we are at fault. `GET /v1/health` answers 200 and [`Health`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Fingerprint, Target,
+    keys::{Compiler, PublicKey},
+};
+
+/// Largest uploaded program in bytes: JS and Python engines are 10 to 40 MB.
+pub const WASM_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Path of the compile call.
+pub const COMPILE_PATH: &str = "/v1/compile";
+/// Path of the health call.
+pub const HEALTH_PATH: &str = "/v1/health";
+
+/// What the compiler service says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    /// Its public key.
+    pub key: PublicKey<Compiler>,
+    /// Targets it compiles for, with the fingerprint it would state.
+    pub targets: Vec<(Target, Fingerprint)>,
+    /// Its version.
+    pub compiler: String,
+}
+
+/// Why a program was not compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Stable code.
+    pub code: RefusalCode,
+    /// One sentence: what is wrong, with the byte offset, import name or limit, and the cure when there is one.
+    pub message: String,
+}
+
+/// Stable reasons of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// No bytes.
+    Empty,
+    /// Not WebAssembly at all: text, an ELF file, native code.
+    NotWasm,
+    /// WebAssembly, but malformed or using a feature that is off.
+    Invalid,
+    /// A valid component that is no `wasi:http/proxy` handler.
+    WrongWorld,
+    /// A valid core module without the exports of the Fastly interface.
+    WrongModule,
+    /// Imports something no lane offers.
+    UnknownImport,
+    /// Over a named limit.
+    Limit,
+    /// The compile job ran out of its memory, CPU or time.
+    JobLimit,
+    /// The queue is full; try again.
+    Busy,
+    /// Our fault.
+    Internal,
+}
+
+impl RefusalCode {
+    /// Is the uploader at fault? Then trying again will not help.
+    pub fn is_uploads_fault(self) -> bool {
+        match self {
+            RefusalCode::Busy | RefusalCode::Internal => false,
+            RefusalCode::Empty
+            | RefusalCode::NotWasm
+            | RefusalCode::Invalid
+            | RefusalCode::WrongWorld
+            | RefusalCode::WrongModule
+            | RefusalCode::UnknownImport
+            | RefusalCode::Limit
+            | RefusalCode::JobLimit => true,
+        }
+    }
+}

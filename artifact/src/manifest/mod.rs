@@ -1,0 +1,259 @@
+//! What an app asks for. [`Project`] is a parsed `skerry.toml`; [`AppConfig`] is the part that a version pins and
+//! that travels to the nodes. Reading files is the callers' work.
+
+mod parse;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AppName, HostName};
+
+/// Bounds of what a manifest may ask for, with their reasons in `docs/limits.md`.
+pub mod bounds {
+    /// Host names of one app.
+    pub const HOSTS_MAX: usize = 64;
+    /// Bytes of a path prefix.
+    pub const PATH_PREFIX_BYTES_MAX: usize = 1024;
+    /// Backends of one app.
+    pub const BACKENDS_MAX: usize = 64;
+    /// Config entries, and secret names, of one app.
+    pub const ENTRIES_MAX: usize = 512;
+    /// Bytes of a config value.
+    pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
+    /// All config keys and values of one app, in bytes: a version's record must stay below its limit.
+    pub const CONFIG_BYTES_MAX: usize = 128 * 1024;
+    /// CPU milliseconds of one execution: 1 to 30 s.
+    pub const CPU_MS: std::ops::RangeInclusive<u32> = 1..=30_000;
+    /// Wall milliseconds of one execution: 1 to 120 s.
+    pub const WALL_MS: std::ops::RangeInclusive<u32> = 1..=120_000;
+    /// Guest memory of one execution, in MiB. The node's slots are this large at most.
+    pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=128;
+}
+
+/// A `skerry.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The app's name.
+    pub name: AppName,
+    /// The program's file, relative to the manifest.
+    pub component: String,
+    /// Everything a version pins.
+    pub config: AppConfig,
+}
+
+/// Routes, bindings and limits of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppConfig {
+    /// Host names the app answers for. Empty means `<name>.<the fleet's domain>`.
+    #[serde(default)]
+    pub hosts: Vec<HostName>,
+    /// Only paths that start with it, at a segment boundary, are the app's. `/` is every path.
+    #[serde(default = "root")]
+    pub path_prefix: String,
+    /// Origins the program may fetch from, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backends: BTreeMap<String, Backend>,
+    /// Plain configuration the program can read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+    /// Names of secrets the program can read. Values never stand in a manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Limits of one execution.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// An origin server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// `http://` or `https://`, host and optional port; no path.
+    pub url: String,
+}
+
+/// Limits of one execution. What a manifest does not name has the default of DESIGN §4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// CPU time of the guest and its host calls, ms. Over it: 504.
+    pub cpu_ms: u32,
+    /// Time from the request's head to the response's end, ms. Over it: 504.
+    pub wall_ms: u32,
+    /// Linear memory, MiB. `memory.grow` beyond it answers −1.
+    pub memory_mib: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { cpu_ms: 50, wall_ms: 120_000, memory_mib: 128 }
+    }
+}
+
+impl Default for AppConfig {
+    fn default() -> AppConfig {
+        AppConfig {
+            hosts: Vec::new(),
+            path_prefix: root(),
+            backends: BTreeMap::new(),
+            config: BTreeMap::new(),
+            secrets: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+/// One thing wrong in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// Line in the file, from 1; absent when the manifest was not a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The key's path, such as `limits.cpu_ms`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Project {
+    /// Reads a `skerry.toml`, collecting every mistake rather than the first.
+    pub fn parse(text: &str) -> Result<Project, Vec<Mistake>> {
+        parse::project(text)
+    }
+}
+
+impl AppConfig {
+    /// Checks values whose types cannot: for configuration that came as JSON.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut found = Vec::new();
+        let mut note = |key: String, message: String| found.push(Mistake { line: None, key, message });
+        if self.hosts.len() > bounds::HOSTS_MAX {
+            note("hosts".into(), format!("{} host names, at most {}", self.hosts.len(), bounds::HOSTS_MAX));
+        }
+        if let Err(why) = check_path_prefix(&self.path_prefix) {
+            note("path_prefix".into(), why);
+        }
+        if self.backends.len() > bounds::BACKENDS_MAX {
+            note(
+                "backends".into(),
+                format!("{} backends, at most {}", self.backends.len(), bounds::BACKENDS_MAX),
+            );
+        }
+        for (name, backend) in &self.backends {
+            if let Err(why) = check_backend_url(&backend.url) {
+                note(format!("backends.{name}.url"), why);
+            }
+        }
+        let entries = self.config.len().max(self.secrets.len());
+        if entries > bounds::ENTRIES_MAX {
+            note("config".into(), format!("{entries} entries, at most {}", bounds::ENTRIES_MAX));
+        }
+        for (key, value) in &self.config {
+            if value.len() > bounds::CONFIG_VALUE_BYTES_MAX {
+                let max = bounds::CONFIG_VALUE_BYTES_MAX;
+                note(format!("config.{key}"), format!("a value of {} bytes, at most {max}", value.len()));
+            }
+        }
+        let bytes: usize = self.config.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > bounds::CONFIG_BYTES_MAX {
+            note("config".into(), format!("{bytes} bytes in all, at most {}", bounds::CONFIG_BYTES_MAX));
+        }
+        let Limits { cpu_ms, wall_ms, memory_mib } = self.limits;
+        for (name, value, range) in [
+            ("cpu_ms", cpu_ms, bounds::CPU_MS),
+            ("wall_ms", wall_ms, bounds::WALL_MS),
+            ("memory_mib", memory_mib, bounds::MEMORY_MIB),
+        ] {
+            if !range.contains(&value) {
+                let message = format!("{value} is out of range: {} to {}", range.start(), range.end());
+                note(format!("limits.{name}"), message);
+            }
+        }
+        found
+    }
+}
+
+/// A prefix is compared with the request's path as sent, so it must be in the form paths are sent in
+/// (RFC 3986 §3.3), without dot segments or empty segments.
+fn check_path_prefix(prefix: &str) -> Result<(), String> {
+    if prefix.len() > bounds::PATH_PREFIX_BYTES_MAX {
+        return Err(format!("{} bytes, at most {}", prefix.len(), bounds::PATH_PREFIX_BYTES_MAX));
+    }
+    let Some(rest) = prefix.strip_prefix('/') else {
+        return Err(format!("{prefix:?} does not start with '/'"));
+    };
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@/".contains(&c);
+    if !rest.bytes().all(plain) {
+        return Err(format!("{prefix:?} has a character that a path prefix may not have"));
+    }
+    let segments = rest.strip_suffix('/').unwrap_or(rest);
+    if !segments.is_empty() && segments.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(format!("{prefix:?} has an empty, '.' or '..' segment"));
+    }
+    Ok(())
+}
+
+fn check_backend_url(url: &str) -> Result<(), String> {
+    let wanted = || format!("{url:?} is not of the form http[s]://host[:port]");
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(wanted)?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let host_chars = |c: u8| c.is_ascii_alphanumeric() || b"-.:[]".contains(&c);
+    if authority.is_empty() || authority.len() > 300 || !authority.bytes().all(host_chars) {
+        return Err(wanted());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_as_json_has_defaults_and_refuses_unknown_keys() {
+        let config: AppConfig = serde_json::from_str(r#"{"hosts":["a.example"]}"#).unwrap();
+        assert_eq!((config.limits.cpu_ms, config.path_prefix.as_str()), (50, "/"));
+        assert!(config.mistakes().is_empty());
+        assert!(serde_json::from_str::<AppConfig>(r#"{"host":"a.example"}"#).is_err());
+    }
+
+    #[test]
+    fn every_bound_is_checked() {
+        let config = AppConfig {
+            path_prefix: "/a/../b".into(),
+            backends: [("b".to_owned(), Backend { url: "ftp://x".into() })].into(),
+            config: [("k".to_owned(), "x".repeat(bounds::CONFIG_VALUE_BYTES_MAX + 1))].into(),
+            limits: Limits { cpu_ms: 0, wall_ms: 1, memory_mib: 4096 },
+            ..AppConfig::default()
+        };
+        let keys: Vec<String> = config.mistakes().into_iter().map(|mistake| mistake.key).collect();
+        assert_eq!(keys, ["path_prefix", "backends.b.url", "config.k", "limits.cpu_ms", "limits.memory_mib"]);
+    }
+
+    #[test]
+    fn path_prefixes() {
+        for good in ["/", "/api", "/api/", "/a/b.c"] {
+            assert_eq!(check_path_prefix(good), Ok(()), "{good}");
+        }
+        for bad in ["", "api", "//", "/a//b", "/a/./b", "/..", "/a?b", "/a b", "/%2e"] {
+            assert!(check_path_prefix(bad).is_err(), "{bad}");
+        }
+    }
+}

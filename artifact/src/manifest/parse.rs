@@ -1,0 +1,243 @@
+//! `skerry.toml` → [`Project`], by walking the document with its positions, so that every mistake of a file is
+//! reported in one run with its line, unknown keys included.
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{AppConfig, Backend, Limits, Mistake, Project};
+
+type Value<'a> = Spanned<DeValue<'a>>;
+
+pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
+    let document = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| line_at(text, span.start));
+        vec![Mistake { line, key: String::new(), message: error.message().to_owned() }]
+    })?;
+    let mut reader = Reader { text, mistakes: Vec::new() };
+    let project = reader.project(document.get_ref());
+    match project {
+        Some(project) if reader.mistakes.is_empty() => Ok(project),
+        _ => {
+            reader.mistakes.sort_by_key(|mistake| mistake.line);
+            Err(reader.mistakes)
+        }
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn project(&mut self, table: &DeTable<'_>) -> Option<Project> {
+        let (mut name, mut component) = (None, None);
+        let mut config = AppConfig::default();
+        let mut key_lines = Vec::new();
+        for (key, value) in table {
+            let path = key.get_ref().as_ref();
+            key_lines.push((path.to_owned(), line_at(self.text, key.span().start)));
+            match path {
+                "name" => name = self.string(path, value).and_then(|text| self.parsed(path, value, text)),
+                "component" => component = self.string(path, value).map(str::to_owned),
+                "hosts" => {
+                    for text in self.strings(path, value) {
+                        config.hosts.extend(self.parsed(path, value, &text));
+                    }
+                }
+                "path_prefix" => {
+                    if let Some(text) = self.string(path, value) {
+                        config.path_prefix = text.to_owned();
+                    }
+                }
+                "backends" => self.backends(path, value, &mut config),
+                "config" => self.config_values(path, value, &mut config),
+                "secrets" => config.secrets = self.strings(path, value),
+                "limits" => self.limits(path, value, &mut config.limits),
+                _ => self.unknown(path, key.span().start, &TOP_KEYS),
+            }
+        }
+        for missing in ["name", "component"] {
+            if !key_lines.iter().any(|(key, _)| key == missing) {
+                self.mistakes.push(Mistake { line: None, key: missing.into(), message: "is missing".into() });
+            }
+        }
+        for mut mistake in config.mistakes() {
+            let top = mistake.key.split('.').next().unwrap_or_default();
+            mistake.line = key_lines.iter().find(|(key, _)| key == top).map(|(_, line)| *line);
+            self.mistakes.push(mistake);
+        }
+        Some(Project { name: name?, component: component?, config })
+    }
+
+    fn backends(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+        for (name, value) in self.table(path, value).into_iter().flatten() {
+            let path = format!("{path}.{}", name.get_ref());
+            let mut url = None;
+            for (key, value) in self.table(&path, value).into_iter().flatten() {
+                match key.get_ref().as_ref() {
+                    "url" => url = self.string(&format!("{path}.url"), value),
+                    other => self.unknown(&format!("{path}.{other}"), key.span().start, &["url"]),
+                }
+            }
+            match url {
+                Some(url) => {
+                    config.backends.insert(name.get_ref().to_string(), Backend { url: url.to_owned() });
+                }
+                None => self.note(
+                    &path,
+                    value.span().start,
+                    "needs a url of the form http[s]://host[:port]".into(),
+                ),
+            }
+        }
+    }
+
+    fn config_values(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+        for (key, value) in self.table(path, value).into_iter().flatten() {
+            if let Some(text) = self.string(&format!("{path}.{}", key.get_ref()), value) {
+                config.config.insert(key.get_ref().to_string(), text.to_owned());
+            }
+        }
+    }
+
+    fn limits(&mut self, path: &str, value: &Value<'_>, limits: &mut Limits) {
+        for (key, value) in self.table(path, value).into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            let path = format!("{path}.{name}");
+            let field = match name {
+                "cpu_ms" => &mut limits.cpu_ms,
+                "wall_ms" => &mut limits.wall_ms,
+                "memory_mib" => &mut limits.memory_mib,
+                _ => {
+                    self.unknown(&path, key.span().start, &["cpu_ms", "wall_ms", "memory_mib"]);
+                    continue;
+                }
+            };
+            let number =
+                value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
+            match number {
+                Some(number) => *field = number,
+                None => {
+                    self.note(&path, value.span().start, "must be a whole number from 0 to 4294967295".into())
+                }
+            }
+        }
+    }
+
+    fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(path, value, "a string");
+        }
+        text
+    }
+
+    fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong_type(path, value, "an array of strings");
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| self.string(path, item).map(str::to_owned)).collect()
+    }
+
+    fn table<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(path, value, "a table");
+        }
+        table
+    }
+
+    fn parsed<T: std::str::FromStr<Err = crate::names::NameError>>(
+        &mut self,
+        path: &str,
+        value: &Value<'_>,
+        text: &str,
+    ) -> Option<T> {
+        text.parse().map_err(|error| self.note(path, value.span().start, format!("{error}"))).ok()
+    }
+
+    fn wrong_type(&mut self, path: &str, value: &Value<'_>, wanted: &str) {
+        let message = format!("must be {wanted}, not {}", value.get_ref().type_str());
+        self.note(path, value.span().start, message);
+    }
+
+    fn unknown(&mut self, path: &str, offset: usize, known: &[&str]) {
+        self.note(path, offset, format!("is not a known key; known here: {}", known.join(", ")));
+    }
+
+    fn note(&mut self, path: &str, offset: usize, message: String) {
+        let line = Some(line_at(self.text, offset));
+        self.mistakes.push(Mistake { line, key: path.to_owned(), message });
+    }
+}
+
+const TOP_KEYS: [&str; 8] =
+    ["name", "component", "hosts", "path_prefix", "backends", "config", "secrets", "limits"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_manifest() {
+        let project = project(
+            r#"
+            name = "shop"
+            component = "shop.wasm"
+            hosts = ["shop.example", "www.shop.example"]
+            path_prefix = "/api"
+            secrets = ["API_KEY"]
+            [backends.origin]
+            url = "https://origin.example:8443"
+            [config]
+            greeting = "hi"
+            [limits]
+            cpu_ms = 20
+            "#,
+        )
+        .unwrap();
+        assert_eq!(project.name.as_str(), "shop");
+        assert_eq!(project.config.hosts.len(), 2);
+        assert_eq!(project.config.backends["origin"].url, "https://origin.example:8443");
+        assert_eq!(project.config.limits, Limits { cpu_ms: 20, ..Limits::default() });
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_with_its_line() {
+        let mistakes = project(
+            "name = \"Bad Name\"\nhosts = [\"ok.example\", \"no host\", 3]\ncolour = \"red\"\n\
+             [backends.b]\nuri = \"x\"\n[limits]\ncpu_ms = \"fast\"\nmemory_mib = 4096\n[config]\nn = 1\n",
+        )
+        .unwrap_err();
+        let shown: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "component: is missing",
+                "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
+                "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
+                "line 2: hosts: must be a string, not integer",
+                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, secrets, limits",
+                "line 4: backends.b: needs a url of the form http[s]://host[:port]",
+                "line 5: backends.b.uri: is not a known key; known here: url",
+                "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
+                "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
+                "line 10: config.n: must be a string, not integer",
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_toml_names_its_line() {
+        let mistakes = project("name = \"a\"\ncomponent = \n").unwrap_err();
+        assert_eq!(mistakes[0].line, Some(2), "{mistakes:?}");
+    }
+}
