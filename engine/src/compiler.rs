@@ -1,0 +1,70 @@
+//! The compiler's side: an engine that compiles for one target and never runs anything.
+
+use std::collections::HashSet;
+
+use artifact::{Profile, Target};
+use cranelift_codegen::{isa, settings::Configurable as _};
+use wasmtime::{Config, Engine, OptLevel};
+
+use crate::{EngineError, levels, settings::Settings};
+
+/// An engine that compiles for `target`. It cannot run what it makes unless the machine happens to match.
+pub fn engine(target: Target, profile: Profile) -> Result<Engine, EngineError> {
+    check_flags(target)?;
+    let failed = |source| EngineError::Config { profile, target: target.to_string(), source };
+    let settings = Settings::of(profile);
+    let mut config: Config = settings.config();
+    config.cranelift_nan_canonicalization(settings.nan_canonicalization());
+    config.cranelift_opt_level(OptLevel::Speed);
+    // An explicit triple switches off the inference of this machine's features: only our flags count.
+    config.target(target.triple()).map_err(failed)?;
+    for flag in levels::flags(target) {
+        enable(&mut config, flag);
+    }
+    Engine::new(&config).map_err(failed)
+}
+
+/// Every flag we name exists in this code generator. A typing error would otherwise surface at the first upload.
+pub fn check_flags(target: Target) -> Result<(), EngineError> {
+    let triple = target.triple().parse().expect("a triple from our own table parses");
+    let mut builder = isa::lookup(triple).expect("built with all architectures");
+    let known: HashSet<&str> = builder.iter().map(|setting| setting.name).collect();
+    for flag in levels::flags(target) {
+        if !known.contains(flag) || builder.enable(flag).is_err() {
+            return Err(EngineError::UnknownFlag { target, flag });
+        }
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code)]
+fn enable(config: &mut Config, flag: &str) {
+    // SAFETY: the flags are the processor features of `levels`, checked above against the code generator's own
+    // table. Code that uses them is loaded only where `levels::of_this_machine` found every one of them, and
+    // wasmtime checks them against the processor again.
+    unsafe {
+        config.cranelift_flag_enable(flag);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_every_target_exists() {
+        for target in Target::ALL {
+            check_flags(target).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_target_compiles_and_twice_gives_the_same_bytes() {
+        let wasm =
+            b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x04\x01\x02\0\x0b";
+        for target in Target::ALL {
+            let compile = || engine(target, Profile::Serve).unwrap().precompile_module(wasm).unwrap();
+            assert_eq!(compile(), compile(), "{target}");
+        }
+    }
+}
