@@ -1,0 +1,115 @@
+//! The work itself, in one process: wasm in, native code out, and a signature over it.
+//!
+//! The service runs [`compile_in_process`] only inside a capped [job](crate::job); benchmarks and other rooms' tests
+//! call it directly on guests they trust. [`sign`] is the one place where a statement is made.
+
+use artifact::{
+    Digest, Lane, Profile, Target,
+    compile::{Refusal, RefusalCode},
+    container,
+    keys::{Compiler, SecretKey},
+    statement::{ARTIFACT_BYTES_MAX, Statement},
+};
+
+use crate::intake::{self, Admitted, refuse};
+
+/// Native code and what is known of the program it was made from. Unsigned: no node loads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledArtifact {
+    /// What intake found.
+    pub admitted: Admitted,
+    /// wasmtime's artifact, uncompressed.
+    pub native: Vec<u8>,
+}
+
+/// What is signed besides the native code: known to the signer from its own side, not from a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// The uploaded program.
+    pub wasm: Digest,
+    /// The processor level it was compiled for.
+    pub target: Target,
+    /// The profile baked in.
+    pub profile: Profile,
+}
+
+/// This compiler's name and version, as it stands in statements.
+pub fn compiler_version() -> String {
+    format!("aot-compiler {} wasmtime {}", env!("CARGO_PKG_VERSION"), engine::WASMTIME_VERSION)
+}
+
+/// Validates and compiles in this process, without any cap on memory or time: for trusted programs, and for the
+/// inside of a job. Uses rayon's global pool.
+pub fn compile_in_process(
+    wasm: &[u8],
+    target: Target,
+    profile: Profile,
+) -> Result<CompiledArtifact, Refusal> {
+    let admitted = intake::admit(wasm)?;
+    let engine = engine::compiler::engine(target, profile).map_err(|error| {
+        refuse(
+            RefusalCode::Internal,
+            format!("the compiler could not make an engine for {target}: {}", chain(&error)),
+        )
+    })?;
+    let compiled = match admitted.lane {
+        Lane::Wasi => engine.precompile_component(wasm),
+        Lane::Fastly => engine.precompile_module(wasm),
+    };
+    // Intake and engine validate alike, so what is refused here is beyond the code generator: too large a frame or
+    // function. wasmtime's sentence names it.
+    let native = compiled.map_err(|error| {
+        if error.is::<wasmtime::OutOfMemory>() {
+            return refuse(
+                RefusalCode::JobLimit,
+                "compiling ran out of memory: make the largest functions smaller",
+            );
+        }
+        refuse(
+            RefusalCode::Invalid,
+            format!("the code generator refused the program for {target}: {error:#}"),
+        )
+    })?;
+    check_native_size(native.len() as u64)?;
+    Ok(CompiledArtifact { admitted, native })
+}
+
+/// Refuses native code that no node would load.
+pub(crate) fn check_native_size(bytes: u64) -> Result<(), Refusal> {
+    if bytes <= ARTIFACT_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the program compiles to {bytes} bytes of native code, at most {ARTIFACT_BYTES_MAX} are allowed"
+    );
+    Err(refuse(RefusalCode::Limit, message))
+}
+
+/// States what the native code is, signs that, and answers the container: the blob that nodes fetch.
+pub fn sign(compiled: &CompiledArtifact, made: Made, key: &SecretKey<Compiler>) -> std::io::Result<Vec<u8>> {
+    let statement = Statement {
+        artifact: Digest::of(&compiled.native),
+        size: compiled.native.len() as u64,
+        wasm: made.wasm,
+        lane: compiled.admitted.lane,
+        target: made.target,
+        profile: made.profile,
+        fingerprint: engine::fingerprint(made.target, made.profile),
+        imports: compiled.admitted.imports.clone(),
+        compiler: compiler_version(),
+        flags: engine::flags(made.target).iter().map(|flag| (*flag).to_owned()).collect(),
+    };
+    container::encode(&statement.sign(key), &compiled.native)
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,51 @@
+//! Inside the job: threads, caps, and only then the input; compile; answer.
+
+use std::io::{self, Read as _};
+
+use artifact::{
+    Profile, Target,
+    compile::{Refusal, RefusalCode, WASM_BYTES_MAX},
+};
+
+use super::{JobCaps, caps::cap_this_process, frame};
+use crate::{
+    compile::{CompiledArtifact, compile_in_process},
+    intake::refuse,
+};
+
+/// What the parent asks for on the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct JobOrder {
+    /// What to compile for.
+    pub target: Target,
+    /// With which settings.
+    pub profile: Profile,
+    /// What to stay within. The wall time is the parent's to keep.
+    pub caps: JobCaps,
+    /// Threads to compile with.
+    pub threads: usize,
+}
+
+/// Runs the job on standard input and output. An error here is one of the machine; what is wrong with the program
+/// goes into the answer.
+pub fn run(order: &JobOrder) -> io::Result<()> {
+    // Every thread exists before the caps, which allow no further one, and before the input.
+    rayon::ThreadPoolBuilder::new().num_threads(order.threads).build_global().map_err(io::Error::other)?;
+    cap_this_process(&order.caps)?;
+    let result = read_input().and_then(|wasm| compile(&wasm, order));
+    frame::write(&result, &mut io::stdout().lock())
+}
+
+fn compile(wasm: &[u8], order: &JobOrder) -> Result<CompiledArtifact, Refusal> {
+    compile_in_process(wasm, order.target, order.profile)
+}
+
+fn read_input() -> Result<Vec<u8>, Refusal> {
+    let mut wasm = Vec::new();
+    // One byte more than allowed, so that intake sees the excess and names the limit.
+    let read = io::stdin().lock().take(WASM_BYTES_MAX + 1).read_to_end(&mut wasm);
+    read.map_err(|error| {
+        refuse(RefusalCode::Internal, format!("reading the program in the compile job: {error}"))
+    })?;
+    Ok(wasm)
+}

@@ -1,0 +1,58 @@
+//! What the end of a job without an answer means, in words for the uploader.
+
+use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
+
+use artifact::compile::{Refusal, RefusalCode};
+use rustix::process::Signal;
+
+use super::JobCaps;
+use crate::intake::refuse;
+
+/// The refusal for a job that ended by anything but success. `stderr` is its last words, for telling causes apart;
+/// they never reach the uploader.
+pub(super) fn refusal(status: ExitStatus, stderr: &str, caps: &JobCaps) -> Refusal {
+    if ["memory allocation of", "Cannot allocate memory", "out of memory"]
+        .iter()
+        .any(|words| stderr.contains(words))
+    {
+        return out_of_memory(caps);
+    }
+    let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if signal(Signal::XCPU) {
+        let message = format!(
+            "compiling took more than {} s of processor time, the limit of a compile job: make the largest functions smaller",
+            caps.cpu_s
+        );
+        return refuse(RefusalCode::JobLimit, message);
+    }
+    if stderr.contains("overflowed its stack") {
+        let message =
+            "compiling ran out of stack, a limit of the compile job: nest blocks and types less deeply";
+        return refuse(RefusalCode::JobLimit, message);
+    }
+    if signal(Signal::KILL) {
+        let message =
+            "the compile job was killed from outside; the machine may be short of memory: try again later";
+        return refuse(RefusalCode::Internal, message);
+    }
+    refuse(
+        RefusalCode::Internal,
+        format!("the compile job failed ({status}); the compiler's log has its last words"),
+    )
+}
+
+/// The job ran into its cap on memory.
+pub(crate) fn out_of_memory(caps: &JobCaps) -> Refusal {
+    let message = format!(
+        "compiling took more than {} MiB of memory, the limit of a compile job: make the largest functions smaller",
+        caps.memory_bytes >> 20
+    );
+    refuse(RefusalCode::JobLimit, message)
+}
+
+/// The job was still running when its time was over.
+pub(super) fn out_of_time(caps: &JobCaps) -> Refusal {
+    let message =
+        format!("compiling took longer than {} s, the limit of a compile job", caps.wall.as_secs_f32());
+    refuse(RefusalCode::JobLimit, message)
+}

@@ -1,0 +1,143 @@
+//! The service's side of a job: start it, feed it, bound it, and judge how it ended.
+
+use std::{path::PathBuf, process::Stdio};
+
+use artifact::{
+    Profile, Target,
+    compile::{Refusal, RefusalCode},
+};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{JobCaps, exit, frame};
+use crate::{
+    compile::{CompiledArtifact, chain, check_native_size},
+    intake::{self, limits, refuse},
+};
+
+/// Bytes of a job's standard error kept for the log and for telling causes apart.
+const STDERR_BYTES_MAX: u64 = 8 << 10;
+
+/// Starts jobs.
+#[derive(Debug, Clone)]
+pub struct JobRunner {
+    program: PathBuf,
+    caps: JobCaps,
+}
+
+impl JobRunner {
+    /// Jobs run this same executable, also when the file on disk has been replaced by a newer one meanwhile.
+    pub fn this_executable(caps: JobCaps) -> JobRunner {
+        JobRunner::of_program("/proc/self/exe".into(), caps)
+    }
+
+    /// Jobs run this program, which must understand `job` as `aot-compiler` does.
+    pub fn of_program(program: PathBuf, caps: JobCaps) -> JobRunner {
+        JobRunner { program, caps }
+    }
+
+    /// Compiles in a child process with `threads` threads. Dropping the future kills the child, and so does the end of
+    /// the thread that polls it first: call it on a runtime's worker or main thread, not on a short-lived one.
+    pub async fn compile(
+        &self,
+        wasm: Bytes,
+        target: Target,
+        profile: Profile,
+        threads: usize,
+    ) -> Result<CompiledArtifact, Refusal> {
+        let lane = intake::lane_of(&wasm)?;
+        let mut child = self.spawn(target, profile, threads)?;
+        let answer = match timeout(self.caps.wall, self.converse(&mut child, wasm)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(exit::out_of_time(&self.caps)),
+        };
+        // Ended or not: nothing of it stays. Killing what has exited already is no error.
+        let _ = child.kill().await;
+        let compiled = frame::read(answer?)?;
+
+        // A job that was taken over could answer anything. What can be known from outside is checked; the native code
+        // cannot be, which is why a job never gets further than its caps.
+        if compiled.admitted.lane != lane {
+            return Err(refuse(RefusalCode::Internal, "the compile job answered for another lane"));
+        }
+        limits::check_imports(&compiled.admitted.imports)?;
+        check_native_size(compiled.native.len() as u64)?;
+        Ok(compiled)
+    }
+
+    fn spawn(&self, target: Target, profile: Profile, threads: usize) -> Result<Child, Refusal> {
+        let order = [
+            ("--target", target.to_string()),
+            ("--profile", profile.to_string()),
+            ("--memory-bytes", self.caps.memory_bytes.to_string()),
+            ("--cpu-s", self.caps.cpu_s.to_string()),
+            ("--threads", threads.to_string()),
+        ];
+        let mut command = Command::new(&self.program);
+        command
+            .arg("job")
+            .args(order.iter().flat_map(|(name, value)| [*name, value]))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Not in the terminal's group: an interrupt is for the service, which ends its jobs itself.
+            .process_group(0)
+            .kill_on_drop(true);
+        command.spawn().map_err(|error| {
+            tracing::error!(program = %self.program.display(), error = chain(&error), "starting a compile job failed");
+            refuse(RefusalCode::Internal, "the compile job could not be started: try again later")
+        })
+    }
+
+    /// Feeds the job and waits for its end. Answers its output if it succeeded.
+    async fn converse(&self, child: &mut Child, wasm: Bytes) -> Result<Vec<u8>, Refusal> {
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(refuse(RefusalCode::Internal, "the compile job has no pipes"));
+        };
+        let feed = async move {
+            // A job that refuses early closes its end; its answer says why.
+            let _ = stdin.write_all(&wasm).await;
+        };
+        // Reading stops at the bound, and with it the conversation, so that an endless answer costs no more.
+        let answer = async {
+            let answer = read_at_most(stdout, frame::ANSWER_BYTES_MAX + 1).await;
+            if answer.len() as u64 > frame::ANSWER_BYTES_MAX { Err(()) } else { Ok(answer) }
+        };
+        let last_words = async { Ok(read_at_most(stderr, STDERR_BYTES_MAX).await) };
+        let fed = async {
+            feed.await;
+            Ok(())
+        };
+        let Ok(((), answer, last_words)) = tokio::try_join!(fed, answer, last_words) else {
+            return Err(check_native_size(frame::ANSWER_BYTES_MAX + 1)
+                .err()
+                .unwrap_or_else(|| exit::out_of_memory(&self.caps)));
+        };
+        let status = child.wait().await.map_err(|error| {
+            tracing::error!(error = chain(&error), "waiting for a compile job failed");
+            refuse(RefusalCode::Internal, "the compile job could not be waited for: try again later")
+        })?;
+        if status.success() {
+            return Ok(answer);
+        }
+        let last_words = String::from_utf8_lossy(&last_words);
+        tracing::warn!(%status, stderr = last_words.trim(), "a compile job ended without an answer");
+        Err(exit::refusal(status, &last_words, &self.caps))
+    }
+}
+
+/// The first `max` bytes of a pipe, which is then closed. A read error ends it like its end: the exit status says what
+/// happened.
+async fn read_at_most(pipe: impl AsyncRead + Unpin, max: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.take(max).read_to_end(&mut bytes).await;
+    bytes
+}

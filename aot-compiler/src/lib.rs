@@ -1,0 +1,19 @@
+//! wasm in, validated, compiled for every target in capped child processes, signed. The only room with Cranelift.
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`intake`] | any bytes → a program a lane can run, or one sentence why not |
+//! | [`compile`] | the work itself, in one process, and the signature |
+//! | [`job`] | one compile as a capped child process that never holds the key |
+//! | [`service`] | the HTTP service: token, fair queue, jobs, signature |
+//! | [`server`], [`config`], [`files`] | the process around it: configuration, key and token files, start and stop |
+
+pub mod compile;
+pub mod config;
+pub mod files;
+pub mod intake;
+pub mod job;
+pub mod server;
+pub mod service;
+
+pub use compile::{CompiledArtifact, Made, compile_in_process, sign};

@@ -1,0 +1,161 @@
+//! Who is next: a bounded queue, fair between labels. Pure: no clock, no tasks.
+//!
+//! The next job is of the label with the fewest running jobs; among equals, labels take turns. So a tenant that floods
+//! the queue delays another's first job by no more than one running job, and still gets every idle slot.
+
+use std::collections::{HashMap, VecDeque};
+
+/// The queue has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// For anybody.
+    Queue,
+    /// For this label.
+    Label,
+}
+
+/// How much may wait and run.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Jobs that run at once.
+    pub running_max: usize,
+    /// Jobs that wait, of all labels.
+    pub waiting_max: usize,
+    /// Jobs that wait, of one label.
+    pub waiting_per_label_max: usize,
+}
+
+/// Jobs that wait, and the count of those that run.
+#[derive(Debug)]
+pub struct Queue<T> {
+    limits: QueueLimits,
+    /// Labels with waiting jobs, in the order of their turns.
+    turns: VecDeque<(String, VecDeque<T>)>,
+    waiting: usize,
+    /// Running jobs by label; no zeros, so it is bounded by `running_max`.
+    running: HashMap<String, usize>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue.
+    pub fn new(limits: QueueLimits) -> Queue<T> {
+        Queue { limits, turns: VecDeque::new(), waiting: 0, running: HashMap::new() }
+    }
+
+    /// Adds a job at the end of its label's line.
+    pub fn push(&mut self, label: &str, job: T) -> Result<(), Full> {
+        if self.waiting >= self.limits.waiting_max {
+            return Err(Full::Queue);
+        }
+        match self.turns.iter_mut().find(|(other, _)| other == label) {
+            Some((_, line)) if line.len() >= self.limits.waiting_per_label_max => return Err(Full::Label),
+            Some((_, line)) => line.push_back(job),
+            None => self.turns.push_back((label.to_owned(), VecDeque::from([job]))),
+        }
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// Takes the next job to run, if one waits and there is room. Pair it with [`Queue::finished`].
+    pub fn start(&mut self) -> Option<(String, T)> {
+        if self.running() >= self.limits.running_max {
+            return None;
+        }
+        let running_of = |label: &String| self.running.get(label).copied().unwrap_or(0);
+        // `min_by_key` answers the first of equals: the one whose turn it is.
+        let (at, _) = self.turns.iter().enumerate().min_by_key(|(_, (label, _))| running_of(label))?;
+        let (label, mut line) = self.turns.remove(at)?;
+        let job = line.pop_front()?;
+        self.waiting -= 1;
+        if !line.is_empty() {
+            self.turns.push_back((label.clone(), line));
+        }
+        *self.running.entry(label.clone()).or_default() += 1;
+        Some((label, job))
+    }
+
+    /// A started job of this label has ended.
+    pub fn finished(&mut self, label: &str) {
+        if let Some(count) = self.running.get_mut(label) {
+            *count -= 1;
+            if *count == 0 {
+                self.running.remove(label);
+            }
+        }
+    }
+
+    /// Jobs that run.
+    pub fn running(&self) -> usize {
+        self.running.values().sum()
+    }
+
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Drops waiting jobs that nobody wants any more.
+    pub fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
+        for (_, line) in &mut self.turns {
+            line.retain(&wanted);
+        }
+        self.turns.retain(|(_, line)| !line.is_empty());
+        self.waiting = self.turns.iter().map(|(_, line)| line.len()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(running_max: usize) -> Queue<u32> {
+        Queue::new(QueueLimits { running_max, waiting_max: 6, waiting_per_label_max: 4 })
+    }
+
+    fn next(queue: &mut Queue<u32>) -> Option<u32> {
+        let (label, job) = queue.start()?;
+        queue.finished(&label);
+        Some(job)
+    }
+
+    #[test]
+    fn labels_take_turns_and_keep_their_own_order() {
+        let mut queue = queue(1);
+        for (label, job) in [("flood", 1), ("flood", 2), ("flood", 3), ("a", 10), ("b", 20)] {
+            queue.push(label, job).unwrap();
+        }
+        let order: Vec<u32> = std::iter::from_fn(|| next(&mut queue)).collect();
+        assert_eq!(order, [1, 10, 20, 2, 3]);
+        assert_eq!((queue.waiting(), queue.running()), (0, 0));
+    }
+
+    #[test]
+    fn a_label_with_running_jobs_waits_behind_one_without() {
+        let mut queue = queue(2);
+        for (label, job) in [("flood", 1), ("flood", 2), ("flood", 3)] {
+            queue.push(label, job).unwrap();
+        }
+        assert_eq!(queue.start(), Some(("flood".into(), 1)));
+        queue.push("quiet", 10).unwrap();
+        assert_eq!(queue.start(), Some(("quiet".into(), 10)), "although the flood was there first");
+        assert_eq!(queue.start(), None, "two run");
+        queue.finished("quiet");
+        assert_eq!(queue.start(), Some(("flood".into(), 2)), "alone, it gets the idle slot too");
+    }
+
+    #[test]
+    fn is_bounded_for_all_and_for_one_label() {
+        let mut queue = queue(1);
+        for job in 0..4 {
+            queue.push("flood", job).unwrap();
+        }
+        assert_eq!(queue.push("flood", 4), Err(Full::Label));
+        queue.push("a", 5).unwrap();
+        queue.push("b", 6).unwrap();
+        assert_eq!(queue.push("c", 7), Err(Full::Queue));
+        queue.retain(|job| *job > 4);
+        assert_eq!(queue.waiting(), 2);
+        queue.push("c", 7).unwrap();
+        assert_eq!(std::iter::from_fn(|| next(&mut queue)).collect::<Vec<_>>(), [5, 6, 7]);
+    }
+}

@@ -1,0 +1,264 @@
+//! The job process: what it cannot do, and what the service makes of each way it can end.
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use aot_compiler::{
+    compile_in_process,
+    job::{JobCaps, JobRunner, caps::cap_this_process},
+};
+use artifact::{
+    Profile, Target,
+    compile::{Refusal, RefusalCode},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_aot-compiler");
+const MIB: u64 = 1 << 20;
+
+fn runner(caps: JobCaps) -> JobRunner {
+    JobRunner::of_program(PathBuf::from(PROGRAM), caps)
+}
+
+async fn compile(wasm: Vec<u8>, caps: JobCaps) -> Result<Vec<u8>, Refusal> {
+    let compiled = runner(caps).compile(wasm.into(), Target::X86_64V3, Profile::Serve, 2).await;
+    compiled.map(|compiled| compiled.native)
+}
+
+#[tokio::test]
+async fn a_job_makes_the_same_bytes_as_any_other_with_any_number_of_threads() {
+    for wasm in [support::module(), support::component()] {
+        for target in Target::ALL {
+            let here = compile_in_process(&wasm, target, Profile::Serve).unwrap();
+            for threads in [1, 2] {
+                let runner = runner(JobCaps::DEFAULT);
+                let there =
+                    runner.compile(wasm.clone().into(), target, Profile::Serve, threads).await.unwrap();
+                assert!(there == here, "{target} with {threads} threads differs");
+            }
+        }
+    }
+    if let Some(wasm) = support::guest("wstd-hello") {
+        let first = compile(wasm.clone(), JobCaps::DEFAULT).await.unwrap();
+        assert!(first == compile(wasm, JobCaps::DEFAULT).await.unwrap(), "two compiles of one guest differ");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_travels_from_the_job_unchanged() {
+    let wasm = wat::parse_str("(module (memory (export \"memory\") 1))").unwrap();
+    let there = compile(wasm.clone(), JobCaps::DEFAULT).await.unwrap_err();
+    assert_eq!(there, aot_compiler::intake::admit(&wasm).unwrap_err());
+}
+
+/// Before its input has come, a job is already capped, has an empty environment and nothing open but its pipes.
+#[test]
+fn a_job_is_capped_before_it_reads_anything() {
+    let order = [
+        "job",
+        "--target",
+        "x86_64-v3",
+        "--profile",
+        "serve",
+        "--memory-bytes",
+        "1073741824",
+        "--cpu-s",
+        "7",
+    ];
+    let pipe = Stdio::piped;
+    let mut child = Command::new(PROGRAM)
+        .args(order)
+        .env_clear()
+        .stdin(pipe())
+        .stdout(pipe())
+        .stderr(pipe())
+        .spawn()
+        .unwrap();
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let limit = |name: &str| -> String {
+        let limits = fs::read_to_string(proc.join("limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    };
+    // The cap on open files is the last one set.
+    wait_until(|| limit("Max open files") == "0 0");
+    for (name, value) in [
+        ("Max address space", "1073741824 1073741824"),
+        ("Max cpu time", "7 8"),
+        ("Max file size", "0 0"),
+        ("Max core file size", "0 0"),
+        ("Max processes", "0 0"),
+        ("Max locked memory", "0 0"),
+    ] {
+        assert_eq!(limit(name), value, "{name}");
+    }
+    assert!(fs::read_to_string(proc.join("status")).unwrap().contains("NoNewPrivs:\t1"));
+    assert_eq!(fs::read(proc.join("environ")).unwrap(), b"");
+    // Beyond its pipes it has only what whoever started these tests left open, and this process still has.
+    for entry in fs::read_dir(proc.join("fd")).unwrap().flatten() {
+        let number = entry.file_name().into_string().unwrap();
+        let ours = fs::read_link(Path::new("/proc/self/fd").join(&number)).ok();
+        assert!(
+            ["0", "1", "2"].contains(&number.as_str()) || ours == fs::read_link(entry.path()).ok(),
+            "{number}"
+        );
+    }
+
+    child.stdin.take().unwrap().write_all(&support::module()).unwrap();
+    let mut answer = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(answer.windows(4).any(|bytes| bytes == b"\x7fELF"), "and it still compiles");
+}
+
+/// The other half of `inside_its_caps_a_process_can_reach_nothing`: runs only in its child process.
+#[test]
+fn probe_inside_caps() {
+    if std::env::var_os("SKERRY_TEST_PROBE").is_none() {
+        return;
+    }
+    cap_this_process(&JobCaps { memory_bytes: 1024 * MIB, cpu_s: 10, wall: Duration::MAX }).unwrap();
+    let refused = |what: &str, failed: bool| {
+        if !failed {
+            eprintln!("could {what}");
+            std::process::exit(3);
+        }
+    };
+    refused("open a file", fs::File::open("/etc/passwd").is_err());
+    refused("open its own executable", fs::File::open("/proc/self/exe").is_err());
+    refused(
+        "read its parent's memory",
+        fs::File::open(format!("/proc/{}/mem", std::os::unix::process::parent_id())).is_err(),
+    );
+    refused("make a file", fs::write(std::env::temp_dir().join("skerry-probe"), "x").is_err());
+    refused("make a TCP socket", std::net::TcpListener::bind("127.0.0.1:0").is_err());
+    refused("make a UDP socket", std::net::UdpSocket::bind("127.0.0.1:0").is_err());
+    refused("make a Unix socket", std::os::unix::net::UnixDatagram::unbound().is_err());
+    refused("start a program", Command::new("/bin/true").stdin(Stdio::piped()).spawn().is_err());
+    refused("allocate 1 GiB", Vec::<u8>::new().try_reserve_exact(1 << 30).is_err());
+    std::process::exit(42);
+}
+
+#[test]
+fn inside_its_caps_a_process_can_reach_nothing() {
+    let mut probe = Command::new(std::env::current_exe().unwrap());
+    probe.args(["--exact", "probe_inside_caps", "--nocapture"]).env("SKERRY_TEST_PROBE", "1");
+    let output = probe.output().unwrap();
+    assert_eq!(output.status.code(), Some(42), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_memory_bomb_ends_at_its_cap_and_the_limit_is_named() {
+    let caps = JobCaps { memory_bytes: 384 * MIB, ..JobCaps::DEFAULT };
+    compile(support::module(), caps).await.expect("a small program fits");
+    let refusal = compile(support::bomb(40_000), caps).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::JobLimit, "{}", refusal.message);
+    assert!(refusal.message.contains("384 MiB of memory"), "{}", refusal.message);
+    compile(support::module(), caps).await.expect("the next job is unharmed");
+}
+
+#[tokio::test]
+async fn a_job_out_of_processor_time_or_wall_time_names_that_limit() {
+    let cpu = compile(support::bomb(40_000), JobCaps { cpu_s: 1, ..JobCaps::DEFAULT }).await.unwrap_err();
+    assert_eq!(cpu.code, RefusalCode::JobLimit);
+    assert!(cpu.message.contains("1 s of processor time"), "{}", cpu.message);
+
+    let started = Instant::now();
+    let caps = JobCaps { wall: Duration::from_millis(300), ..JobCaps::DEFAULT };
+    let wall = compile(support::bomb(40_000), caps).await.unwrap_err();
+    assert_eq!(wall.code, RefusalCode::JobLimit);
+    assert!(wall.message.contains("longer than 0.3 s"), "{}", wall.message);
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// A program that stands where the job should, taken over or broken.
+struct Impostor(tempfile::TempDir);
+
+impl Impostor {
+    fn new(script: &str) -> Impostor {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("job");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        Impostor(folder)
+    }
+
+    async fn refusal(&self) -> Refusal {
+        let caps = JobCaps { wall: Duration::from_secs(20), ..JobCaps::DEFAULT };
+        let runner = JobRunner::of_program(self.0.path().join("job"), caps);
+        runner.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 1).await.unwrap_err()
+    }
+}
+
+#[tokio::test]
+async fn every_other_end_of_a_job_is_a_clear_answer() {
+    for (script, said) in [
+        ("kill -KILL $$", "killed from outside"),
+        ("kill -ABRT $$", "failed (signal: 6"),
+        ("kill -SEGV $$", "failed (signal: 11"),
+        ("exit 101", "failed (exit status: 101"),
+        ("cat >/dev/null", "cut short"),
+        ("echo hello; cat >/dev/null", "does not fit"),
+        ("printf '\\002\\000\\000\\000{}'; cat >/dev/null", "malformed head"),
+        ("head -c 100000 /dev/zero >&2; exit 1", "failed ("),
+    ] {
+        let refusal = Impostor::new(script).refusal().await;
+        assert_eq!(refusal.code, RefusalCode::Internal, "{script}: {}", refusal.message);
+        assert!(refusal.message.contains(said), "{script}: {}", refusal.message);
+    }
+    let gone = JobRunner::of_program(Path::new("/nonexistent/job").into(), JobCaps::DEFAULT);
+    let refusal =
+        gone.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 1).await.unwrap_err();
+    assert!(refusal.message.contains("could not be started"), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_at_its_bound() {
+    let refusal = Impostor::new("exec cat /dev/zero").refusal().await;
+    assert_eq!(refusal.code, RefusalCode::Limit, "{}", refusal.message);
+    assert!(refusal.message.contains("at most 268435456"), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn a_job_that_answers_for_another_lane_is_not_believed() {
+    let head = r#"{"compiled":{"lane":"wasi","imports":[],"shape":{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"tables_per_module_most":0}}}"#;
+    let script = format!(
+        "cat >/dev/null; printf '\\{:03o}\\000\\000\\000'; printf '%s' '{head}'; printf native",
+        head.len()
+    );
+    let refusal = Impostor::new(&script).refusal().await;
+    assert!(refusal.message.contains("another lane"), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn dropping_a_compile_kills_its_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    let impostor = Impostor::new(&format!("echo $$ > {}; exec sleep 1000", pid_file.display()));
+    let started = tokio::spawn(async move { impostor.refusal().await });
+    let pid = loop {
+        match fs::read_to_string(&pid_file) {
+            Ok(text) if text.ends_with('\n') => break text.trim().to_owned(),
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    started.abort();
+    let _ = started.await;
+    let alive = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    wait_until(|| !alive());
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,92 @@
+//! Small programs written by hand, and the built guests of `fixtures/` where they exist.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::PathBuf;
+
+/// The smallest fastly lane program.
+pub fn module() -> Vec<u8> {
+    wat::parse_str(
+        r#"(module
+            (import "fastly_abi" "init" (func (param i64) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "_start") (drop (call 0 (i64.const 1)))))"#,
+    )
+    .expect("written here")
+}
+
+/// The smallest wasi lane program.
+pub fn component() -> Vec<u8> {
+    let import =
+        r#"(import "wasi:random/random@0.2.3" (instance (export "get-random-u64" (func (result u64)))))"#;
+    wat::parse_str(component_text(import)).expect("written here")
+}
+
+/// A wasi lane program with these imports. Its handler has another type than the standard's, which only a linker sees.
+pub fn component_text(imports: &str) -> String {
+    format!(
+        r#"(component
+            {imports}
+            (core module $m (func (export "handle")))
+            (core instance $i (instantiate $m))
+            (func $handle (canon lift (core func $i "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))"#
+    )
+}
+
+fn guests_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/guests")
+}
+
+/// A built guest by its file name, with `.wasm` added if it has no extension. `None`, loudly, when it is not built.
+pub fn guest(name: &str) -> Option<Vec<u8>> {
+    let mut path = guests_folder().join(name);
+    if path.extension().is_none() {
+        path.set_extension("wasm");
+    }
+    let read = std::fs::read(&path).ok();
+    if read.is_none() {
+        eprintln!("SKIPPED: {} is not built; `./dev guests` builds it", path.display());
+    }
+    read
+}
+
+/// All built guests, by name.
+pub fn guests() -> Vec<(String, Vec<u8>)> {
+    let Ok(folder) = std::fs::read_dir(guests_folder()) else {
+        eprintln!("SKIPPED: no guests are built; `./dev guests` builds them");
+        return Vec::new();
+    };
+    let files = folder
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "wasm"));
+    let read = |path: PathBuf| Some((path.file_stem()?.to_str()?.to_owned(), std::fs::read(&path).ok()?));
+    let mut guests: Vec<_> = files.filter_map(read).collect();
+    guests.sort();
+    guests
+}
+
+/// A compile bomb that passes intake: one function of `ifs` branches over 500 locals that are all alive to the end.
+/// Register allocation needs memory and time far beyond its size.
+pub fn bomb(ifs: u32) -> Vec<u8> {
+    use std::fmt::Write as _;
+    const LOCALS: u32 = 500;
+    let mut text = String::from("(module (memory (export \"memory\") 1) (func (export \"_start\") (local");
+    text.push_str(&" i32".repeat(LOCALS as usize));
+    text.push(')');
+    let mut state = 1_u32;
+    let mut local = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % LOCALS
+    };
+    for _ in 0..ifs {
+        let (a, b, c, d) = (local(), local(), local(), local());
+        let _ = write!(text, "local.get {a} if local.get {b} local.get {c} i32.add local.set {d} end ");
+    }
+    for n in 0..LOCALS {
+        let _ = write!(text, "i32.const 0 local.get {n} i32.store ");
+    }
+    text.push_str("))");
+    wat::parse_str(text).expect("written here")
+}
