@@ -1,0 +1,129 @@
+use artifact::record::{Body, Epoch, Record};
+
+use super::*;
+
+fn record(rev: Rev) -> RawRecord {
+    let epoch: Epoch = 1;
+    let body = Body::EpochStart { base_rev: rev - 1 };
+    let record = Record { rev, epoch, time_ms: 0, actor: "t".into(), request: None, critical: false, body };
+    RawRecord::encode(&record).unwrap()
+}
+
+fn log(upto: Rev) -> Vec<RawRecord> {
+    (1..=upto).map(record).collect()
+}
+
+fn at(rev: Rev) -> Position {
+    follow(Position::START, &log(rev)).unwrap()
+}
+
+fn hello(position: Position) -> Input {
+    Input::Message(ToOrigin::Hello(Hello {
+        protocol: 1,
+        node: "fra1-1".parse().unwrap(),
+        pop: "fra1".parse().unwrap(),
+        position,
+        targets: vec![],
+        serving: None,
+        software: String::new(),
+    }))
+}
+
+fn ack(rev: Rev) -> Input {
+    Input::Message(ToOrigin::Ack(Ack { rev, ..Ack::default() }))
+}
+
+/// The answer of a log that ends at `head`.
+fn records(head: Rev, after: Rev, max: usize) -> Input {
+    let chain = (after <= head).then(|| at(after).chain);
+    let records = (after + 1..=head).take(max).map(record).collect();
+    Input::Records { after, chain, records }
+}
+
+fn reads(outputs: &[Output]) -> Vec<Rev> {
+    outputs
+        .iter()
+        .filter_map(|output| if let Output::Read { after } = output { Some(*after) } else { None })
+        .collect()
+}
+
+#[test]
+fn hello_is_answered_by_what_follows_it() {
+    let mut publisher = Publisher::new(0, at(5));
+    let out = publisher.handle(0, hello(at(2)));
+    assert!(matches!(out[0], Output::Identified(_)));
+    assert_eq!(reads(&out), [2]);
+    let out = publisher.handle(0, records(5, 2, 512));
+    let Output::Batch { records, checkpoint } = &out[0] else { panic!("{out:?}") };
+    assert_eq!((records.len(), checkpoint.rev, checkpoint.chain), (3, 5, at(5).chain));
+}
+
+#[test]
+fn a_current_node_gets_a_heartbeat_at_once_and_then_each_half_minute() {
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(at(5)));
+    let out = publisher.handle(0, records(5, 5, 512));
+    assert!(matches!(out[..], [Output::Heartbeat(Checkpoint { rev: 5, .. })]), "{out:?}");
+    assert_eq!(publisher.handle(HEARTBEAT_MS - 1, Input::Tick), []);
+    assert!(matches!(publisher.handle(HEARTBEAT_MS, Input::Tick)[..], [Output::Heartbeat(_)]));
+}
+
+#[test]
+fn a_node_ahead_of_the_log_or_beside_it_is_told_to_reset() {
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(at(9)));
+    let out = publisher.handle(0, records(5, 9, 512));
+    assert!(matches!(out[..], [Output::Reset { reason: ResetReason::Ahead, .. }]), "{out:?}");
+
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(Position { chain: Digest::of(b"fork"), ..at(3) }));
+    let out = publisher.handle(0, records(5, 3, 512));
+    assert!(matches!(out[..], [Output::Reset { reason: ResetReason::Diverged, .. }]), "{out:?}");
+    assert_eq!(publisher.handle(0, Input::Head(at(6))), [], "nothing more is sent to it");
+}
+
+#[test]
+fn a_node_that_does_not_ack_holds_no_more_than_the_window_and_is_cut() {
+    let mut publisher = Publisher::new(0, at(20));
+    let mut out = publisher.handle(0, hello(at(0)));
+    let mut batches = 0;
+    while let [after] = reads(&out)[..] {
+        out = publisher.handle(1, records(20, after, 1));
+        batches += 1;
+    }
+    assert_eq!(batches, WINDOW_BATCHES);
+    assert_eq!(reads(&publisher.handle(2, ack(1))), [4], "an ack makes room for one");
+    publisher.handle(2, records(20, 4, 1));
+    assert_eq!(publisher.handle(2 + ACK_MS_MAX, Input::Tick), [Output::Cut(Cut::Slow)]);
+}
+
+#[test]
+fn silence_and_acks_of_what_was_never_sent_cut_the_stream() {
+    let mut publisher = Publisher::new(0, at(5));
+    assert_eq!(publisher.handle(HELLO_MS_MAX, Input::Tick), [Output::Cut(Cut::NoHello)]);
+    assert_eq!(publisher.handle(0, ack(1)), [Output::Cut(Cut::Protocol)]);
+    publisher.handle(0, hello(at(2)));
+    publisher.handle(0, records(5, 2, 1));
+    assert_eq!(publisher.handle(0, ack(4))[..1], [Output::Cut(Cut::Protocol)]);
+}
+
+#[test]
+fn a_repeated_hello_starts_over_and_a_late_answer_to_the_old_read_is_ignored() {
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(at(4)));
+    assert_eq!(reads(&publisher.handle(0, hello(at(1)))), [1]);
+    assert_eq!(publisher.handle(0, records(5, 4, 512)), []);
+    let out = publisher.handle(0, records(5, 1, 512));
+    assert!(matches!(&out[0], Output::Batch { records, .. } if records.len() == 4));
+}
+
+#[test]
+fn a_log_that_does_not_lead_to_its_head_is_not_published() {
+    let mut publisher = Publisher::new(0, Position { chain: Digest::of(b"other"), ..at(5) });
+    publisher.handle(0, hello(at(2)));
+    assert_eq!(publisher.handle(0, records(5, 2, 512))[..1], [Output::Cut(Cut::LogBroken)]);
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(at(2)));
+    let gap = Input::Records { after: 2, chain: Some(at(2).chain), records: vec![record(4)] };
+    assert_eq!(publisher.handle(0, gap)[..1], [Output::Cut(Cut::LogBroken)]);
+}
