@@ -1,0 +1,288 @@
+//! What nodes say now: applied revs, failures, reports; and what follows for a release.
+
+use std::collections::BTreeMap;
+
+use artifact::{
+    Fingerprint, NodeName, Target,
+    nack::{Nack, NackCode},
+    names::PopName,
+    record::{Rev, UnixMs},
+};
+use fleet_sync_proto::{Ack, Hello, Report};
+use imbl::OrdSet;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::now_ms;
+
+/// A node that was heard of this recently is expected back: it restarts, or we did. Later it is offline, and a deploy
+/// does not wait for it.
+const EXPECTED_BACK_MS: u64 = 45_000;
+
+/// A node as operators see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: NodeName,
+    /// Its POP.
+    pub pop: PopName,
+    /// Is a stream open?
+    pub connected: bool,
+    /// Last rev it has made durable and offered to its server.
+    pub applied_rev: Rev,
+    /// Revs whose object it does not serve, with the reason.
+    pub failed: BTreeMap<Rev, Nack>,
+    /// What it runs, best level last.
+    pub targets: Vec<(Target, Fingerprint)>,
+    /// `host:port` of its https listener.
+    pub serving: Option<String>,
+    /// Its software version.
+    pub software: String,
+    /// When it last said anything, by this machine's clock; 0 when never.
+    pub last_seen_ms: UnixMs,
+    /// May it never connect again?
+    pub revoked: bool,
+    /// Its last report, while connected.
+    #[serde(skip)]
+    pub report: Option<Report>,
+}
+
+/// How far the fleet is with one rev. Revoked nodes do not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Convergence {
+    /// Which rev.
+    pub rev: Rev,
+    /// All nodes.
+    pub nodes: usize,
+    /// Nodes that have it and did not refuse it.
+    pub active: usize,
+    /// Nodes that have it and refused it.
+    pub failed: Vec<FailedNode>,
+    /// Nodes that do not have it yet, connected or not.
+    pub lagging: Vec<LaggingNode>,
+}
+
+/// See [`Convergence::failed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedNode {
+    /// Which.
+    pub node: NodeName,
+    /// Where.
+    pub pop: PopName,
+    /// Why, for machines.
+    pub code: NackCode,
+    /// Why, for people.
+    pub detail: String,
+}
+
+/// See [`Convergence::lagging`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaggingNode {
+    /// Which.
+    pub node: NodeName,
+    /// Where.
+    pub pop: PopName,
+    /// How far it is.
+    pub applied_rev: Rev,
+    /// Is a stream open?
+    pub connected: bool,
+    /// Is an answer to be expected: connected, or heard of within the last 45 s?
+    #[serde(skip)]
+    pub expected: bool,
+}
+
+impl Convergence {
+    /// Has every node answered that is expected to? An offline node may lag for ever.
+    pub fn is_settled(&self) -> bool {
+        !self.lagging.iter().any(|node| node.expected)
+    }
+}
+
+/// What is kept about a node across restarts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Sighting {
+    pub node: NodeName,
+    pub pop: PopName,
+    #[serde(default)]
+    pub applied_rev: Rev,
+    #[serde(default)]
+    pub failed: BTreeMap<Rev, Nack>,
+    #[serde(default)]
+    pub targets: Vec<(Target, Fingerprint)>,
+    #[serde(default)]
+    pub serving: Option<String>,
+    #[serde(default)]
+    pub software: String,
+    #[serde(default)]
+    pub last_seen_ms: UnixMs,
+}
+
+impl Sighting {
+    /// A node that has just enrolled.
+    pub(crate) fn new(node: NodeName, pop: PopName) -> Sighting {
+        Sighting {
+            node,
+            pop,
+            applied_rev: 0,
+            failed: BTreeMap::new(),
+            targets: Vec::new(),
+            serving: None,
+            software: String::new(),
+            last_seen_ms: 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    seen: Sighting,
+    /// The open stream; dropping the sender ends it.
+    stream: Option<(StreamId, oneshot::Sender<()>)>,
+    report: Option<Report>,
+    dirty: bool,
+}
+
+/// Tells the streams of one node apart.
+pub(crate) type StreamId = u64;
+
+/// All nodes.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    entries: Mutex<BTreeMap<NodeName, Entry>>,
+    /// Counts changes that a waiter for convergence cares about; also the source of stream ids.
+    changes: watch::Sender<u64>,
+}
+
+impl Nodes {
+    pub(crate) fn new(seen: Vec<Sighting>) -> Nodes {
+        let entry =
+            |seen: Sighting| (seen.node.clone(), Entry { seen, stream: None, report: None, dirty: false });
+        Nodes { entries: Mutex::new(seen.into_iter().map(entry).collect()), changes: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn knows(&self, node: &NodeName) -> bool {
+        self.entries.lock().contains_key(node)
+    }
+
+    pub(crate) fn add(&self, node: NodeName, pop: PopName) {
+        let seen = Sighting { last_seen_ms: now_ms(), ..Sighting::new(node.clone(), pop) };
+        let fresh = || Entry { seen, stream: None, report: None, dirty: true };
+        self.entries.lock().entry(node).or_insert_with(fresh);
+        self.note_change();
+    }
+
+    /// A stream of the node has opened. The receiver resolves when another one takes its place. `None`: unknown node.
+    pub(crate) fn connected(&self, hello: &Hello) -> Option<(StreamId, oneshot::Receiver<()>)> {
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(&hello.node)?;
+        let (cut, was_cut) = oneshot::channel();
+        let id = self.note_change();
+        if entry.stream.replace((id, cut)).is_some() {
+            // A restart looks like this; so does a copied identity.
+            tracing::warn!(node = %hello.node, "a second stream of this node; the first is closed");
+        }
+        self.introduce(entry, hello);
+        Some((id, was_cut))
+    }
+
+    /// The node said hello again on its open stream.
+    pub(crate) fn reintroduced(&self, hello: &Hello) {
+        if let Some(entry) = self.entries.lock().get_mut(&hello.node) {
+            self.introduce(entry, hello);
+        }
+        self.note_change();
+    }
+
+    fn introduce(&self, entry: &mut Entry, hello: &Hello) {
+        // Never higher from a hello alone: only the ack that follows it says what failed on the way.
+        entry.seen.applied_rev = entry.seen.applied_rev.min(hello.position.rev);
+        entry.seen.targets.clone_from(&hello.targets);
+        entry.seen.serving.clone_from(&hello.serving);
+        entry.seen.software.clone_from(&hello.software);
+        entry.seen.last_seen_ms = now_ms();
+        entry.dirty = true;
+    }
+
+    /// The stream has ended. Another one of the same node may be open meanwhile.
+    pub(crate) fn disconnected(&self, node: &NodeName, id: StreamId) {
+        if let Some(entry) = self.entries.lock().get_mut(node)
+            && entry.stream.as_ref().is_some_and(|(open, _)| *open == id)
+        {
+            (entry.stream, entry.report) = (None, None);
+        }
+        self.note_change();
+    }
+
+    pub(crate) fn acked(&self, node: &NodeName, ack: Ack) {
+        if let Some(entry) = self.entries.lock().get_mut(node) {
+            (entry.seen.applied_rev, entry.seen.failed) = (ack.rev, ack.failed);
+            entry.seen.last_seen_ms = now_ms();
+            entry.dirty = true;
+        }
+        self.note_change();
+    }
+
+    pub(crate) fn reported(&self, node: &NodeName, report: Report) {
+        if let Some(entry) = self.entries.lock().get_mut(node) {
+            entry.seen.last_seen_ms = now_ms();
+            entry.report = Some(report);
+        }
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn note_change(&self) -> u64 {
+        let mut now = 0;
+        self.changes.send_modify(|count| {
+            *count += 1;
+            now = *count;
+        });
+        now
+    }
+
+    /// What has to be written down.
+    pub(crate) fn take_dirty(&self) -> Vec<Sighting> {
+        let mut entries = self.entries.lock();
+        let dirty = |entry: &mut Entry| std::mem::take(&mut entry.dirty).then(|| entry.seen.clone());
+        entries.values_mut().filter_map(dirty).collect()
+    }
+
+    pub(crate) fn list(&self, revoked: &OrdSet<NodeName>) -> Vec<NodeStatus> {
+        let status = |entry: &Entry| NodeStatus {
+            node: entry.seen.node.clone(),
+            pop: entry.seen.pop.clone(),
+            connected: entry.stream.is_some(),
+            applied_rev: entry.seen.applied_rev,
+            failed: entry.seen.failed.clone(),
+            targets: entry.seen.targets.clone(),
+            serving: entry.seen.serving.clone(),
+            software: entry.seen.software.clone(),
+            last_seen_ms: entry.seen.last_seen_ms,
+            revoked: revoked.contains(&entry.seen.node),
+            report: entry.report.clone(),
+        };
+        self.entries.lock().values().map(status).collect()
+    }
+
+    pub(crate) fn convergence(&self, rev: Rev, revoked: &OrdSet<NodeName>) -> Convergence {
+        let mut found = Convergence { rev, nodes: 0, active: 0, failed: Vec::new(), lagging: Vec::new() };
+        for entry in self.entries.lock().values().filter(|entry| !revoked.contains(&entry.seen.node)) {
+            let (node, pop) = (entry.seen.node.clone(), entry.seen.pop.clone());
+            found.nodes += 1;
+            if entry.seen.applied_rev < rev {
+                let (applied_rev, connected) = (entry.seen.applied_rev, entry.stream.is_some());
+                let expected =
+                    connected || now_ms().saturating_sub(entry.seen.last_seen_ms) < EXPECTED_BACK_MS;
+                found.lagging.push(LaggingNode { node, pop, applied_rev, connected, expected });
+            } else if let Some(Nack { code, detail }) = entry.seen.failed.get(&rev).cloned() {
+                found.failed.push(FailedNode { node, pop, code, detail });
+            } else {
+                found.active += 1;
+            }
+        }
+        found
+    }
+}

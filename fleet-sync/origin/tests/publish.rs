@@ -1,0 +1,106 @@
+//! Publishing: atomic, durable, fenced, once per request key.
+
+use std::{convert::Infallible, path::Path, sync::Arc};
+
+use artifact::{
+    keys::SecretKey,
+    record::{Body, Rev},
+    seal::SecretsKey,
+};
+use fleet_sync_origin::{AppendError, BlobError, Origin, OriginConfig, PublishError};
+use fleet_sync_proto::FleetView;
+
+async fn open(directory: &Path) -> Arc<Origin> {
+    let config = OriginConfig {
+        data_dir: directory.to_owned(),
+        release_key: SecretKey::from_seed([1; 32]),
+        compiler_keys: vec![],
+        secrets_key: SecretsKey::from_bytes([2; 32]),
+        sync_names: vec!["localhost".into()],
+        who: "control-plane".into(),
+    };
+    Origin::open(config).await.unwrap()
+}
+
+fn mark(view: &FleetView) -> Result<Vec<Body>, Infallible> {
+    Ok(vec![Body::EpochStart { base_rev: view.rev }])
+}
+
+#[tokio::test]
+async fn what_was_published_is_there_after_reopening_under_a_higher_epoch() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = open(directory.path()).await;
+    let published = origin.publish("ana", Some("t/k".into()), mark).await.unwrap();
+    let before = origin.head();
+    drop(origin);
+    let again = open(directory.path()).await;
+    assert!(again.head().epoch > before.epoch);
+    assert_eq!(again.head().rev, before.rev + 1, "its own term's first record");
+    assert_eq!(again.record(published.rev).await.unwrap().unwrap().actor, "ana");
+    let repeated = again.publish("ana", Some("t/k".into()), mark).await.unwrap();
+    assert_eq!((repeated.rev, repeated.repeated), (published.rev, true));
+    assert_eq!(again.record(99).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_process_that_was_taken_over_writes_nothing_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = open(directory.path()).await;
+    let new = open(directory.path()).await;
+    let refused = old.publish("t", None, mark).await.unwrap_err();
+    assert!(matches!(refused, PublishError::Append(AppendError::Fenced { .. })), "{refused:?}");
+    new.publish("t", None, mark).await.unwrap();
+}
+
+#[tokio::test]
+async fn refused_empty_and_inapplicable_publishes_leave_the_log_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = open(directory.path()).await;
+    let before = origin.head().rev;
+    let refused = origin.publish("t", None, |_| Err::<Vec<Body>, _>("no")).await;
+    assert!(matches!(refused, Err(PublishError::Refused("no"))));
+    let empty = origin.publish::<Infallible, _>("t", None, |_| Ok(vec![])).await;
+    assert!(matches!(empty, Err(PublishError::Shape(_))));
+    let id = artifact::AppId { tenant: "t".parse().unwrap(), app: "a".parse().unwrap() };
+    let wrong = |_: &FleetView| Ok::<_, Infallible>(vec![Body::Release { id, version: 7 }]);
+    assert!(matches!(origin.publish("t", None, wrong).await, Err(PublishError::Inapplicable(_))));
+    assert_eq!(origin.head().rev, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_publishers_see_each_others_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = open(directory.path()).await;
+    let start = origin.head().rev;
+    let publish = |origin: Arc<Origin>| async move {
+        let mut seen = 0;
+        let decide = |view: &FleetView| {
+            seen = view.rev;
+            mark(view)
+        };
+        let published = origin.publish("t", None, decide).await.unwrap();
+        assert_eq!(published.revs, [seen + 1], "decided on exactly the state before it");
+        published.rev
+    };
+    let tasks: Vec<_> = (0..20).map(|_| tokio::spawn(publish(origin.clone()))).collect();
+    let mut revs: Vec<Rev> = Vec::new();
+    for task in tasks {
+        revs.push(task.await.unwrap());
+    }
+    revs.sort_unstable();
+    assert_eq!(revs, (start + 1..=start + 20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_named_and_mended_by_putting_it_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = open(directory.path()).await;
+    let blobs = origin.blobs();
+    let digest = blobs.put("content".into()).await.unwrap();
+    let hex = digest.to_string();
+    let path = directory.path().join("blobs/sha256").join(&hex[..2]).join(&hex);
+    std::fs::write(&path, "c0ntent").unwrap();
+    assert!(matches!(blobs.get(digest).await, Err(BlobError::Corrupt(_))));
+    blobs.put("content".into()).await.unwrap();
+    assert_eq!(blobs.get(digest).await.unwrap(), "content");
+}
