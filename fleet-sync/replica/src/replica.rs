@@ -1,0 +1,227 @@
+//! The replica: what a node knows of the fleet, whether or not anyone else is alive.
+
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+
+use artifact::{
+    AppId, Fingerprint, NodeName, Target,
+    keys::{Compiler, Trusted},
+    names::PopName,
+    record::{Rev, VersionNumber},
+    seal::SecretsKey,
+};
+use fleet_sync_proto::FleetView;
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    activator::Activator,
+    enrol::{self, EnrolError},
+    follow,
+    identity::{Identity, IdentityError},
+    shelf::BlobShelf,
+    store::{Loaded, Store, StoreError},
+};
+
+/// What a replica needs.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// `host:port` of the control plane's sync listener.
+    pub control: String,
+    /// Holds `identity.json`, `replica.sqlite`, `blobs/`. Made when missing.
+    pub data_dir: PathBuf,
+    /// Used only while there is no identity.
+    pub join_token: Option<String>,
+    /// Targets this node runs with its engine's fingerprint for each, best level last.
+    pub targets: Vec<(Target, Fingerprint)>,
+    /// `host:port` of the node's https listener, told upwards.
+    pub serving: Option<String>,
+    /// The node's software version, told upwards.
+    pub software: String,
+}
+
+/// The replica could not be opened or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The data directory.
+    #[error("making the data directory {path}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Who the node is.
+    #[error("reading this node's identity")]
+    Identity(#[from] IdentityError),
+    /// What the node knows.
+    #[error("opening what this node knows of the fleet")]
+    Store(#[from] StoreError),
+    /// It has not enrolled.
+    #[error("this node has no identity: enrol it with a join token first")]
+    NotEnrolled,
+    /// The applier ended: what it was given contradicts what it holds, which is our bug. What is served goes on.
+    #[error("applying the release log stopped: restart the node; if it happens again, remove replica.sqlite")]
+    ApplierEnded,
+}
+
+/// How following goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Is a stream open?
+    pub connected: bool,
+    /// Without a fresh checkpoint for 15 minutes: serving the last good state.
+    pub stale: bool,
+    /// Last durable rev.
+    pub applied_rev: Rev,
+    /// Highest rev a signed checkpoint told of.
+    pub head_rev: Rev,
+    /// Apps whose active version this node does not serve.
+    pub failed: usize,
+    /// The last alarm, for people.
+    pub alarm: Option<String>,
+}
+
+/// A handle; clones share everything.
+#[derive(Clone)]
+pub struct Replica {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: ReplicaConfig,
+    pub(crate) store: Store,
+    pub(crate) shelf: BlobShelf,
+    pub(crate) status: Mutex<ReplicaStatus>,
+    pub(crate) renewing: tokio::sync::Mutex<()>,
+    /// As loaded; taken by the run loop.
+    pub(crate) loaded: Mutex<Option<Loaded>>,
+    view: RwLock<FleetView>,
+    pinned: RwLock<BTreeMap<AppId, VersionNumber>>,
+    identity: Arc<RwLock<Option<Identity>>>,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").field("node", &self.node()).finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    /// Opens the data directory and rebuilds what the node knew. Needs nobody else.
+    pub fn open(config: ReplicaConfig) -> Result<Replica, ReplicaError> {
+        let directory = |path: &PathBuf| {
+            std::fs::create_dir_all(path)
+                .map_err(|source| ReplicaError::Directory { path: path.clone(), source })
+        };
+        directory(&config.data_dir)?;
+        let identity = Arc::new(RwLock::new(Identity::load(&config.data_dir)?));
+        let (store, loaded) = Store::open(&config.data_dir.join("replica.sqlite"))?;
+        let blobs = config.data_dir.join("blobs");
+        directory(&blobs)?;
+        let shelf = BlobShelf::open(blobs.clone(), config.control.clone(), identity.clone())
+            .map_err(|source| ReplicaError::Directory { path: blobs, source })?;
+        let status = ReplicaStatus {
+            applied_rev: loaded.view.rev,
+            head_rev: loaded.highest.map_or(0, |highest| highest.rev),
+            failed: loaded.failures.len(),
+            ..ReplicaStatus::default()
+        };
+        let inner = Inner {
+            store,
+            shelf,
+            status: Mutex::new(status),
+            renewing: tokio::sync::Mutex::new(()),
+            view: RwLock::new(loaded.view.clone()),
+            pinned: RwLock::new(loaded.pins.iter().map(|(id, pin)| (id.clone(), pin.version)).collect()),
+            loaded: Mutex::new(Some(loaded)),
+            identity,
+            config,
+        };
+        Ok(Replica { inner: Arc::new(inner) })
+    }
+
+    /// Gets an identity with the join token, unless the node has one. One attempt; see
+    /// [`EnrolError::is_worth_retrying`].
+    pub async fn enrol(&self) -> Result<(), EnrolError> {
+        if self.inner.identity().is_some() {
+            return Ok(());
+        }
+        let config = &self.inner.config;
+        let token = config.join_token.as_deref().ok_or(EnrolError::NoToken)?;
+        let identity = enrol::enrol(&config.control, token, &config.data_dir).await?;
+        tracing::info!(node = %identity.node, pop = %identity.pop, "enrolled");
+        self.inner.set_identity(identity);
+        Ok(())
+    }
+
+    /// The node's name and POP, once enrolled.
+    pub fn node(&self) -> Option<(NodeName, PopName)> {
+        self.inner.identity().map(|identity| (identity.node, identity.pop))
+    }
+
+    /// The fleet's state as this node durably knows it. Cheap.
+    pub fn view(&self) -> FleetView {
+        self.inner.view.read().clone()
+    }
+
+    /// The version of each app that was last brought up here without failing: what to serve at start, before the
+    /// first activation. Always versions that are in [`Replica::view`].
+    pub fn pinned(&self) -> BTreeMap<AppId, VersionNumber> {
+        self.inner.pinned.read().clone()
+    }
+
+    /// Opens sealed certificates. `None` before enrolment.
+    pub fn secrets_key(&self) -> Option<SecretsKey> {
+        self.inner.identity()?.secrets_key()
+    }
+
+    /// The keys that may sign artifacts. None before enrolment.
+    pub fn compiler_keys(&self) -> Trusted<Compiler> {
+        self.inner.identity().map_or_else(|| Trusted::new([]), |identity| identity.compiler_trust())
+    }
+
+    /// Artifacts on this node's disk.
+    pub fn blobs(&self) -> BlobShelf {
+        self.inner.shelf.clone()
+    }
+
+    /// How following goes.
+    pub fn status(&self) -> ReplicaStatus {
+        self.inner.status.lock().clone()
+    }
+
+    /// Follows the origin until `shutdown` resolves. First brings up everything this node knows, then applies what comes.
+    /// Call it once.
+    pub async fn run(
+        &self,
+        activator: Arc<dyn Activator>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ReplicaError> {
+        let identity = self.inner.identity().ok_or(ReplicaError::NotEnrolled)?;
+        let loaded = self.inner.loaded.lock().take();
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => self.inner.store.load()?, // a second run in one process
+        };
+        follow::run(self.inner.clone(), identity, loaded, activator, shutdown).await
+    }
+}
+
+impl Inner {
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity.read().clone()
+    }
+
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        *self.identity.write() = Some(identity);
+    }
+
+    pub(crate) fn show_view(&self, view: FleetView) {
+        self.status.lock().applied_rev = view.rev;
+        *self.view.write() = view;
+    }
+
+    pub(crate) fn show_pins(&self, pins: impl IntoIterator<Item = (AppId, VersionNumber)>) {
+        *self.pinned.write() = pins.into_iter().collect();
+    }
+}
