@@ -1,0 +1,169 @@
+//! The admin store `admin.sqlite`: tenants, tokens, uploads, compiled programs, given answers and the audit table.
+//!
+//! Relies on SQLite with WAL and `synchronous=FULL`: what a method returned is on disk. Every method runs on tokio's
+//! blocking threads and completes there even when its caller is gone. Deliberately absent: what nodes must know. That is
+//! in the release log, and nothing here is needed to serve a request.
+
+mod answers;
+mod audit;
+mod compiled;
+mod tenants;
+mod tokens;
+mod uploads;
+
+use std::{path::Path, sync::Arc};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub use answers::{Answer, IdempotencyKey, IdempotencyKeyError};
+pub use audit::AuditRow;
+pub use compiled::Compiled;
+pub use tenants::CreateTenantError;
+pub use tokens::{CreateTokenError, StoredToken};
+pub use uploads::UploadError;
+
+/// The schema this code reads and writes. A newer file is refused.
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS admin_schema(version INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tenants(
+    name TEXT PRIMARY KEY, created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- tenant NULL: an operator's token.
+CREATE TABLE IF NOT EXISTS tokens(
+    id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, tenant TEXT REFERENCES tenants(name), app TEXT,
+    actions TEXT NOT NULL, created_ms INTEGER NOT NULL, created_by TEXT NOT NULL,
+    expires_ms INTEGER, revoked_ms INTEGER) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uploads(
+    tenant TEXT NOT NULL REFERENCES tenants(name), digest TEXT NOT NULL, bytes INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL, PRIMARY KEY(tenant, digest)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS compiled(
+    tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
+    blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,
+    PRIMARY KEY(tenant, wasm, target, fingerprint)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers(
+    tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL, time_ms INTEGER NOT NULL,
+    PRIMARY KEY(tenant, key)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_by_time ON answers(time_ms);
+CREATE TABLE IF NOT EXISTS audit(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time_ms INTEGER NOT NULL, token TEXT NOT NULL, tenant TEXT NOT NULL,
+    action TEXT NOT NULL, object TEXT NOT NULL, outcome TEXT NOT NULL) STRICT;
+";
+
+/// The admin store failed. We or the machine are at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// SQLite refused.
+    #[error("{doing} in the admin store: check the free space and the permissions of the data directory")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Written by a later release.
+    #[error("admin.sqlite has schema {0}, this release knows up to {SCHEMA}: start the newer release")]
+    Newer(i64),
+    /// A stored value that this code could not have written.
+    #[error("{doing} in the admin store: a stored {what} is unreadable; restore admin.sqlite from a backup")]
+    Corrupt {
+        /// What was being done.
+        doing: &'static str,
+        /// Which value.
+        what: &'static str,
+    },
+    /// The blocking thread is gone: the process is stopping.
+    #[error("{0} in the admin store: the process is stopping")]
+    Stopping(&'static str),
+}
+
+/// A handle to the store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Admin {
+    /// Opens or makes the store. Blocks.
+    pub fn open(path: &Path) -> Result<Admin, AdminError> {
+        let doing = "opening the file";
+        let fail = |source| AdminError::Database { doing, source };
+        let connection = Connection::open(path).map_err(fail)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
+        connection.execute_batch(TABLES).map_err(fail)?;
+        let found: Option<i64> = connection
+            .query_row("SELECT max(version) FROM admin_schema", [], |row| row.get(0))
+            .map_err(fail)?;
+        match found {
+            None => {
+                connection.execute("INSERT INTO admin_schema VALUES (?1)", [SCHEMA]).map_err(fail)?;
+            }
+            Some(version) if version > SCHEMA => return Err(AdminError::Newer(version)),
+            Some(_) => {}
+        }
+        Ok(Admin { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// Runs `work` in one transaction on a blocking thread.
+    async fn run<T, E>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure<E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<AdminError> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        let task = tokio::task::spawn_blocking(move || {
+            let mut connection = connection.lock();
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        });
+        match task.await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(Failure::Database(source))) => Err(AdminError::Database { doing, source }.into()),
+            Ok(Err(Failure::Corrupt(what))) => Err(AdminError::Corrupt { doing, what }.into()),
+            Ok(Err(Failure::Refused(refusal))) => Err(refusal),
+            Err(_) => Err(AdminError::Stopping(doing).into()),
+        }
+    }
+}
+
+/// How work on the store can end early.
+enum Failure<E> {
+    Database(rusqlite::Error),
+    Corrupt(&'static str),
+    Refused(E),
+}
+
+impl<E> From<rusqlite::Error> for Failure<E> {
+    fn from(error: rusqlite::Error) -> Failure<E> {
+        Failure::Database(error)
+    }
+}
+
+/// Reads a stored name, digest or word back into its type.
+fn parsed<T: std::str::FromStr, E>(text: &str, what: &'static str) -> Result<T, Failure<E>> {
+    text.parse().map_err(|_| Failure::Corrupt(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_a_later_release_is_refused_not_misread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sqlite");
+        drop(Admin::open(&path).unwrap());
+        Connection::open(&path).unwrap().execute("INSERT INTO admin_schema VALUES (2)", []).unwrap();
+        assert!(matches!(Admin::open(&path), Err(AdminError::Newer(2))));
+    }
+}

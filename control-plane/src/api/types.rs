@@ -1,0 +1,349 @@
+//! Bodies of the API, as JSON sees them. Times are milliseconds since the Unix epoch.
+
+use artifact::{
+    AppName, Digest, HostName, Lane, NodeName, Target, TenantName,
+    manifest::AppConfig,
+    nack::NackCode,
+    names::PopName,
+    record::{Rev, UnixMs, VersionNumber},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::tokens::Action;
+
+/// A program is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Uploaded {
+    /// Its sha-256.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Make a version of an app and let it answer.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// Digest of an uploaded program.
+    #[schema(value_type = String)]
+    pub wasm: Digest,
+    /// Routes, bindings and limits.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub config: AppConfig,
+}
+
+/// A version was published and is on its way to the nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Deployed {
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// Its owner.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// The new version's number.
+    pub version: VersionNumber,
+    /// Position of its release in the log: ask for convergence with it.
+    pub rev: Rev,
+    /// The interface the program speaks.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// Where it answers.
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostName>,
+    /// The same as URLs.
+    pub urls: Vec<String>,
+    /// What it was compiled for.
+    #[schema(value_type = Vec<String>)]
+    pub targets: Vec<Target>,
+    /// Time spent compiling, ms; 0 when nothing was compiled.
+    pub compile_ms: u64,
+    /// Time spent publishing, ms.
+    pub publish_ms: u64,
+}
+
+/// An app in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppSummary {
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// Its owner.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// The version that answers.
+    pub active_version: Option<VersionNumber>,
+    /// Position of the release that made it so.
+    pub rev: Rev,
+    /// Where it answers.
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostName>,
+    /// The same as URLs.
+    pub urls: Vec<String>,
+}
+
+/// An app with its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppDetail {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub summary: AppSummary,
+    /// Its versions, newest first.
+    pub versions: Vec<VersionSummary>,
+}
+
+/// One version of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionSummary {
+    /// Its number.
+    pub version: VersionNumber,
+    /// The program.
+    #[schema(value_type = String)]
+    pub wasm: Digest,
+    /// Its size.
+    pub wasm_bytes: u64,
+    /// The interface it speaks.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// What native code exists for.
+    #[schema(value_type = Vec<String>)]
+    pub targets: Vec<Target>,
+    /// When it was made.
+    pub time_ms: UnixMs,
+    /// Does it answer for the app?
+    pub active: bool,
+}
+
+/// How far a rev has come, and how long to wait for it.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ConvergenceQuery {
+    /// The rev; default: the app's last release.
+    pub rev: Option<Rev>,
+    /// Wait at most so long, ms, for every connected node to answer; at most 30000.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// How far a rev has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConvergenceAnswer {
+    /// The rev.
+    pub rev: Rev,
+    /// Nodes that are enrolled and not revoked.
+    pub nodes: usize,
+    /// Nodes that have it.
+    pub active: usize,
+    /// Nodes that refused it.
+    pub failed: Vec<FailedNode>,
+    /// Nodes that have said nothing of it yet.
+    pub lagging: Vec<LaggingNode>,
+}
+
+/// A node that refused a rev.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailedNode {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Where it is.
+    #[schema(value_type = String)]
+    pub pop: PopName,
+    /// Why.
+    #[schema(value_type = String)]
+    pub code: NackCode,
+    /// Why, for a person.
+    pub detail: String,
+}
+
+/// A node that is behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LaggingNode {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Where it is.
+    #[schema(value_type = String)]
+    pub pop: PopName,
+    /// How far it is.
+    pub applied_rev: Rev,
+    /// Is it connected?
+    pub connected: bool,
+}
+
+/// Let an older version answer again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The version; null: the newest one below the active one.
+    #[serde(default)]
+    pub to: Option<VersionNumber>,
+}
+
+/// A rollback is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RolledBack {
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// The version that answers now.
+    pub version: VersionNumber,
+    /// Position of its release.
+    pub rev: Rev,
+}
+
+/// A deletion is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Deleted {
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// Position of the deletion.
+    pub rev: Rev,
+}
+
+/// Make a tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantSummary {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// When it was made.
+    pub created_ms: UnixMs,
+}
+
+/// Make an API token.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// Whose things it reaches; default: the tenant the caller acts for.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub tenant: Option<TenantName>,
+    /// True: an operator's token, which reaches the whole fleet. Not with `tenant` or `app`.
+    #[serde(default)]
+    pub operator: bool,
+    /// What it may be used for; at least one.
+    pub actions: Vec<Action>,
+    /// Only this app.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub app: Option<AppName>,
+    /// Life in seconds; absent: until revoked.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+}
+
+/// A new API token; its text is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CreatedToken {
+    /// Names it in lists and audit rows.
+    pub id: String,
+    /// The secret.
+    pub token: String,
+    /// When it ends.
+    pub expires_ms: Option<UnixMs>,
+}
+
+/// What is known of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenSummary {
+    /// Its id.
+    pub id: String,
+    /// Whose things it reaches; null: an operator's.
+    #[schema(value_type = Option<String>)]
+    pub tenant: Option<TenantName>,
+    /// Only this app.
+    #[schema(value_type = Option<String>)]
+    pub app: Option<AppName>,
+    /// What it may be used for.
+    pub actions: Vec<Action>,
+    /// When it was made.
+    pub created_ms: UnixMs,
+    /// By which token.
+    pub created_by: String,
+    /// When it ends.
+    pub expires_ms: Option<UnixMs>,
+    /// Since when it is void.
+    pub revoked_ms: Option<UnixMs>,
+}
+
+/// Make a join token for one node.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateNodeToken {
+    /// The POP the node will be in.
+    #[schema(value_type = String)]
+    pub pop: PopName,
+    /// Life in seconds; at most a week.
+    #[serde(default = "one_hour_s")]
+    pub ttl_s: u64,
+}
+
+fn one_hour_s() -> u64 {
+    3600
+}
+
+/// A new join token; its text is shown this once and works once.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CreatedNodeToken {
+    /// The secret.
+    pub token: String,
+    /// When it ends.
+    pub expires_ms: UnixMs,
+}
+
+/// A node as the origin knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeSummary {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Where it is.
+    #[schema(value_type = String)]
+    pub pop: PopName,
+    /// Is it connected now?
+    pub connected: bool,
+    /// How far it is in the log.
+    pub applied_rev: Rev,
+    /// What it runs, best level last; empty until it has connected once since our start.
+    #[schema(value_type = Vec<String>)]
+    pub targets: Vec<Target>,
+    /// `host:port` of its https listener.
+    pub serving: Option<String>,
+    /// When it was last heard.
+    pub last_seen_ms: Option<UnixMs>,
+    /// May it connect?
+    pub revoked: bool,
+}
+
+/// A node is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevokedNode {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Position of the revocation.
+    pub rev: Rev,
+}
+
+/// The process answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Healthz {
+    /// Always `ok`.
+    pub status: String,
+    /// The log's last position.
+    pub rev: Rev,
+}

@@ -1,0 +1,89 @@
+//! What every write has in common: it runs to its end though the client is gone, it leaves an audit row, and under an
+//! `Idempotency-Key` it happens once and is answered alike each time.
+
+use std::sync::Arc;
+
+use artifact::{Digest, TenantName};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::error::ApiError;
+use crate::{
+    admin::{Answer, AuditRow, IdempotencyKey},
+    clock::now_ms,
+    plane::Plane,
+    tokens::Caller,
+};
+
+/// Runs `work` under an audit row, on a task of its own: a client that hangs up does not stop it half way.
+pub async fn audited<T, F>(
+    plane: &Arc<Plane>,
+    caller: &Caller,
+    action: &'static str,
+    object: String,
+    work: F,
+) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ApiError>> + Send + 'static,
+{
+    let row = AuditRow {
+        time_ms: now_ms(),
+        token: caller.token_id.clone(),
+        tenant: caller.tenant.to_string(),
+        action: action.to_owned(),
+        object: object.clone(),
+        outcome: String::new(),
+    };
+    let plane = Arc::clone(plane);
+    let task = tokio::spawn(async move {
+        let seq = plane.admin.audit_begin(row.clone()).await?;
+        let done = work.await;
+        let outcome = match &done {
+            Ok(_) => "ok".to_owned(),
+            Err(refusal) => format!("refused {}", refusal.detail.code),
+        };
+        tracing::info!(token = row.token, tenant = row.tenant, action, object, outcome, "write");
+        plane.admin.audit_end(seq, outcome).await?;
+        done
+    });
+    task.await.unwrap_or_else(|error| Err(ApiError::internal(&error)))
+}
+
+/// The key under which the origin refuses a second append: a tenant's keys are its own.
+pub fn log_key(tenant: &TenantName, key: Option<&IdempotencyKey>) -> Option<String> {
+    key.map(|key| format!("{tenant}/{key}"))
+}
+
+/// One answer for one key. Two requests with the same key wait for each other; another request under a used key is
+/// refused. Without a key, `work` simply runs.
+pub async fn once<T, F>(
+    plane: &Arc<Plane>,
+    tenant: &TenantName,
+    key: Option<&IdempotencyKey>,
+    request: &impl Serialize,
+    work: F,
+) -> Result<T, ApiError>
+where
+    T: Serialize + DeserializeOwned,
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let Some(key) = key else { return work.await };
+    let _turn = plane.only_one(tenant, key).await;
+    let text = serde_json::to_vec(request).map_err(|error| ApiError::internal(&error))?;
+    let request = Digest::of(&text);
+    if let Some(given) = plane.admin.answer(tenant.clone(), key.clone()).await? {
+        if given.request != request {
+            let message = "this Idempotency-Key was used for another request: make a new key for each write";
+            return Err(ApiError::new(
+                http::StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                message,
+            ));
+        }
+        return serde_json::from_str(&given.body).map_err(|error| ApiError::internal(&error));
+    }
+    let done = work.await?;
+    let body = serde_json::to_string(&done).map_err(|error| ApiError::internal(&error))?;
+    plane.admin.remember_answer(tenant.clone(), key.clone(), Answer { request, body }, now_ms()).await?;
+    Ok(done)
+}

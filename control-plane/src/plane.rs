@@ -1,0 +1,117 @@
+//! What lives once per process: the parts that every request uses, and the small questions several rooms ask of them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use artifact::{AppId, Target, TenantName, manifest::AppConfig, record::ArtifactRef, seal::SecretsKey};
+use fleet_sync_proto::{AppState, FleetView};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+use crate::{
+    admin::{Admin, IdempotencyKey},
+    compiler::CompilerClient,
+    config::Config,
+    fleet::Fleet,
+    local_ca::LocalCa,
+    upload,
+};
+
+/// The control plane's parts, each made once at start.
+pub struct Plane {
+    /// What the operator stated.
+    pub config: Config,
+    /// Tenants, tokens, uploads, audit.
+    pub admin: Admin,
+    /// Release log, blobs and nodes.
+    pub fleet: Fleet,
+    /// Client of the compiler service; never its key.
+    pub compiler: Arc<CompilerClient>,
+    /// Mints certificates for host names.
+    pub ca: Arc<LocalCa>,
+    /// Seals their keys to the fleet.
+    pub secrets: SecretsKey,
+    /// Room for uploads in memory.
+    pub uploads: Semaphore,
+    /// Room for deploys under way.
+    pub deploys: Semaphore,
+    /// One write at a time for each idempotency key.
+    in_flight: Mutex<HashMap<WriteKey, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Deploys under way at once. Each may hold a program of 64 MiB while it is compiled.
+pub const DEPLOYS_AT_ONCE_MAX: usize = 16;
+
+type WriteKey = (TenantName, IdempotencyKey);
+
+impl Plane {
+    /// Puts the parts together.
+    pub fn new(
+        config: Config,
+        admin: Admin,
+        fleet: Fleet,
+        compiler: Arc<CompilerClient>,
+        ca: Arc<LocalCa>,
+        secrets: SecretsKey,
+    ) -> Plane {
+        Plane {
+            config,
+            admin,
+            fleet,
+            compiler,
+            ca,
+            secrets,
+            uploads: Semaphore::new(upload::UPLOADS_AT_ONCE_MAX),
+            deploys: Semaphore::new(DEPLOYS_AT_ONCE_MAX),
+            in_flight: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Where an app answers, as URLs.
+    pub fn urls(&self, config: &AppConfig) -> Vec<String> {
+        let port = match self.config.public_https_port.or_else(|| self.fleet.https_port()) {
+            None | Some(443) => String::new(),
+            Some(port) => format!(":{port}"),
+        };
+        config.hosts.iter().map(|host| format!("https://{host}{port}{}", config.path_prefix)).collect()
+    }
+
+    /// Waits until no other write with this key is under way. The table holds only keys in use, so it is as long as
+    /// there are requests.
+    pub async fn only_one(self: &Arc<Plane>, tenant: &TenantName, key: &IdempotencyKey) -> WriteTurn {
+        let key = (tenant.clone(), key.clone());
+        let turn = Arc::clone(self.in_flight.lock().entry(key.clone()).or_default());
+        let guard = turn.lock_owned().await;
+        WriteTurn { plane: Arc::clone(self), key, guard: Some(guard) }
+    }
+}
+
+/// The right to be the one write of a key.
+pub struct WriteTurn {
+    plane: Arc<Plane>,
+    key: WriteKey,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for WriteTurn {
+    fn drop(&mut self) {
+        let mut in_flight = self.plane.in_flight.lock();
+        drop(self.guard.take());
+        // One reference is the table's: nobody waits.
+        if in_flight.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            in_flight.remove(&self.key);
+        }
+    }
+}
+
+/// A tenant's apps, by name.
+pub fn apps_of<'v>(
+    view: &'v FleetView,
+    tenant: &'v TenantName,
+) -> impl Iterator<Item = (&'v AppId, &'v AppState)> {
+    view.apps.iter().filter(move |(id, _)| id.tenant == *tenant)
+}
+
+/// What native code exists for, each once, in the order of [`Target::ALL`].
+pub fn targets(artifacts: &[ArtifactRef]) -> Vec<Target> {
+    Target::ALL.into_iter().filter(|target| artifacts.iter().any(|held| held.target == *target)).collect()
+}

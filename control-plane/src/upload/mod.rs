@@ -1,0 +1,198 @@
+//! The upload path: a program becomes a version that answers for its app.
+//!
+//! [`deploy`] is the whole of it, as a list. Relies on the compiler service for validation, native code and signatures, on
+//! the origin for the one durable append, and on the admin store for who uploaded what. Deliberately absent: HTTP. Errors
+//! get their status in `api`.
+
+mod bodies;
+mod native;
+mod receive;
+
+use std::time::Instant;
+
+use artifact::{
+    AppId, Digest, TenantName,
+    manifest::{AppConfig, Mistake},
+    record::{Body, RECORD_BYTES_MAX},
+};
+use fleet_sync_proto::ClaimConflict;
+
+pub use bodies::{APPS_PER_TENANT_MAX, certificates_for};
+use native::Native;
+pub use native::{compile_missing, missing};
+pub use receive::{ReceiveError, UPLOADS_AT_ONCE_MAX, discard, receive};
+
+use bodies::ReleasePlan;
+
+use crate::{
+    admin::AdminError, api::types::Deployed, compiler::CompilerError, fleet::PublishFailure,
+    local_ca::LocalCaError, plane::Plane,
+};
+
+/// What the caller wants deployed.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The app.
+    pub id: AppId,
+    /// An uploaded program.
+    pub wasm: Digest,
+    /// Routes, bindings and limits.
+    pub config: AppConfig,
+    /// Who asks: a token's id.
+    pub actor: String,
+    /// The log's name for this request: a second append under it is refused by the origin.
+    pub request: Option<String>,
+}
+
+/// A program did not become a version. The running version keeps serving.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Values out of range; all of them.
+    #[error("the app's configuration has mistakes")]
+    Config(Vec<Mistake>),
+    /// The configuration does not fit a record.
+    #[error(
+        "the app's configuration is {0} bytes as stored, at most {RECORD_BYTES_MAX}: shorten its config values"
+    )]
+    ConfigTooLarge(usize),
+    /// This tenant has not uploaded it.
+    #[error("no program {0} was uploaded by this tenant: send it with PUT /v1/wasm/{0} first")]
+    NoUpload(Digest),
+    /// The routes are somebody else's.
+    #[error(transparent)]
+    Claim(#[from] ClaimConflict),
+    /// [`APPS_PER_TENANT_MAX`].
+    #[error("the tenant {0} has its {APPS_PER_TENANT_MAX} apps: delete one first")]
+    TooManyApps(TenantName),
+    /// No native code.
+    #[error(transparent)]
+    Compiler(#[from] CompilerError),
+    /// No certificate.
+    #[error(transparent)]
+    Certificate(#[from] LocalCaError),
+    /// The admin store.
+    #[error(transparent)]
+    Store(#[from] AdminError),
+    /// The blob store.
+    #[error("reading or keeping the bytes of {what}: check the free space of the data directory")]
+    Blob {
+        /// Which bytes.
+        what: String,
+        /// What happened.
+        #[source]
+        source: crate::fleet::FleetError,
+    },
+    /// The release log.
+    #[error("publishing a version of {id}")]
+    Publish {
+        /// The app.
+        id: AppId,
+        /// What happened.
+        #[source]
+        source: crate::fleet::FleetError,
+    },
+    /// A repeated request whose first answer is gone and whose version was pruned since.
+    #[error("this Idempotency-Key deployed a version of {0} that is gone: use a new key")]
+    AnswerGone(AppId),
+}
+
+/// Receive (before, see [`receive`]) → validate, compile, sign → publish.
+pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> {
+    let wish = Wish { config: settled(&wish, plane)?, ..wish };
+    // Asked again under the log's lock; asked here so that a hopeless deploy costs no compilation.
+    plane.fleet.view().check_claim(&wish.id, &wish.config)?;
+    let wasm_bytes = uploaded(plane, &wish).await?;
+
+    let compiling = Instant::now();
+    let native = compile_missing(plane, &wish.id.tenant, wish.wasm).await?;
+    let compile_ms = if native.compiled > 0 { millis(compiling) } else { 0 };
+
+    let publishing = Instant::now();
+    let rev = publish(plane, &wish, wasm_bytes, &native).await?;
+    let publish_ms = millis(publishing);
+
+    answer(plane, &wish, rev, compile_ms, publish_ms).await
+}
+
+/// The configuration as it will be pinned: checked, its host names resolved and each there once.
+fn settled(wish: &Wish, plane: &Plane) -> Result<AppConfig, DeployError> {
+    let mut config = wish.config.clone();
+    let mut mistakes = config.mistakes();
+    if config.hosts.is_empty() {
+        let name = format!("{}.{}", wish.id.app, plane.config.domain);
+        match name.parse() {
+            Ok(host) => config.hosts.push(host),
+            Err(error) => {
+                mistakes.push(Mistake { line: None, key: "hosts".into(), message: format!("{error}") })
+            }
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(DeployError::Config(mistakes));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    config.hosts.retain(|host| seen.insert(host.clone()));
+    Ok(config)
+}
+
+async fn uploaded(plane: &Plane, wish: &Wish) -> Result<u64, DeployError> {
+    let bytes = plane.admin.upload_bytes(wish.id.tenant.clone(), wish.wasm).await?;
+    bytes.ok_or(DeployError::NoUpload(wish.wasm))
+}
+
+/// Version, native code, certificates and release in one append: all of it is in the log, or none.
+async fn publish(plane: &Plane, wish: &Wish, wasm_bytes: u64, native: &Native) -> Result<u64, DeployError> {
+    let plan = ReleasePlan {
+        id: wish.id.clone(),
+        wasm: wish.wasm,
+        wasm_bytes,
+        lane: native.lane,
+        config: wish.config.clone(),
+        artifacts: native.artifacts.clone(),
+        ca: plane.ca.clone(),
+        secrets: plane.secrets.clone(),
+    };
+    let decide = move |view: &fleet_sync_proto::FleetView| plan.bodies(view);
+    let published = plane.fleet.publish(wish.actor.clone(), wish.request.clone(), decide).await;
+    published.map_err(|failure| match failure {
+        PublishFailure::Refused(error) => error,
+        PublishFailure::Fleet(source) => DeployError::Publish { id: wish.id.clone(), source },
+    })
+}
+
+/// What was published, read back from the log: right also when the append was an earlier try's.
+async fn answer(
+    plane: &Plane,
+    wish: &Wish,
+    rev: u64,
+    compile_ms: u64,
+    publish_ms: u64,
+) -> Result<Deployed, DeployError> {
+    let gone = || DeployError::AnswerGone(wish.id.clone());
+    let said = plane.fleet.record(rev).await;
+    let said = said.map_err(|source| DeployError::Publish { id: wish.id.clone(), source })?;
+    let made = match said {
+        Some(Body::Release { id, version }) if id == wish.id => {
+            plane.fleet.view().version(&id, version).cloned()
+        }
+        _ => None,
+    };
+    let made = made.ok_or_else(gone)?;
+    let config = &made.version.config;
+    Ok(Deployed {
+        app: wish.id.app.clone(),
+        tenant: wish.id.tenant.clone(),
+        version: made.version.version,
+        rev,
+        lane: made.version.lane,
+        hosts: config.hosts.clone(),
+        urls: plane.urls(config),
+        targets: crate::plane::targets(&made.artifacts),
+        compile_ms,
+        publish_ms,
+    })
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

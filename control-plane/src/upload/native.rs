@@ -1,0 +1,107 @@
+//! Native code for a program: what is there already, and the rest from the compiler service, one call a target at a time
+//! of its own. Whatever was compiled is kept at once, so a deploy that fails later wastes nothing.
+
+use std::sync::Arc;
+
+use artifact::{Digest, Fingerprint, Lane, Profile, Target, TenantName, record::ArtifactRef};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+
+use super::DeployError;
+use crate::{
+    admin::Compiled,
+    compiler::{CompilerClient, CompilerError},
+    plane::Plane,
+};
+
+/// Native code of a program for every target the compiler has now.
+#[derive(Debug, Clone)]
+pub struct Native {
+    /// The interface the program speaks.
+    pub lane: Lane,
+    /// One entry a target.
+    pub artifacts: Vec<ArtifactRef>,
+    /// How many of them were compiled just now.
+    pub compiled: usize,
+}
+
+/// The program's native code for each current target, compiling what is missing.
+pub async fn compile_missing(
+    plane: &Plane,
+    tenant: &TenantName,
+    wasm: Digest,
+) -> Result<Native, DeployError> {
+    let current = plane.compiler.health().await?.targets;
+    let known = plane.admin.compiled(tenant.clone(), wasm).await?;
+    let mut done = Vec::new();
+    for known in known.into_iter().filter(|known| is_current(&known.artifact, &current)) {
+        let there = plane.fleet.has_blob(known.artifact.blob).await;
+        if there.map_err(|source| DeployError::Blob {
+            what: format!("native code {}", known.artifact.blob),
+            source,
+        })? {
+            done.push(known);
+        }
+    }
+    let held: Vec<ArtifactRef> = done.iter().map(|known| known.artifact.clone()).collect();
+    let missing = missing(&held, &current);
+
+    let compiled = missing.len();
+    if compiled > 0 {
+        let bytes = plane
+            .fleet
+            .blob(wasm)
+            .await
+            .map_err(|source| DeployError::Blob { what: format!("the program {wasm}"), source })?;
+        let calls =
+            missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair));
+        done.extend(try_join_all(calls).await?);
+    }
+    let lane = one_lane(&done)?;
+    let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
+    Ok(Native { lane, artifacts, compiled })
+}
+
+/// The current pairs for which `held` has nothing.
+pub fn missing(held: &[ArtifactRef], current: &[(Target, Fingerprint)]) -> Vec<(Target, Fingerprint)> {
+    let has = |(target, fingerprint): &(Target, Fingerprint)| {
+        held.iter().any(|held| {
+            (held.target, held.profile, held.fingerprint) == (*target, Profile::Serve, *fingerprint)
+        })
+    };
+    current.iter().filter(|pair| !has(pair)).copied().collect()
+}
+
+fn is_current(artifact: &ArtifactRef, current: &[(Target, Fingerprint)]) -> bool {
+    current.contains(&(artifact.target, artifact.fingerprint))
+}
+
+async fn compile_and_keep(
+    plane: &Plane,
+    tenant: &TenantName,
+    wasm: Digest,
+    bytes: Bytes,
+    (target, fingerprint): (Target, Fingerprint),
+) -> Result<Compiled, DeployError> {
+    let compiler: &Arc<CompilerClient> = &plane.compiler;
+    let made = compiler.compile(tenant, bytes, wasm, target, fingerprint).await?;
+    let blob_bytes = made.blob.len() as u64;
+    let blob = plane
+        .fleet
+        .keep_blob(made.blob)
+        .await
+        .map_err(|source| DeployError::Blob { what: format!("native code for {target}"), source })?;
+    let artifact = ArtifactRef { target, profile: Profile::Serve, fingerprint, blob, blob_bytes };
+    let compiled = Compiled { lane: made.lane, artifact };
+    plane.admin.add_compiled(tenant.clone(), wasm, compiled.clone()).await?;
+    Ok(compiled)
+}
+
+/// All targets' code is of one program, so it speaks one interface; anything else is the compiler's fault.
+fn one_lane(compiled: &[Compiled]) -> Result<Lane, CompilerError> {
+    let Some(first) = compiled.first() else { return Err(CompilerError::NoTargets) };
+    match compiled.iter().find(|other| other.lane != first.lane) {
+        None => Ok(first.lane),
+        Some(other) => Err(CompilerError::OtherThing { target: other.artifact.target, what: "lane" }),
+    }
+}

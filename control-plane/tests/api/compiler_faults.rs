@@ -1,0 +1,183 @@
+//! What the compiler service can do wrong, and what the client of the API is told. A small stand-in answers in its
+//! place, because the real one does none of this; it makes no native code.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use artifact::{
+    Digest, Fingerprint, Lane, Profile, Target,
+    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
+    container,
+    keys::{Compiler, SecretKey},
+    statement::Statement,
+};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::harness::{Answer, Plane, program};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Behaviour {
+    Sound,
+    SignsWithAnotherKey,
+    SignsAnotherProgram,
+    SendsOtherBytes,
+    Refuses(RefusalCode),
+    SpeaksGibberish,
+}
+
+struct StandIn {
+    key: SecretKey<Compiler>,
+    behaviour: Mutex<Behaviour>,
+    fingerprint: Mutex<Digest>,
+    compiled: AtomicUsize,
+}
+
+impl StandIn {
+    async fn start() -> (Arc<StandIn>, String) {
+        let stand_in = Arc::new(StandIn {
+            key: SecretKey::from_seed([1; 32]),
+            behaviour: Mutex::new(Behaviour::Sound),
+            fingerprint: Mutex::new(Digest::of(b"engine 1")),
+            compiled: AtomicUsize::new(0),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new()
+            .route(HEALTH_PATH, get(health))
+            .route(COMPILE_PATH, post(compile))
+            .with_state(Arc::clone(&stand_in));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        (stand_in, url)
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        *self.behaviour.lock() = behaviour;
+    }
+}
+
+async fn health(State(stand_in): State<Arc<StandIn>>) -> Json<Health> {
+    let targets = vec![(Target::X86_64V3, Fingerprint(*stand_in.fingerprint.lock()))];
+    Json(Health { key: stand_in.key.public(), targets, compiler: "stand-in".into() })
+}
+
+async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response {
+    let behaviour = *stand_in.behaviour.lock();
+    if let Behaviour::Refuses(code) = behaviour {
+        let status = match code {
+            RefusalCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        return (status, Json(Refusal { code, message: "the reason".into() })).into_response();
+    }
+    if behaviour == Behaviour::SpeaksGibberish {
+        return "gibberish".into_response();
+    }
+    stand_in.compiled.fetch_add(1, Ordering::Relaxed);
+    let code = b"no native code";
+    let wasm =
+        if behaviour == Behaviour::SignsAnotherProgram { Digest::of(b"other") } else { Digest::of(&wasm) };
+    let stated = Statement {
+        artifact: Digest::of(code),
+        size: code.len() as u64,
+        wasm,
+        lane: Lane::Fastly,
+        target: Target::X86_64V3,
+        profile: Profile::Serve,
+        fingerprint: Fingerprint(*stand_in.fingerprint.lock()),
+        imports: vec![],
+        compiler: "stand-in".into(),
+        flags: vec![],
+    };
+    let thief = SecretKey::from_seed([2; 32]);
+    let key = if behaviour == Behaviour::SignsWithAnotherKey { &thief } else { &stand_in.key };
+    let sent: &[u8] = if behaviour == Behaviour::SendsOtherBytes { b"NO NATIVE CODE" } else { code };
+    container::encode(&stated.sign(key), sent).unwrap().into_response()
+}
+
+async fn deploy(plane: &Plane) -> Answer {
+    plane.deploy(&plane.operator, "shop", &program("faults"), json!({})).await
+}
+
+#[tokio::test]
+async fn each_fault_has_its_status_and_code_and_nothing_is_published() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    for (behaviour, status, code) in [
+        (Behaviour::SignsWithAnotherKey, 502, "compiler_untrusted"),
+        (Behaviour::SignsAnotherProgram, 502, "compiler_untrusted"),
+        (Behaviour::SendsOtherBytes, 502, "compiler_untrusted"),
+        (Behaviour::SpeaksGibberish, 502, "compiler_untrusted"),
+        (Behaviour::Refuses(RefusalCode::UnknownImport), 422, "unknown_import"),
+        (Behaviour::Refuses(RefusalCode::WrongWorld), 422, "wrong_world"),
+        (Behaviour::Refuses(RefusalCode::JobLimit), 422, "job_limit"),
+        (Behaviour::Refuses(RefusalCode::Internal), 502, "compiler_failed"),
+        (Behaviour::Refuses(RefusalCode::Busy), 503, "compiler_busy"),
+    ] {
+        stand_in.behave(behaviour);
+        let answer = deploy(&plane).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{answer:?}");
+        assert_eq!(answer.retry_after.is_some(), status == 503);
+    }
+    assert_eq!(plane.ask(Method::GET, "/v1/apps/shop").send().await.code(), "no_such_app");
+    stand_in.behave(Behaviour::Sound);
+    assert_eq!(deploy(&plane).await.ok()["version"], 1);
+}
+
+#[tokio::test]
+async fn a_compiler_that_is_down_is_named_with_the_cure() {
+    let plane = Plane::without_compiler().await;
+    let answer = deploy(&plane).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (503, "compiler_unreachable"));
+    let message = answer.body["error"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("compiler unreachable") && message.contains("start aot-compiler"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_compiler_with_another_key_than_configured_is_not_asked() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &SecretKey::from_seed([9; 32])).await;
+    let answer = deploy(&plane).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (502, "compiler_untrusted"));
+    assert_eq!(stand_in.compiled.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_new_engine_gets_old_versions_recompiled_without_a_new_version() {
+    let (stand_in, url) = StandIn::start().await;
+    let mut plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    deploy(&plane).await.ok();
+    assert_eq!(stand_in.compiled.load(Ordering::Relaxed), 1);
+    let before = plane.ask(Method::GET, "/healthz").send().await.ok()["rev"].as_u64().unwrap();
+
+    *stand_in.fingerprint.lock() = Digest::of(b"engine 2");
+    plane.restart().await;
+    let end = Instant::now() + Duration::from_secs(20);
+    while stand_in.compiled.load(Ordering::Relaxed) < 2 || {
+        let now = plane.ask(Method::GET, "/healthz").send().await.ok()["rev"].as_u64().unwrap();
+        // One record of the restart itself, one of the added native code.
+        now < before + 2
+    } {
+        assert!(Instant::now() < end, "not recompiled within 20 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let app = plane.ask(Method::GET, "/v1/apps/shop").send().await.ok();
+    assert_eq!((&app["active_version"], app["versions"].as_array().unwrap().len()), (&json!(1), 1));
+}

@@ -1,0 +1,146 @@
+//! The upload path with the real compiler service.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::json;
+
+use crate::harness::{Plane, program};
+
+#[tokio::test]
+async fn a_program_becomes_a_version_for_every_target_with_its_host_and_url() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let wasm = program("hello");
+    let made = plane.deploy(&plane.operator, "hello", &wasm, json!({})).await.ok();
+    assert_eq!(made["targets"], json!(["x86_64-v2", "x86_64-v3", "aarch64", "aarch64-lse"]));
+    assert_eq!(made["hosts"], json!(["hello.localhost"]));
+    assert_eq!(made["urls"], json!(["https://hello.localhost:8443/"]));
+    assert_eq!(
+        (&made["lane"], &made["version"], &made["tenant"]),
+        (&json!("fastly"), &json!(1), &json!("default"))
+    );
+
+    let app = plane.ask(Method::GET, "/v1/apps/hello").send().await.ok();
+    assert_eq!((&app["active_version"], &app["rev"]), (&json!(1), &made["rev"]));
+    assert_eq!(app["versions"][0]["wasm_bytes"], wasm.len());
+    assert_eq!(app["versions"][0]["targets"], made["targets"]);
+    let listed = plane.ask(Method::GET, "/v1/apps").send().await.ok();
+    assert_eq!(listed[0]["app"], "hello");
+
+    let convergence = plane.ask(Method::GET, "/v1/apps/hello/convergence?wait_ms=1000").send().await.ok();
+    assert_eq!(
+        convergence,
+        json!({ "rev": made["rev"], "nodes": 0, "active": 0, "failed": [], "lagging": [] })
+    );
+    let future = plane.ask(Method::GET, "/v1/apps/hello/convergence?rev=999").send().await;
+    assert_eq!(future.code(), "no_such_rev");
+}
+
+#[tokio::test]
+async fn the_same_program_is_compiled_once_and_a_refused_one_leaves_the_running_version() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let wasm = program("again");
+    plane.deploy(&plane.operator, "shop", &wasm, json!({})).await.ok();
+    let again = plane.deploy(&plane.operator, "shop", &wasm, json!({ "config": { "k": "v" } })).await.ok();
+    assert_eq!((&again["version"], &again["compile_ms"]), (&json!(2), &json!(0)));
+
+    for (bad, code) in
+        [(b"".as_slice(), "empty"), (b"hello, this is text", "not_wasm"), (&wasm[..20], "invalid")]
+    {
+        let refused = plane.deploy(&plane.operator, "shop", bad, json!({})).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (422, code), "{refused:?}");
+    }
+    let config = plane.deploy(
+        &plane.operator,
+        "shop",
+        &wasm,
+        json!({ "path_prefix": "x", "limits": { "cpu_ms": 0 } }),
+    );
+    let config = config.await;
+    assert_eq!((config.status.as_u16(), config.code()), (422, "bad_config"));
+    assert_eq!(config.body["error"]["mistakes"].as_array().unwrap().len(), 2);
+    let unsent = plane
+        .ask(Method::POST, "/v1/apps/shop/versions")
+        .json(json!({ "wasm": "0".repeat(64) }))
+        .send()
+        .await;
+    assert_eq!((unsent.status.as_u16(), unsent.code()), (422, "wasm_not_uploaded"));
+    let app = plane.ask(Method::GET, "/v1/apps/shop").send().await.ok();
+    assert_eq!((&app["active_version"], app["versions"].as_array().unwrap().len()), (&json!(2), 2));
+}
+
+#[tokio::test]
+async fn a_program_of_another_tenant_cannot_be_deployed() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let (a, b) = (plane.tenant("a").await, plane.tenant("b").await);
+    let digest = plane.upload(&a, &program("theirs")).await;
+    let stolen =
+        plane.ask_as(&b, Method::POST, "/v1/apps/shop/versions").json(json!({ "wasm": digest })).send().await;
+    assert_eq!((stolen.status.as_u16(), stolen.code()), (422, "wasm_not_uploaded"));
+}
+
+#[tokio::test]
+async fn rollback_names_its_version_and_a_restart_keeps_everything() {
+    let Some(mut plane) = Plane::with_real_compiler().await else { return };
+    let tenant = plane.tenant("a").await;
+    for name in ["one", "two", "three"] {
+        plane.deploy(&tenant, "shop", &program(name), json!({})).await.ok();
+    }
+    let roll =
+        |to| plane.ask_as(&tenant, Method::POST, "/v1/apps/shop/rollback").json(json!({ "to": to })).send();
+    assert_eq!(roll(json!(null)).await.ok()["version"], 2);
+    assert_eq!(roll(json!(1)).await.ok()["version"], 1);
+    assert_eq!(roll(json!(null)).await.code(), "nothing_older");
+    assert_eq!(roll(json!(9)).await.code(), "no_such_version");
+
+    let before = plane.ask_as(&tenant, Method::GET, "/v1/apps/shop").send().await.ok();
+    let ca = std::fs::read(plane.data_dir().join("local-ca.pem")).unwrap();
+    plane.restart().await;
+    assert_eq!(plane.ask_as(&tenant, Method::GET, "/v1/apps/shop").send().await.ok(), before);
+    assert_eq!(before["active_version"], 1);
+    assert_eq!(std::fs::read(plane.data_dir().join("local-ca.pem")).unwrap(), ca);
+    let fourth = plane.deploy(&tenant, "shop", &program("one"), json!({})).await.ok();
+    assert_eq!((&fourth["version"], &fourth["compile_ms"]), (&json!(4), &json!(0)));
+}
+
+#[tokio::test]
+async fn an_operator_acts_for_the_tenant_it_names() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let tenant = plane.tenant("a").await;
+    let digest = plane.upload(&tenant, &program("acting")).await;
+    let made = plane.ask(Method::POST, "/v1/apps/shop/versions").header("skerry-tenant", "a");
+    assert_eq!(made.json(json!({ "wasm": digest })).send().await.ok()["tenant"], "a");
+    assert_eq!(
+        plane.ask(Method::GET, "/v1/apps").send().await.ok(),
+        json!([]),
+        "the default tenant has none"
+    );
+    assert_eq!(plane.ask_as(&tenant, Method::GET, "/v1/apps").send().await.ok()[0]["app"], "shop");
+}
+
+#[tokio::test]
+async fn certificates_of_an_earlier_ca_are_replaced_at_start() {
+    let Some(mut plane) = Plane::with_real_compiler().await else { return };
+    plane.deploy(&plane.operator, "shop", &program("certified"), json!({})).await.ok();
+    assert_eq!(certificates(&plane), 1);
+    plane.restart().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(certificates(&plane), 1, "a good one is left alone");
+
+    for file in ["local-ca.pem", "local-ca.key"] {
+        std::fs::remove_file(plane.data_dir().join(file)).unwrap();
+    }
+    plane.restart().await;
+    let end = Instant::now() + Duration::from_secs(10);
+    while certificates(&plane) < 2 {
+        assert!(Instant::now() < end, "not renewed within 10 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Certificate records in the log.
+fn certificates(plane: &Plane) -> usize {
+    let log = rusqlite::Connection::open(plane.data_dir().join("log.sqlite")).unwrap();
+    let count = "SELECT count(*) FROM records WHERE text LIKE '%\"kind\":\"certificate\"%'";
+    log.query_row(count, [], |row| row.get(0)).unwrap()
+}
