@@ -1,0 +1,274 @@
+//! Prometheus series. Handles are looked up once per version, never per request, and the number of series is bounded:
+//! the first [`VERSIONS_MAX`] versions have their own, later ones share `other`, and a version that is no longer served
+//! gives its series back.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use artifact::{AppId, record::VersionNumber};
+use fleet_sync_replica::VersionCounters;
+use parking_lot::Mutex;
+use prometheus::{
+    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::{exchange::Bill, failure::Failure};
+
+/// (app, version) pairs with series of their own; ten series each.
+pub const VERSIONS_MAX: usize = 1_000;
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const VERSION_LABELS: [&str; 3] = ["tenant", "app", "version"];
+
+/// Every series of a node.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    failures: IntCounterVec,
+    cpu_us: IntCounterVec,
+    instantiate_us: IntCounterVec,
+    instances: IntCounterVec,
+    memory_peak_bytes: IntGaugeVec,
+    unrouted: IntCounterVec,
+    /// Guests running now.
+    pub in_flight: IntGauge,
+    /// Bytes of native code in memory.
+    pub code_bytes: IntGauge,
+    /// Apps in the generation.
+    pub apps: IntGauge,
+    /// Last applied position of the release log.
+    pub rev: IntGauge,
+    /// Access-log lines dropped because the writer was behind.
+    pub access_lines_dropped: IntGauge,
+    versions: Mutex<Vec<(AppId, VersionNumber)>>,
+}
+
+/// The handles of one version.
+pub struct AppMetrics {
+    requests: [IntCounter; 6],
+    failures: [OnceLock<IntCounter>; Failure::ALL.len()],
+    all_failures: IntCounterVec,
+    cpu_us: IntCounter,
+    instantiate_us: IntCounter,
+    instances: IntCounter,
+    memory_peak_bytes: IntGauge,
+    labels: [String; 3],
+    own: OwnCounters,
+}
+
+/// What the node reports upwards for exactly this version, also where its series are shared.
+#[derive(Default)]
+struct OwnCounters {
+    requests: AtomicU64,
+    status_5xx: AtomicU64,
+    guest_faults: AtomicU64,
+    cpu_ns: AtomicU64,
+}
+
+impl Metrics {
+    /// A fresh registry.
+    pub fn new() -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let class = ["tenant", "app", "version", "status"];
+        let code = ["tenant", "app", "version", "code"];
+        let counters = |name, help, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            prometheus::Result::Ok(counters)
+        };
+        let gauge = |name, help| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            prometheus::Result::Ok(gauge)
+        };
+        let memory_peak_bytes = IntGaugeVec::new(
+            Opts::new("skerry_memory_peak_bytes", "Largest linear memory of one execution so far."),
+            &VERSION_LABELS,
+        )?;
+        registry.register(Box::new(memory_peak_bytes.clone()))?;
+        Ok(Metrics {
+            requests: counters(
+                "skerry_requests_total",
+                "Requests that reached an app, by status class.",
+                &class,
+            )?,
+            failures: counters(
+                "skerry_failures_total",
+                "Requests answered by the node for their app, by code.",
+                &code,
+            )?,
+            cpu_us: counters("skerry_cpu_microseconds_total", "CPU time of executions.", &VERSION_LABELS)?,
+            instantiate_us: counters(
+                "skerry_instantiate_microseconds_total",
+                "Time to make stores and instances.",
+                &VERSION_LABELS,
+            )?,
+            instances: counters("skerry_instances_total", "Instances made.", &VERSION_LABELS)?,
+            unrouted: counters("skerry_unrouted_total", "Requests that reached no app, by code.", &["code"])?,
+            in_flight: gauge("skerry_executions_in_flight", "Guests running now.")?,
+            code_bytes: gauge("skerry_code_bytes", "Bytes of native code in memory.")?,
+            apps: gauge("skerry_apps", "Apps this node answers for.")?,
+            rev: gauge("skerry_rev", "Last applied position of the release log.")?,
+            access_lines_dropped: gauge("skerry_access_lines_dropped", "Access-log lines dropped so far.")?,
+            memory_peak_bytes,
+            registry,
+            versions: Mutex::default(),
+        })
+    }
+
+    /// The handles of a version; shared ones when there are too many.
+    pub fn version(&self, id: &AppId, version: VersionNumber) -> Arc<AppMetrics> {
+        let labels = {
+            let mut versions = self.versions.lock();
+            let entry = (id.clone(), version);
+            if !versions.contains(&entry) && versions.len() < VERSIONS_MAX {
+                versions.push(entry.clone());
+            }
+            match versions.contains(&entry) {
+                true => [id.tenant.to_string(), id.app.to_string(), version.to_string()],
+                false => ["other".into(), "other".into(), "0".into()],
+            }
+        };
+        let [tenant, app, number] = &labels;
+        let of = |counters: &IntCounterVec| counters.with_label_values(&[tenant, app, number]);
+        Arc::new(AppMetrics {
+            requests: CLASSES.map(|class| self.requests.with_label_values(&[tenant, app, number, class])),
+            failures: Default::default(),
+            all_failures: self.failures.clone(),
+            cpu_us: of(&self.cpu_us),
+            instantiate_us: of(&self.instantiate_us),
+            instances: of(&self.instances),
+            memory_peak_bytes: self.memory_peak_bytes.with_label_values(&[tenant, app, number]),
+            own: OwnCounters::default(),
+            labels,
+        })
+    }
+
+    /// Gives back the series of a version that is no longer served.
+    pub fn retire(&self, id: &AppId, version: VersionNumber) {
+        let mut versions = self.versions.lock();
+        let Some(at) = versions.iter().position(|entry| entry.0 == *id && entry.1 == version) else { return };
+        versions.swap_remove(at);
+        let (tenant, app, version) = (id.tenant.as_str(), id.app.as_str(), version.to_string());
+        let labels = [tenant, app, version.as_str()];
+        // Absent series are fine: a version may never have answered.
+        for class in CLASSES {
+            let _ = self.requests.remove_label_values(&[tenant, app, version.as_str(), class]);
+        }
+        for failure in Failure::ALL {
+            let _ = self.failures.remove_label_values(&[tenant, app, version.as_str(), failure.code()]);
+        }
+        for counters in [&self.cpu_us, &self.instantiate_us, &self.instances] {
+            let _ = counters.remove_label_values(&labels);
+        }
+        let _ = self.memory_peak_bytes.remove_label_values(&labels);
+    }
+
+    /// Counts a request that reached no app.
+    pub fn unrouted(&self, failure: Failure) {
+        self.unrouted.with_label_values(&[failure.code()]).inc();
+    }
+
+    /// The exposition text (Prometheus text format 0.0.4).
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Encoding fails only for duplicate or nameless families, which `new` would have refused.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+impl AppMetrics {
+    /// Counts one request. `status` 0: the client was gone before the response.
+    pub fn count(&self, status: u16, failure: Option<Failure>, bill: &Bill) {
+        self.requests[usize::from(status / 100).min(5)].inc();
+        self.cpu_us.inc_by(bill.cpu_ns() / 1_000);
+        self.own.requests.fetch_add(1, Relaxed);
+        self.own.cpu_ns.fetch_add(bill.cpu_ns(), Relaxed);
+        if bill.instantiate_ns() > 0 {
+            self.instances.inc();
+            self.instantiate_us.inc_by(bill.instantiate_ns().div_ceil(1_000));
+        }
+        let peak = bill.memory_peak_bytes() as i64;
+        if peak > self.memory_peak_bytes.get() {
+            self.memory_peak_bytes.set(peak);
+        }
+        if status >= 500 {
+            self.own.status_5xx.fetch_add(1, Relaxed);
+        }
+        if let Some(failure) = failure {
+            self.count_failure(failure);
+        }
+    }
+
+    fn count_failure(&self, failure: Failure) {
+        self.own.guest_faults.fetch_add(1, Relaxed);
+        let [tenant, app, version] = &self.labels;
+        let counter = self.failures[failure as usize]
+            .get_or_init(|| self.all_failures.with_label_values(&[tenant, app, version, failure.code()]));
+        counter.inc();
+    }
+
+    /// The counters reported to the control plane.
+    pub fn report(&self, id: &AppId, version: VersionNumber) -> VersionCounters {
+        VersionCounters {
+            id: id.clone(),
+            version,
+            requests: self.own.requests.load(Relaxed),
+            status_5xx: self.own.status_5xx.load(Relaxed),
+            guest_faults: self.own.guest_faults.load(Relaxed),
+            cpu_us: self.own.cpu_ns.load(Relaxed) / 1_000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(app: &str) -> AppId {
+        AppId { tenant: "default".parse().unwrap(), app: app.parse().unwrap() }
+    }
+
+    fn render(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.render()).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_counted_under_its_app_and_version() {
+        let metrics = Metrics::new().unwrap();
+        let version = metrics.version(&id("hello"), 3);
+        version.count(200, None, &Bill::default());
+        version.count(504, Some(Failure::CpuLimit), &Bill::default());
+        let text = render(&metrics);
+        for line in [
+            r#"skerry_requests_total{app="hello",status="2xx",tenant="default",version="3"} 1"#,
+            r#"skerry_requests_total{app="hello",status="5xx",tenant="default",version="3"} 1"#,
+            r#"skerry_failures_total{app="hello",code="cpu_limit",tenant="default",version="3"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        let report = version.report(&id("hello"), 3);
+        assert_eq!((report.requests, report.status_5xx, report.guest_faults), (2, 1, 1));
+    }
+
+    #[test]
+    fn series_are_bounded_and_given_back() {
+        let metrics = Metrics::new().unwrap();
+        for number in 0..=VERSIONS_MAX as u64 {
+            metrics.version(&id("a"), number).count(200, None, &Bill::default());
+        }
+        let of_app =
+            |text: &str| text.lines().filter(|l| l.starts_with("skerry_instances_total{app=\"a\"")).count();
+        let text = render(&metrics);
+        assert_eq!(of_app(&text), VERSIONS_MAX);
+        assert!(
+            text.contains(r#"skerry_requests_total{app="other",status="2xx",tenant="other",version="0"} 1"#)
+        );
+        metrics.retire(&id("a"), 0);
+        assert_eq!(of_app(&render(&metrics)), VERSIONS_MAX - 1);
+        metrics.version(&id("b"), 1);
+        assert!(render(&metrics).contains(r#"skerry_instances_total{app="b""#));
+    }
+}

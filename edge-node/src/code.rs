@@ -1,0 +1,191 @@
+//! Native code in memory: loaded off the serving threads on first use, kept by use, bounded by bytes.
+//!
+//! A [`CodeSlot`] belongs to one deployment and holds its program or nothing; taking it is one pointer load. The
+//! [`CodeCache`] fills slots (one load at a time each), counts their bytes and empties the least recently used when
+//! the budget is spent, so that a node can hold more apps than fit its memory.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use artifact::{
+    Fingerprint, Target,
+    nack::{Nack, NackCode},
+};
+use fleet_sync_replica::{BlobShelf, pick_artifact};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use wasmtime::Engine;
+
+use crate::{
+    account::metrics::Metrics,
+    generation::Deployment,
+    guest::Program,
+    load::{LoadError, Loader, chain},
+    meter,
+};
+
+/// How long a request waits for code that is being fetched and loaded, before it is answered 503.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A place for one deployment's program.
+#[derive(Default)]
+pub struct CodeSlot {
+    program: ArcSwapOption<Loaded>,
+    last_used_ms: AtomicU64,
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl CodeSlot {
+    /// A slot for the same program in another generation: what is loaded stays loaded.
+    pub fn share(&self) -> CodeSlot {
+        CodeSlot {
+            program: ArcSwapOption::new(self.program.load_full()),
+            last_used_ms: AtomicU64::new(self.last_used_ms.load(Relaxed)),
+            loading: Default::default(),
+        }
+    }
+}
+
+/// A program and the memory its code takes.
+pub struct Loaded {
+    /// The program.
+    pub program: Program,
+    bytes: u64,
+}
+
+/// Why a deployment has no code.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    /// No artifact was made for this machine and engine.
+    #[error("no artifact for this processor and engine; recompiling the app makes one")]
+    NoArtifact,
+    /// Its blob could not be had.
+    #[error("fetching the artifact: {0}")]
+    Fetch(Nack),
+    /// It was refused.
+    #[error("loading the artifact")]
+    Load(#[from] LoadError),
+    /// It took too long.
+    #[error("the artifact was not loaded within {WAIT_MAX:?}")]
+    Timeout,
+    /// The loading task died.
+    #[error("loading the artifact was interrupted")]
+    Interrupted,
+}
+
+impl CodeError {
+    /// What the node reports upwards.
+    pub fn nack(&self) -> Nack {
+        let code = match self {
+            CodeError::NoArtifact => NackCode::Compat,
+            CodeError::Fetch(nack) => return nack.clone(),
+            CodeError::Load(error) => return error.nack(),
+            CodeError::Timeout => NackCode::FetchTimeout,
+            CodeError::Interrupted => NackCode::Internal,
+        };
+        Nack { code, detail: chain(self) }
+    }
+}
+
+/// Fills and empties slots.
+pub struct CodeCache {
+    engine: Engine,
+    loader: Loader,
+    shelf: BlobShelf,
+    offers: Vec<(Target, Fingerprint)>,
+    side: Handle,
+    bytes_max: u64,
+    metrics: Arc<Metrics>,
+    resident: Mutex<Resident>,
+}
+
+#[derive(Default)]
+struct Resident {
+    bytes: u64,
+    deployments: Vec<(Weak<Deployment>, u64)>,
+}
+
+impl CodeCache {
+    /// A cache that loads on `side`, a runtime apart from the serving threads.
+    pub fn new(
+        engine: Engine,
+        loader: Loader,
+        shelf: BlobShelf,
+        offers: Vec<(Target, Fingerprint)>,
+        side: Handle,
+        bytes_max: u64,
+        metrics: Arc<Metrics>,
+    ) -> CodeCache {
+        CodeCache { engine, loader, shelf, offers, side, bytes_max, metrics, resident: Mutex::default() }
+    }
+
+    /// The deployment's program, from memory or loaded now.
+    pub async fn get(self: &Arc<Self>, deployment: &Arc<Deployment>) -> Result<Arc<Loaded>, CodeError> {
+        let slot = &deployment.code;
+        slot.last_used_ms.store(meter::now_ns() / 1_000_000, Relaxed);
+        if let Some(loaded) = &*slot.program.load() {
+            return Ok(loaded.clone());
+        }
+        let (cache, deployment) = (self.clone(), deployment.clone());
+        let load = self.side.spawn(async move { cache.fill(&deployment).await });
+        match tokio::time::timeout(WAIT_MAX, load).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(_)) => Err(CodeError::Interrupted),
+            Err(_) => Err(CodeError::Timeout),
+        }
+    }
+
+    /// Loads the program unless somebody else just did. Runs on the side runtime.
+    async fn fill(&self, deployment: &Arc<Deployment>) -> Result<Arc<Loaded>, CodeError> {
+        let _one_at_a_time = deployment.code.loading.lock().await;
+        if let Some(loaded) = deployment.code.program.load_full() {
+            return Ok(loaded);
+        }
+        let artifact = pick_artifact(&deployment.state, &self.offers).ok_or(CodeError::NoArtifact)?;
+        let container = self.shelf.get(artifact).await.map_err(|error| CodeError::Fetch(error.nack()))?;
+        let (loader, engine, wasm) = (self.loader.clone(), self.engine.clone(), deployment.wasm);
+        let load = tokio::task::spawn_blocking(move || {
+            let mapped = loader.load(&container, wasm)?;
+            let bytes = mapped.statement.size;
+            let program = Program::link(&engine, mapped.code).map_err(LoadError::Link)?;
+            Ok::<_, LoadError>(Loaded { program, bytes })
+        });
+        let loaded = Arc::new(load.await.map_err(|_| CodeError::Interrupted)??);
+        deployment.code.program.store(Some(loaded.clone()));
+        self.admit(deployment, loaded.bytes);
+        Ok(loaded)
+    }
+
+    /// Counts a filled slot and empties others until the budget holds. The newest always stays.
+    fn admit(&self, deployment: &Arc<Deployment>, bytes: u64) {
+        let mut resident = self.resident.lock();
+        resident.deployments.push((Arc::downgrade(deployment), bytes));
+        resident.deployments.retain(|(held, _)| held.strong_count() > 0);
+        resident.bytes = resident.deployments.iter().map(|(_, bytes)| bytes).sum();
+        while resident.bytes > self.bytes_max && resident.deployments.len() > 1 {
+            let newest = resident.deployments.len() - 1;
+            let last_used = |held: &Weak<Deployment>| {
+                held.upgrade().map_or(0, |held| held.code.last_used_ms.load(Relaxed))
+            };
+            let oldest = (0..newest).min_by_key(|at| last_used(&resident.deployments[*at].0));
+            let Some(at) = oldest else { break };
+            let (held, bytes) = resident.deployments.remove(at);
+            resident.bytes -= bytes;
+            if let Some(held) = held.upgrade() {
+                held.code.program.store(None);
+            }
+        }
+        self.metrics.code_bytes.set(resident.bytes as i64);
+    }
+
+    /// Bytes of code in memory.
+    pub fn bytes(&self) -> u64 {
+        self.resident.lock().bytes
+    }
+}

@@ -1,0 +1,75 @@
+//! `node.toml`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+/// A node's configuration. Unknown keys are refused.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// HTTPS: TCP for h1 and h2, UDP for h3, same port. Port 0 picks one.
+    pub https: SocketAddr,
+    /// Plaintext HTTP/1.1, off by default.
+    #[serde(default)]
+    pub http: Option<SocketAddr>,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+    /// Identity, copy of the release log, artifacts.
+    pub data_dir: PathBuf,
+    /// `host:port` of the control plane's sync listener.
+    pub control: String,
+    /// File with the join token; read only while the node has no identity.
+    #[serde(default)]
+    pub join_token_file: Option<PathBuf>,
+    /// Where real addresses are written when the node serves.
+    #[serde(default)]
+    pub ready_file: Option<PathBuf>,
+    /// Access log; standard output when absent.
+    #[serde(default)]
+    pub access_log: Option<PathBuf>,
+    /// Serving threads; the machine's cores when absent.
+    #[serde(default)]
+    pub threads: Option<usize>,
+    /// Guests that may run at once.
+    #[serde(default = "instances_max")]
+    pub instances_max: u32,
+    /// Bytes of native code kept in memory.
+    #[serde(default = "code_bytes_max")]
+    pub code_bytes_max: u64,
+    /// Seconds that requests under way may take once the node was told to stop.
+    #[serde(default = "drain_s")]
+    pub drain_s: u64,
+}
+
+fn instances_max() -> u32 {
+    1_000
+}
+
+fn code_bytes_max() -> u64 {
+    1 << 30
+}
+
+fn drain_s() -> u64 {
+    30
+}
+
+impl Config {
+    /// Reads the text of a `node.toml`.
+    pub fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_unknown_keys() {
+        let minimal = "https='127.0.0.1:0'\nadmin='127.0.0.1:0'\ndata_dir='d'\ncontrol='localhost:7401'\n";
+        assert_eq!(Config::parse(minimal).unwrap().instances_max, 1_000);
+        let error = Config::parse(&format!("{minimal}colour='red'")).unwrap_err().to_string();
+        assert!(error.contains("colour"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! One consistent picture of the fleet: which host and path belong to which version of which app.
+//!
+//! A generation is immutable and swapped by pointer; a request takes one at its start and sees no other. Its maps are
+//! persistent (shared structure), so that a deploy in a fleet of 100,000 apps costs one path of the tree. Code is not
+//! in it: a [`Deployment`] holds a place for code that is loaded on first use and may be evicted ([`crate::code`]).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use artifact::{
+    AppId, Digest, HostName, Lane,
+    manifest::{AppConfig, Limits},
+    record::VersionNumber,
+};
+use fleet_sync_replica::VersionState;
+
+use crate::{account::metrics::AppMetrics, code::CodeSlot};
+
+/// A version of an app, as this node serves it.
+pub struct Deployment {
+    /// The app.
+    pub id: AppId,
+    /// Its version.
+    pub version: VersionNumber,
+    /// The interface it speaks.
+    pub lane: Lane,
+    /// The program its code is made from.
+    pub wasm: Digest,
+    /// Routes, bindings and limits.
+    pub config: AppConfig,
+    /// The version as the log has it: where its artifacts are.
+    pub state: Arc<VersionState>,
+    /// Its code, once loaded.
+    pub code: CodeSlot,
+    /// Its counters, looked up once.
+    pub metrics: Arc<AppMetrics>,
+}
+
+impl Deployment {
+    /// The limits of one execution.
+    pub fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+}
+
+/// The routes of one host name, longest prefix first.
+#[derive(Clone, Default)]
+struct HostRoutes {
+    routes: Vec<Arc<Deployment>>,
+}
+
+/// See the module.
+#[derive(Clone, Default)]
+pub struct Generation {
+    hosts: imbl::HashMap<HostName, HostRoutes>,
+    deployments: imbl::HashMap<AppId, Arc<Deployment>>,
+}
+
+impl Generation {
+    /// The deployment that answers `path` on `host`: the longest matching prefix.
+    pub fn route(&self, host: &HostName, path: &str) -> Option<&Arc<Deployment>> {
+        let routes = &self.hosts.get(host)?.routes;
+        routes.iter().find(|deployment| prefix_matches(&deployment.config.path_prefix, path))
+    }
+
+    /// What serves an app now.
+    pub fn deployment(&self, id: &AppId) -> Option<&Arc<Deployment>> {
+        self.deployments.get(id)
+    }
+
+    /// Every deployment.
+    pub fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {
+        self.deployments.values()
+    }
+
+    /// Puts a deployment in the place of what served its app before.
+    pub fn insert(&mut self, deployment: Arc<Deployment>) {
+        self.remove(&deployment.id);
+        for host in &deployment.config.hosts {
+            let routes = &mut self.hosts.entry(host.clone()).or_default().routes;
+            let length = deployment.config.path_prefix.len();
+            let at = routes.partition_point(|other| other.config.path_prefix.len() >= length);
+            routes.insert(at, deployment.clone());
+        }
+        self.deployments.insert(deployment.id.clone(), deployment);
+    }
+
+    /// Takes an app out.
+    pub fn remove(&mut self, id: &AppId) -> Option<Arc<Deployment>> {
+        let deployment = self.deployments.remove(id)?;
+        for host in &deployment.config.hosts {
+            let Some(entry) = self.hosts.get_mut(host) else { continue };
+            entry.routes.retain(|other| other.id != *id);
+            if entry.routes.is_empty() {
+                self.hosts.remove(host);
+            }
+        }
+        Some(deployment)
+    }
+
+    /// The versions in it.
+    pub fn versions(&self) -> BTreeMap<AppId, VersionNumber> {
+        self.deployments.values().map(|deployment| (deployment.id.clone(), deployment.version)).collect()
+    }
+}
+
+/// Does `path` lie under `prefix`? At a segment boundary: `/api` holds `/api` and `/api/x`, not `/apix`.
+fn prefix_matches(prefix: &str, path: &str) -> bool {
+    match path.strip_prefix(prefix) {
+        Some(rest) => prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/'),
+        // `/api/` also answers for `/api`.
+        None => prefix.strip_suffix('/').is_some_and(|bare| path == bare),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_match_at_segment_boundaries() {
+        for (prefix, path, matches) in [
+            ("/", "/", true),
+            ("/", "/anything", true),
+            ("/api", "/api", true),
+            ("/api", "/api/x", true),
+            ("/api", "/apix", false),
+            ("/api/", "/api", true),
+            ("/api/", "/api/x", true),
+            ("/api", "/", false),
+            ("/", "*", false),
+        ] {
+            assert_eq!(prefix_matches(prefix, path), matches, "{prefix} {path}");
+        }
+    }
+
+    fn deployment(app: &str, version: u64, hosts: &[&str], prefix: &str) -> Arc<Deployment> {
+        let config = AppConfig {
+            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+            path_prefix: prefix.into(),
+            ..AppConfig::default()
+        };
+        Arc::new(crate::testing::deployment(app, version, config))
+    }
+
+    #[test]
+    fn longest_prefix_wins_and_a_new_version_replaces_the_old() {
+        let mut generation = Generation::default();
+        generation.insert(deployment("site", 1, &["a.example"], "/"));
+        generation.insert(deployment("api", 1, &["a.example"], "/api"));
+        let host = "a.example".parse().unwrap();
+        let app = |generation: &Generation, path: &str| {
+            generation.route(&host, path).map(|d| format!("{}@{}", d.id.app, d.version))
+        };
+        assert_eq!(app(&generation, "/api/x").unwrap(), "api@1");
+        assert_eq!(app(&generation, "/apix").unwrap(), "site@1");
+
+        let before = generation.clone();
+        generation.insert(deployment("api", 2, &["b.example"], "/"));
+        assert_eq!(app(&generation, "/api/x").unwrap(), "site@1", "the new version gave up the old host");
+        assert_eq!(app(&before, "/api/x").unwrap(), "api@1", "an earlier generation does not change");
+        generation
+            .remove(&"site".parse().map(|app| AppId { tenant: "default".parse().unwrap(), app }).unwrap());
+        assert_eq!(app(&generation, "/"), None);
+    }
+}

@@ -1,0 +1,312 @@
+//! Polls an execution until its response is under way: bills it, stops it at its limits, and never spawns a task for a
+//! guest that answers at once.
+//!
+//! 1. Poll the run and the response head together. The first poll happens inline; a wall-clock timer exists only for a
+//!    run that has to wait.
+//! 2. With the head at hand, go on polling run and body while neither waits, up to [`QUICK_BODY_BYTES_MAX`]. A run that
+//!    ends within it becomes one buffer: head and body leave in one write.
+//! 3. Otherwise the rest of the run becomes a task of this worker and the body streams. A client that goes away drops
+//!    the body, which aborts the task; a run stopped by a limit drops its end of the body, which aborts the response.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, response};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    task::JoinHandle,
+    time::Sleep,
+};
+use wasmtime::Trap;
+
+use super::{CpuLimitReached, GuestExit, Run};
+use crate::{
+    account::Account,
+    exchange::Bill,
+    failure::Failure,
+    front::{BodyError, OutboundBody},
+};
+
+/// A body this small is collected when its guest does not have to wait: the per-stream buffer of DESIGN §4.
+pub const QUICK_BODY_BYTES_MAX: usize = 64 * 1024;
+
+type Head = oneshot::Receiver<Response<OutboundBody>>;
+type Stream = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Runs a guest up to its response. The account is closed by whoever ends last: this call, the run, or the body.
+pub async fn drive(
+    run: Run,
+    head: Head,
+    bill: Arc<Bill>,
+    wall: Duration,
+    account: Arc<Account>,
+) -> Result<Response<OutboundBody>, Failure> {
+    let mut driven = Driven { run: Some(run), bill, wall, timer: None, failure: None };
+    let response = driven.until_head(head).await?;
+    let (head, body) = response.into_parts();
+    let body = match body {
+        OutboundBody::Boxed(stream) => driven.quick_body(stream).await,
+        ready => {
+            driven.poll_once().await;
+            Collected::Whole(ready)
+        }
+    };
+    match (body, driven.failure) {
+        // Nothing has left yet: the client gets a clean answer instead of half a response.
+        (Collected::Broken(..), Some(failure)) => Err(failure),
+        (body, _) => Ok(driven.respond(head, body, account)),
+    }
+}
+
+/// What the quick phase got of a body.
+enum Collected {
+    /// All of it.
+    Whole(OutboundBody),
+    /// A beginning; the rest streams.
+    Partly(Vec<Frame<Bytes>>, Stream),
+    /// A beginning, then an error: the response must break off.
+    Broken(Vec<Frame<Bytes>>, BodyError),
+}
+
+/// A run and what stops it.
+struct Driven {
+    run: Option<Run>,
+    bill: Arc<Bill>,
+    wall: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    failure: Option<Failure>,
+}
+
+impl Driven {
+    async fn until_head(&mut self, mut head: Head) -> Result<Response<OutboundBody>, Failure> {
+        poll_fn(|cx| {
+            let ended = self.poll_run(cx);
+            match head.try_recv() {
+                Ok(response) => Poll::Ready(Ok(response)),
+                // Ended without a response.
+                Err(_) if ended.is_ready() => Poll::Ready(Err(self.failure.unwrap_or(Failure::NoResponse))),
+                // Still running, with nothing left to respond with: its end will tell.
+                Err(TryRecvError::Closed) => Poll::Pending,
+                // Leaves the waker. Never used for the value: it is pending, too, when the task's cooperative
+                // budget is spent.
+                Err(TryRecvError::Empty) => {
+                    Pin::new(&mut head).poll(cx).map(|response| response.map_err(|_| Failure::NoResponse))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Polls the run: one slice, billed. Ready when it ended or was stopped, and from then on.
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(run) = &mut self.run else { return Poll::Ready(()) };
+        self.bill.begin_slice();
+        let polled = run.as_mut().poll(cx);
+        self.bill.end_slice();
+        let failure = match polled {
+            Poll::Ready(Ok(())) => None,
+            Poll::Ready(Err(error)) => Some(classify(&error, &self.bill)),
+            Poll::Pending => {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.wall)));
+                ready!(timer.as_mut().poll(cx));
+                Some(Failure::WallLimit)
+            }
+        };
+        self.failure = failure;
+        self.bill.begin_slice();
+        self.run = None; // tearing an instance down is the guest's cost too
+        self.bill.end_slice();
+        Poll::Ready(())
+    }
+
+    async fn poll_once(&mut self) {
+        poll_fn(|cx| {
+            let _ = self.poll_run(cx);
+            Poll::Ready(())
+        })
+        .await
+    }
+
+    /// Step 2.
+    async fn quick_body(&mut self, mut stream: Stream) -> Collected {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let ended = poll_fn(|cx| {
+            loop {
+                let ended = self.poll_run(cx).is_ready();
+                let before = frames.len();
+                while bytes <= QUICK_BODY_BYTES_MAX {
+                    match Pin::new(&mut stream).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) => {
+                            bytes += frame.data_ref().map_or(0, Bytes::len);
+                            frames.push(frame);
+                        }
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                        Poll::Ready(None) if self.failure.is_some() => {
+                            return Poll::Ready(Some(Err(BodyError::GuestAborted)));
+                        }
+                        Poll::Ready(None) => {
+                            // The body is complete; whatever the guest still does, the client need not wait.
+                            return Poll::Ready(Some(Ok(())));
+                        }
+                        Poll::Pending => break,
+                    }
+                }
+                // Taking frames may have made room for the guest: poll it again, unless nothing moved.
+                if ended || frames.len() == before || bytes > QUICK_BODY_BYTES_MAX {
+                    return Poll::Ready(None);
+                }
+            }
+        })
+        .await;
+        match ended {
+            Some(Ok(())) => {
+                self.poll_once().await;
+                whole(frames)
+            }
+            Some(Err(error)) => Collected::Broken(frames, error),
+            None => Collected::Partly(frames, stream),
+        }
+    }
+
+    /// Step 3, or the end.
+    fn respond(
+        self,
+        head: response::Parts,
+        body: Collected,
+        account: Arc<Account>,
+    ) -> Response<OutboundBody> {
+        account.responded(head.status);
+        if self.run.is_none() {
+            account.ended(self.failure);
+        }
+        let (frames, rest) = match body {
+            Collected::Whole(body) if self.run.is_none() => return Response::from_parts(head, body),
+            Collected::Whole(body) => {
+                // The response is complete, the guest is not: it goes on by itself, within its limits.
+                self.spawn_rest(account);
+                return Response::from_parts(head, body);
+            }
+            Collected::Partly(frames, stream) => (frames, Ok(stream)),
+            Collected::Broken(frames, error) => (frames, Err(error)),
+        };
+        let task = self.spawn_rest(account.clone());
+        let body = StreamedBody { ready: frames.into_iter(), rest, task, account };
+        Response::from_parts(head, OutboundBody::stream(body))
+    }
+
+    fn spawn_rest(mut self, account: Arc<Account>) -> Option<JoinHandle<()>> {
+        self.run.as_ref()?;
+        Some(tokio::task::spawn_local(async move {
+            poll_fn(|cx| self.poll_run(cx)).await;
+            account.ended(self.failure);
+        }))
+    }
+}
+
+/// One buffer, unless there are trailers.
+fn whole(frames: Vec<Frame<Bytes>>) -> Collected {
+    if frames.iter().any(Frame::is_trailers) {
+        let body = StreamedBody {
+            ready: frames.into_iter(),
+            rest: Ok(empty()),
+            task: None,
+            account: Account::none(),
+        };
+        return Collected::Whole(OutboundBody::stream(body));
+    }
+    let mut chunks: Vec<Bytes> = frames.into_iter().filter_map(|frame| frame.into_data().ok()).collect();
+    let body = match chunks.len() {
+        0 => OutboundBody::Empty,
+        1 => OutboundBody::Full(chunks.remove(0)),
+        _ => {
+            let mut all = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+            chunks.iter().for_each(|chunk| all.extend_from_slice(chunk));
+            OutboundBody::Full(all.freeze())
+        }
+    };
+    Collected::Whole(body)
+}
+
+fn empty() -> Stream {
+    UnsyncBoxBody::new(http_body_util::BodyExt::map_err(http_body_util::Empty::new(), |never| match never {}))
+}
+
+/// Why a run ended with an error.
+fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
+    if error.is::<CpuLimitReached>() {
+        return Failure::CpuLimit;
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Failure::NoRoom;
+    }
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        return Failure::StackLimit;
+    }
+    if bill.memory_refused() {
+        return Failure::MemoryLimit;
+    }
+    let by_guest = error.is::<Trap>() || error.is::<GuestExit>() || error.is::<wasmtime_wasi::I32Exit>();
+    if !by_guest {
+        tracing::debug!("a guest ended with an error of the host: {error:#}");
+    }
+    Failure::GuestTrap
+}
+
+/// A response body whose guest is still running.
+struct StreamedBody {
+    ready: std::vec::IntoIter<Frame<Bytes>>,
+    rest: Result<Stream, BodyError>,
+    task: Option<JoinHandle<()>>,
+    account: Arc<Account>,
+}
+
+impl http_body::Body for StreamedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.ready.next() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let frame = match &mut self.rest {
+            Ok(stream) => ready!(Pin::new(stream).poll_frame(cx)),
+            Err(error) => Some(Err(*error)),
+        };
+        if frame.is_some() {
+            return Poll::Ready(frame);
+        }
+        // A stopped guest's end of the body closes as if it were complete; only its failure tells.
+        if self.account.failed() {
+            return Poll::Ready(Some(Err(BodyError::GuestAborted)));
+        }
+        self.task = None; // complete: the guest may do what it still has to do
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ready.len() == 0 && self.rest.as_ref().is_ok_and(|stream| stream.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Drop for StreamedBody {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `fastly_http_req`: the client's request, and requests the guest makes for itself. Sending them is not offered:
+//! those functions answer UNSUPPORTED until the outbound door exists.
+
+use http::{Method, Request, Uri};
+use wasmtime::{Caller, Linker};
+
+use super::{
+    FastlyState,
+    abi::{Status, version, version_number},
+    call,
+    handles::Item,
+    headers,
+};
+use crate::front::limits::URL_BYTES_MAX;
+
+pub(super) const MODULE: &str = "fastly_http_req";
+/// What [`add`] offers beside the header functions.
+pub(super) const FUNCTIONS: [(&str, &str); 10] = [
+    ("body_downstream_get", "ii:i"),
+    ("new", "i:i"),
+    ("close", "i:i"),
+    ("method_get", "iiii:i"),
+    ("method_set", "iii:i"),
+    ("uri_get", "iiii:i"),
+    ("uri_set", "iii:i"),
+    ("version_get", "ii:i"),
+    ("version_set", "ii:i"),
+    ("framing_headers_mode_set", "ii:i"),
+];
+/// Bytes of a method; the registered ones have at most 17.
+const METHOD_BYTES_MAX: u32 = 256;
+
+type Guest<'a> = Caller<'a, FastlyState>;
+
+pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    headers::add(linker, MODULE, |state, handle| Ok(state.handles.request(handle)?.headers_mut()))?;
+    linker.func_wrap(MODULE, "body_downstream_get", |guest: Guest<'_>, request: u32, body: u32| {
+        call(guest, |memory, state| {
+            // A guest that wants only one of the two passes a null pointer for the other.
+            for (pointer, handle) in [(request, state.downstream.request), (body, state.downstream.body)] {
+                if pointer != 0 {
+                    memory.write_u32(pointer, handle)?;
+                }
+            }
+            Ok(())
+        })
+    })?;
+    linker.func_wrap(MODULE, "new", |guest: Guest<'_>, handle: u32| {
+        call(guest, |memory, state| {
+            let new = state.handles.insert(Item::Request(Box::new(Request::new(()))))?;
+            memory.write_u32(handle, new)
+        })
+    })?;
+    linker.func_wrap(MODULE, "close", |guest: Guest<'_>, request: u32| {
+        call(guest, |_, state| state.handles.take_request(request).map(drop))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "method_get",
+        |guest: Guest<'_>, request: u32, buffer: u32, length_max: u32, written: u32| {
+            call(guest, |memory, state| {
+                let method = state.handles.request(request)?.method();
+                memory.give(method.as_str().as_bytes(), buffer, length_max, written)
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "method_set", |guest: Guest<'_>, request: u32, method: u32, length: u32| {
+        call(guest, |memory, state| {
+            if length > METHOD_BYTES_MAX {
+                return Err(Status::LimitExceeded);
+            }
+            let method =
+                Method::from_bytes(memory.bytes(method, length)?).map_err(|_| Status::HttpInvalid)?;
+            *state.handles.request(request)?.method_mut() = method;
+            Ok(())
+        })
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "uri_get",
+        |guest: Guest<'_>, request: u32, buffer: u32, length_max: u32, written: u32| {
+            call(guest, |memory, state| {
+                let uri = state.handles.request(request)?.uri().to_string();
+                memory.give(uri.as_bytes(), buffer, length_max, written)
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "uri_set", |guest: Guest<'_>, request: u32, uri: u32, length: u32| {
+        call(guest, |memory, state| {
+            if length as usize > URL_BYTES_MAX {
+                return Err(Status::LimitExceeded);
+            }
+            let uri = Uri::try_from(memory.bytes(uri, length)?).map_err(|_| Status::HttpInvalid)?;
+            *state.handles.request(request)?.uri_mut() = uri;
+            Ok(())
+        })
+    })?;
+    linker.func_wrap(MODULE, "version_get", |guest: Guest<'_>, request: u32, number: u32| {
+        call(guest, |memory, state| {
+            memory.write_u32(number, version_number(state.handles.request(request)?.version()))
+        })
+    })?;
+    linker.func_wrap(MODULE, "version_set", |guest: Guest<'_>, request: u32, number: u32| {
+        call(guest, |_, state| {
+            *state.handles.request(request)?.version_mut() = version(number)?;
+            Ok(())
+        })
+    })?;
+    // Framing belongs to the front; asking it to be automatic is asking for what is.
+    linker.func_wrap(MODULE, "framing_headers_mode_set", |guest: Guest<'_>, request: u32, mode: u32| {
+        call(guest, |_, state| {
+            state.handles.request(request)?;
+            if mode == 0 { Ok(()) } else { Err(Status::Unsupported) }
+        })
+    })?;
+    Ok(())
+}

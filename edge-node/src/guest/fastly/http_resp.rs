@@ -1,0 +1,129 @@
+//! `fastly_http_resp`: the response, and the one way to send it.
+
+use http::{Response, StatusCode};
+use wasmtime::{Caller, Linker};
+
+use super::{
+    FastlyState,
+    abi::{Answer, Status, version, version_number},
+    body::GuestBody,
+    call,
+    handles::Item,
+    headers,
+};
+
+pub(super) const MODULE: &str = "fastly_http_resp";
+
+/// What [`add`] offers beside the header functions.
+pub(super) const FUNCTIONS: [(&str, &str); 11] = [
+    ("new", "i:i"),
+    ("close", "i:i"),
+    ("status_get", "ii:i"),
+    ("status_set", "ii:i"),
+    ("version_get", "ii:i"),
+    ("version_set", "ii:i"),
+    ("framing_headers_mode_set", "ii:i"),
+    ("http_keepalive_mode_set", "ii:i"),
+    ("get_addr_dest_ip", "iii:i"),
+    ("get_addr_dest_port", "ii:i"),
+    ("send_downstream", "iii:i"),
+];
+
+type Guest<'a> = Caller<'a, FastlyState>;
+
+pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    headers::add(linker, MODULE, |state, handle| Ok(state.handles.response(handle)?.headers_mut()))?;
+    linker.func_wrap(MODULE, "new", |guest: Guest<'_>, handle: u32| {
+        call(guest, |memory, state| {
+            let new = state.handles.insert(Item::Response(Box::new(Response::new(()))))?;
+            memory.write_u32(handle, new)
+        })
+    })?;
+    linker.func_wrap(MODULE, "close", |guest: Guest<'_>, response: u32| {
+        call(guest, |_, state| state.handles.take_response(response).map(drop))
+    })?;
+    linker.func_wrap(MODULE, "status_get", |guest: Guest<'_>, response: u32, status: u32| {
+        call(guest, |memory, state| {
+            memory.write_u16(status, state.handles.response(response)?.status().as_u16())
+        })
+    })?;
+    linker.func_wrap(MODULE, "status_set", |guest: Guest<'_>, response: u32, status: u32| {
+        call(guest, |_, state| {
+            let response = state.handles.response(response)?;
+            let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+            *response.status_mut() = status.ok_or(Status::HttpInvalidStatus)?;
+            Ok(())
+        })
+    })?;
+    linker.func_wrap(MODULE, "version_get", |guest: Guest<'_>, response: u32, number: u32| {
+        call(guest, |memory, state| {
+            memory.write_u32(number, version_number(state.handles.response(response)?.version()))
+        })
+    })?;
+    linker.func_wrap(MODULE, "version_set", |guest: Guest<'_>, response: u32, number: u32| {
+        call(guest, |_, state| {
+            *state.handles.response(response)?.version_mut() = version(number)?;
+            Ok(())
+        })
+    })?;
+    for name in ["framing_headers_mode_set", "http_keepalive_mode_set"] {
+        // Framing and keep-alive belong to the front; asking them to be automatic is asking for what is.
+        linker.func_wrap(MODULE, name, |guest: Guest<'_>, response: u32, mode: u32| {
+            call(guest, |_, state| {
+                state.handles.response(response)?;
+                if mode == 0 { Ok(()) } else { Err(Status::Unsupported) }
+            })
+        })?;
+    }
+    // A response the guest made came from no backend.
+    linker.func_wrap(
+        MODULE,
+        "get_addr_dest_ip",
+        |guest: Guest<'_>, response: u32, _octets: u32, written: u32| {
+            call(guest, |memory, state| {
+                state.handles.response(response)?;
+                memory.write_u32(written, 0)?;
+                Err(Status::None)
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "get_addr_dest_port", |guest: Guest<'_>, response: u32, _port: u32| {
+        call(guest, |_, state| state.handles.response(response).and(Err(Status::None)))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "send_downstream",
+        |guest: Guest<'_>, response: u32, body: u32, streaming: u32| {
+            call(guest, |_, state| send_downstream(state, response, body, streaming != 0))
+        },
+    )?;
+    Ok(())
+}
+
+/// Sends the response. Streamed, the body's handle stays and is from now on written towards the client; otherwise
+/// both handles are used up.
+fn send_downstream(state: &mut FastlyState, response: u32, body: u32, streaming: bool) -> Answer {
+    if state.handles.response(response)?.status().is_informational() {
+        return Err(Status::Unsupported);
+    }
+    if matches!(state.handles.body(body)?, GuestBody::Streaming(_)) {
+        return Err(Status::BadHandle);
+    }
+    // A second response to one request.
+    let responder = state.responder.take().ok_or(Status::Error)?;
+    let (head, ()) = state.handles.take_response(response)?.into_parts();
+    let held = match std::mem::take(state.handles.body(body)?) {
+        GuestBody::Held(held) => held,
+        GuestBody::Streaming(_) => return Err(Status::BadHandle),
+    };
+    let outbound = if streaming {
+        let (writer, outbound) = held.into_streaming();
+        *state.handles.body(body)? = GuestBody::Streaming(writer);
+        outbound
+    } else {
+        state.handles.take_body(body)?;
+        held.into_outbound()
+    };
+    responder.send(Response::from_parts(head, outbound));
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! The fastly lane: a core module built for the Fastly Compute host-call interface gets its request and sends its
+//! response. Not affiliated with Fastly.
+//!
+//! This is the level "request and response" of the interface: everything else of it links and answers UNSUPPORTED.
+//! Relies on the front for framing and on the driver for limits. Deliberately absent: outbound requests, stores,
+//! cache, geo and log endpoints; a second request to the same instance.
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`link`] | every import gets a definition |
+//! | [`abi`] | status codes and versions |
+//! | [`memory`] | checked pointers into a guest |
+//! | [`handles`] | one space of handles |
+//! | [`body`] | bodies, and the stream of a response |
+//! | [`http_req`], [`http_resp`], [`headers`], [`http_body`], [`downstream`] | one module of the interface each |
+//! | [`wasi_p1`] | the part of WASI preview 1 that its programs use |
+
+mod abi;
+mod body;
+mod downstream;
+mod handles;
+mod headers;
+mod http_body;
+mod http_req;
+mod http_resp;
+mod link;
+mod memory;
+#[cfg(test)]
+mod tests;
+mod wasi_p1;
+
+use http::{HeaderName, Request, Response, Uri, header, uri};
+use wasmtime::{Caller, Engine, Extern, InstancePre, Memory, Module, ModuleExport};
+
+use self::{
+    abi::{Answer, Status, code},
+    body::{GuestBody, HeldBody},
+    handles::{Handles, Item},
+    memory::GuestMemory,
+};
+use super::{GuestExit, HasExchange, new_store};
+use crate::{
+    exchange::{Exchange, GuestRequest, Responder},
+    front::OutboundBody,
+};
+
+/// A linked core module.
+pub struct Program {
+    engine: Engine,
+    instances: InstancePre<FastlyState>,
+    memory: ModuleExport,
+}
+
+impl Program {
+    /// Links a module to the interface.
+    pub fn link(engine: &Engine, module: &Module) -> wasmtime::Result<Program> {
+        let memory = module
+            .get_export_index("memory")
+            .ok_or_else(|| wasmtime::format_err!("the module exports no memory named \"memory\""))?;
+        let instances = link::linker(engine, module)?.instantiate_pre(module)?;
+        Ok(Program { engine: engine.clone(), instances, memory })
+    }
+
+    /// Instantiates, calls `_start`, and ends when the guest returned or exited. A guest that ended well without a
+    /// response has answered 200 with an empty body.
+    pub fn run(
+        &self,
+        exchange: Exchange,
+        request: GuestRequest,
+        responder: Responder,
+    ) -> impl Future<Output = wasmtime::Result<()>> + Send + 'static {
+        let Program { engine, instances, memory } = self;
+        let (engine, instances, memory) = (engine.clone(), instances.clone(), *memory);
+        async move {
+            let started_ns = crate::meter::now_ns();
+            let bill = exchange.bill.clone();
+            let mut store = new_store(&engine, FastlyState::new(exchange, request, responder)?);
+            let instance = instances.instantiate_async(&mut store).await?;
+            let exported = instance.get_module_export(&mut store, &memory).and_then(Extern::into_memory);
+            store.data_mut().memory = exported;
+            bill.instantiated(crate::meter::now_ns() - started_ns);
+
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            match start.call_async(&mut store, ()).await {
+                Err(error) if error.downcast_ref::<GuestExit>().is_none_or(|exit| exit.0 != 0) => Err(error),
+                Ok(()) | Err(_) => {
+                    if let Some(responder) = store.data_mut().responder.take() {
+                        responder.send(Response::new(OutboundBody::Empty));
+                    }
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+/// A store's data.
+pub struct FastlyState {
+    /// The request's limits, bill and log.
+    pub exchange: Exchange,
+    memory: Option<Memory>,
+    handles: Handles,
+    responder: Option<Responder>,
+    downstream: Downstream,
+    /// Made when a guest first asks; `NAME=value` and NUL each.
+    environment: Option<String>,
+    /// Bytes written to bodies that the host holds.
+    written_bytes: usize,
+}
+
+/// The client's request.
+struct Downstream {
+    request: u32,
+    body: u32,
+    header_names: Vec<HeaderName>,
+}
+
+impl HasExchange for FastlyState {
+    fn exchange(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+}
+
+impl FastlyState {
+    fn new(exchange: Exchange, request: GuestRequest, responder: Responder) -> wasmtime::Result<FastlyState> {
+        let (head, body) = request.into_parts();
+        let header_names = head.headers.keys().cloned().collect();
+        let request = absolute(Request::from_parts(head, ()), exchange.connection.tls.is_some());
+        let mut handles = Handles::default();
+        let mut insert = |item| {
+            handles.insert(item).map_err(|status| wasmtime::format_err!("the first handles: {status:?}"))
+        };
+        let downstream = Downstream {
+            request: insert(Item::Request(Box::new(request)))?,
+            body: insert(Item::Body(GuestBody::Held(HeldBody::inbound(body))))?,
+            header_names,
+        };
+        Ok(FastlyState {
+            exchange,
+            memory: None,
+            handles,
+            responder: Some(responder),
+            downstream,
+            environment: None,
+            written_bytes: 0,
+        })
+    }
+
+    /// The variables that programs of the interface expect, each ended by NUL. In one allocation: every Rust program
+    /// asks for them.
+    fn environment(&mut self) -> &str {
+        let exchange = &self.exchange;
+        self.environment.get_or_insert_with(|| {
+            let deployment = &exchange.deployment;
+            format!(
+                "FASTLY_CUSTOMER_ID={}\0FASTLY_SERVICE_ID={}\0FASTLY_SERVICE_VERSION={}\0FASTLY_TRACE_ID={}\0\
+                 FASTLY_HOSTNAME=localhost\0FASTLY_POP=local\0FASTLY_REGION=local\0\
+                 FASTLY_CACHE_GENERATION=0\0FASTLY_IS_STAGING=0\0",
+                deployment.id.tenant, deployment.id.app, deployment.version, exchange.id,
+            )
+        })
+    }
+}
+
+/// Guests of the interface see absolute URLs and a `Host` field, whatever the protocol sent. The front saw to it that
+/// both, where given, agree.
+fn absolute(mut request: Request<()>, secure: bool) -> Request<()> {
+    let mut parts = request.uri().clone().into_parts();
+    let host = request.headers().get(header::HOST);
+    if let Some(authority) = &parts.authority {
+        if host.is_none()
+            && let Ok(value) = authority.as_str().parse()
+        {
+            request.headers_mut().insert(header::HOST, value);
+        }
+    } else {
+        parts.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+    }
+    parts.scheme = Some(if secure { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The memory and the state of the guest that calls.
+fn enter<'a>(
+    guest: &'a mut Caller<'_, FastlyState>,
+) -> Result<(GuestMemory<'a>, &'a mut FastlyState), Status> {
+    // A start function calls before the instance is there to be asked.
+    let memory = match guest.data().memory {
+        Some(memory) => memory,
+        None => guest.get_export("memory").and_then(Extern::into_memory).ok_or(Status::Invalid)?,
+    };
+    let (bytes, state) = memory.data_and_store_mut(guest);
+    Ok((GuestMemory::new(bytes), state))
+}
+
+/// Runs one function of the interface; its answer as a number.
+fn call(
+    mut guest: Caller<'_, FastlyState>,
+    answer: impl FnOnce(&mut GuestMemory<'_>, &mut FastlyState) -> Answer,
+) -> i32 {
+    code(enter(&mut guest).and_then(|(mut memory, state)| answer(&mut memory, state)))
+}

@@ -1,0 +1,234 @@
+//! The part of WASI preview 1 that programs of this interface use: arguments, environment, clocks, randomness,
+//! output, exit. What is not here answers ENOSYS (see [`super::link`]): there are no files and no sockets.
+
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustls::crypto::{SecureRandom, aws_lc_rs};
+use wasmtime::{Caller, Linker};
+
+use super::{FastlyState, abi::Status, enter, memory::GuestMemory};
+use crate::{account::guest_log::Stream, guest::GuestExit};
+
+pub(super) const MODULE: &str = "wasi_snapshot_preview1";
+
+/// WASI's error numbers, as far as they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Errno {
+    BadDescriptor = 8,
+    Fault = 21,
+    Invalid = 28,
+    /// The number of a function that is not offered.
+    NoSystem = 52,
+    Pipe = 70,
+}
+
+impl From<Status> for Errno {
+    fn from(_: Status) -> Errno {
+        // Only memory can fail here.
+        Errno::Fault
+    }
+}
+
+type Answer = Result<(), Errno>;
+type Guest<'a> = Caller<'a, FastlyState>;
+
+/// What [`add`] offers.
+pub(super) const FUNCTIONS: [(&str, &str); 16] = [
+    ("args_sizes_get", "ii:i"),
+    ("args_get", "ii:i"),
+    ("environ_sizes_get", "ii:i"),
+    ("environ_get", "ii:i"),
+    ("clock_time_get", "iIi:i"),
+    ("clock_res_get", "ii:i"),
+    ("fd_write", "iiii:i"),
+    ("fd_read", "iiii:i"),
+    ("fd_seek", "iIii:i"),
+    ("fd_close", "i:i"),
+    ("fd_fdstat_get", "ii:i"),
+    ("fd_prestat_get", "ii:i"),
+    ("fd_prestat_dir_name", "iii:i"),
+    ("random_get", "ii:i"),
+    ("sched_yield", ":i"),
+    ("proc_exit", "i:"),
+];
+
+/// The one argument that programs of this interface get, ended by NUL.
+const ARGUMENTS: &str = "compute-app\0";
+/// aws-lc's generator, which lives in this process: no system call per request.
+static RANDOM: LazyLock<&dyn SecureRandom> = LazyLock::new(|| aws_lc_rs::default_provider().secure_random);
+/// Buffers of one gathered write or scattered read.
+const IOVS_MAX: u32 = 1024;
+/// Random bytes of one call; a seed is 32.
+const RANDOM_BYTES_MAX: u32 = 64 * 1024;
+const STDIN: u32 = 0;
+const STDOUT: u32 = 1;
+const STDERR: u32 = 2;
+const REALTIME: u32 = 0;
+const MONOTONIC: u32 = 1;
+const CHARACTER_DEVICE: u8 = 2;
+/// `fdstat` is 24 bytes: type, flags, rights, inherited rights.
+const FDSTAT_BYTES: u32 = 24;
+
+/// Runs one function; its answer as a number.
+fn call(mut guest: Guest<'_>, answer: impl FnOnce(&mut GuestMemory<'_>, &mut FastlyState) -> Answer) -> i32 {
+    let answer = match enter(&mut guest) {
+        Ok((mut memory, state)) => answer(&mut memory, state),
+        Err(status) => Err(status.into()),
+    };
+    answer.map_or_else(|errno| errno as i32, |()| 0)
+}
+
+pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    add_strings(linker)?;
+    add_clocks(linker)?;
+    add_descriptors(linker)?;
+    linker.func_wrap(MODULE, "random_get", |guest: Guest<'_>, buffer: u32, length: u32| {
+        call(guest, |memory, _| {
+            if length > RANDOM_BYTES_MAX {
+                return Err(Errno::Invalid);
+            }
+            RANDOM.fill(memory.bytes_mut(buffer, length)?).map_err(|_| Errno::NoSystem)
+        })
+    })?;
+    linker.func_wrap(MODULE, "sched_yield", || 0i32)?;
+    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+        Err(wasmtime::Error::from(GuestExit(code)))
+    })?;
+    Ok(())
+}
+
+fn add_strings(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "args_sizes_get", |guest: Guest<'_>, count: u32, bytes: u32| {
+        call(guest, |memory, _| give_sizes(memory, ARGUMENTS, count, bytes))
+    })?;
+    linker.func_wrap(MODULE, "args_get", |guest: Guest<'_>, pointers: u32, buffer: u32| {
+        call(guest, |memory, _| give_strings(memory, ARGUMENTS, pointers, buffer))
+    })?;
+    linker.func_wrap(MODULE, "environ_sizes_get", |guest: Guest<'_>, count: u32, bytes: u32| {
+        call(guest, |memory, state| give_sizes(memory, state.environment(), count, bytes))
+    })?;
+    linker.func_wrap(MODULE, "environ_get", |guest: Guest<'_>, pointers: u32, buffer: u32| {
+        call(guest, |memory, state| give_strings(memory, state.environment(), pointers, buffer))
+    })?;
+    Ok(())
+}
+
+/// `strings` are each ended by NUL.
+fn give_sizes(memory: &mut GuestMemory<'_>, strings: &str, count: u32, bytes: u32) -> Answer {
+    memory.write_usize(count, strings.matches('\0').count())?;
+    Ok(memory.write_usize(bytes, strings.len())?)
+}
+
+fn give_strings(memory: &mut GuestMemory<'_>, strings: &str, pointers: u32, buffer: u32) -> Answer {
+    let (mut pointer, mut at) = (pointers, buffer);
+    for string in strings.split_inclusive('\0') {
+        memory.write_u32(pointer, at)?;
+        let length = string.len() as u32; // ours, far below 4 GiB
+        memory.bytes_mut(at, length)?.copy_from_slice(string.as_bytes());
+        pointer = pointer.checked_add(4).ok_or(Errno::Fault)?;
+        at = at.checked_add(length).ok_or(Errno::Fault)?;
+    }
+    Ok(())
+}
+
+fn add_clocks(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "clock_time_get",
+        |guest: Guest<'_>, clock: u32, _precision: u64, time: u32| {
+            call(guest, |memory, state| {
+                let now = match clock {
+                    REALTIME => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+                    // From the request's begin: tells nothing of the machine.
+                    MONOTONIC => state.exchange.started.elapsed(),
+                    _ => return Err(Errno::Invalid),
+                };
+                Ok(memory.write_u64(time, u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?)
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "clock_res_get", |guest: Guest<'_>, clock: u32, resolution: u32| {
+        call(guest, |memory, _| match clock {
+            REALTIME | MONOTONIC => Ok(memory.write_u64(resolution, 1)?),
+            _ => Err(Errno::Invalid),
+        })
+    })?;
+    Ok(())
+}
+
+fn add_descriptors(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "fd_write",
+        |guest: Guest<'_>, fd: u32, iovs: u32, count: u32, written: u32| {
+            call(guest, |memory, state| {
+                let stream = match fd {
+                    STDOUT => Stream::Stdout,
+                    STDERR => Stream::Stderr,
+                    _ => return Err(Errno::BadDescriptor),
+                };
+                let mut total = 0u32;
+                for (pointer, length) in buffers(memory, iovs, count)? {
+                    state.exchange.log.write(stream, memory.bytes(pointer, length)?);
+                    total = total.saturating_add(length);
+                }
+                Ok(memory.write_u32(written, total)?)
+            })
+        },
+    )?;
+    // Standard input is empty.
+    linker.func_wrap(
+        MODULE,
+        "fd_read",
+        |guest: Guest<'_>, fd: u32, _iovs: u32, _count: u32, read: u32| {
+            call(guest, |memory, _| match fd {
+                STDIN => Ok(memory.write_u32(read, 0)?),
+                _ => Err(Errno::BadDescriptor),
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "fd_seek", |fd: u32, _offset: i64, _whence: u32, _position: u32| match fd {
+        STDIN..=STDERR => Errno::Pipe as i32,
+        _ => Errno::BadDescriptor as i32,
+    })?;
+    linker.func_wrap(MODULE, "fd_close", |fd: u32| match fd {
+        STDIN..=STDERR => 0i32,
+        _ => Errno::BadDescriptor as i32,
+    })?;
+    linker.func_wrap(MODULE, "fd_fdstat_get", |guest: Guest<'_>, fd: u32, stat: u32| {
+        call(guest, |memory, _| {
+            if fd > STDERR {
+                return Err(Errno::BadDescriptor);
+            }
+            let stat = memory.bytes_mut(stat, FDSTAT_BYTES)?;
+            stat.fill(0);
+            stat[0] = CHARACTER_DEVICE;
+            stat[8..].fill(0xff); // every right there is, to what there is
+            Ok(())
+        })
+    })?;
+    // No directory is open: the first descriptor asked for ends the search.
+    linker.func_wrap(MODULE, "fd_prestat_get", |_fd: u32, _stat: u32| Errno::BadDescriptor as i32)?;
+    linker.func_wrap(MODULE, "fd_prestat_dir_name", |_fd: u32, _path: u32, _length: u32| {
+        Errno::BadDescriptor as i32
+    })?;
+    Ok(())
+}
+
+/// The (pointer, length) pairs of a gathered write.
+fn buffers(memory: &GuestMemory<'_>, iovs: u32, count: u32) -> Result<Vec<(u32, u32)>, Errno> {
+    if count > IOVS_MAX {
+        return Err(Errno::Invalid);
+    }
+    memory.bytes(iovs, count * 8)?;
+    (0..count)
+        .map(|index| {
+            let pair = iovs + index * 8; // inside memory, as just seen
+            Ok((memory.read_u32(pair)?, memory.read_u32(pair + 4)?))
+        })
+        .collect()
+}

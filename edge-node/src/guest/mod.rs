@@ -1,0 +1,90 @@
+//! Two guest interfaces over one engine: what a program is, and what every run of it has in common.
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`wasi`] | `wasi:http/proxy` 0.2 components |
+//! | [`fastly`] | core modules of the Fastly Compute host-call interface |
+//! | [`drive`] | polls a run: bills it, stops it at its limits, hands over its response |
+
+pub mod drive;
+pub mod fastly;
+#[cfg(test)]
+mod tests;
+pub mod wasi;
+
+use std::{future::Future, pin::Pin};
+
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use crate::{
+    exchange::{Exchange, GuestRequest, Responder},
+    load::Code,
+};
+
+/// Bytes one host call may copy out of a guest. wasmtime's default of 128 MiB is for trusted guests.
+const HOSTCALL_COPY_BYTES_MAX: usize = 16 << 20;
+/// Epoch ticks a guest runs before it lets others run.
+const SLICE_TICKS: u64 = 1;
+
+/// A linked program, ready to be instantiated for every request.
+pub enum Program {
+    /// A component.
+    Wasi(wasi::Program),
+    /// A core module.
+    Fastly(fastly::Program),
+}
+
+/// One execution: instantiate, run, end. Boxed and `Send`, so that the driver can hold either lane and may move it.
+/// Its error tells why the guest ended early; a response may have been sent before.
+pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+
+impl Program {
+    /// Links mapped code to its lane's host functions. Once per loaded version.
+    pub fn link(engine: &Engine, code: Code) -> wasmtime::Result<Program> {
+        match code {
+            Code::Component(component) => wasi::Program::link(engine, &component).map(Program::Wasi),
+            Code::Module(module) => fastly::Program::link(engine, &module).map(Program::Fastly),
+        }
+    }
+
+    /// The execution that answers `request`. Nothing happens before it is polled.
+    pub fn run(&self, exchange: Exchange, request: GuestRequest, responder: Responder) -> Run {
+        match self {
+            Program::Wasi(program) => Box::pin(program.run(exchange, request, responder)),
+            Program::Fastly(program) => Box::pin(program.run(exchange, request, responder)),
+        }
+    }
+}
+
+/// The guest used up its CPU time; raised by the epoch callback.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the guest used up its CPU time")]
+pub struct CpuLimitReached;
+
+/// The guest ended itself with a status other than 0.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the guest exited with status {0}")]
+pub struct GuestExit(pub i32);
+
+/// A store's data that belongs to an exchange.
+pub(crate) trait HasExchange: Send + 'static {
+    fn exchange(&mut self) -> &mut Exchange;
+}
+
+/// A store with every limit of its exchange in force.
+pub(crate) fn new_store<S: HasExchange>(engine: &Engine, state: S) -> Store<S> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.exchange().memory);
+    store.set_hostcall_fuel(HOSTCALL_COPY_BYTES_MAX);
+    store.set_epoch_deadline(SLICE_TICKS);
+    store.epoch_deadline_callback(|mut context| {
+        let exchange = context.data_mut().exchange();
+        let limit_ns = u64::from(exchange.limits().cpu_ms) * 1_000_000;
+        if exchange.bill.cpu_ns_running() >= limit_ns {
+            return Err(wasmtime::Error::from(CpuLimitReached));
+        }
+        // Tokio's own yield, so that the worker polls its sockets before the guest goes on.
+        Ok(UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(tokio::task::yield_now())))
+    });
+    store
+}

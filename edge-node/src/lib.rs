@@ -1,0 +1,35 @@
+//! The POP node: terminates TLS and QUIC and answers every request with a fresh, isolated instance.
+//!
+//! Entry points: [`run::run`] starts a node from its configuration; [`serve`] is the request path, read it first.
+//! Deliberately absent: a compiler. Native code comes signed, through [`load`], the one room with `unsafe`.
+//!
+//! | Room | Job |
+//! |---|---|
+//! | [`front`] | sockets, TLS, h1, h2, h3 → requests |
+//! | [`serve`] | a request's way, as a list |
+//! | [`exchange`], [`failure`], [`meter`] | one request: identity, limits, bill; what else can happen to it |
+//! | [`guest`] | the two guest interfaces and what drives them |
+//! | [`generation`], [`activate`] | what is deployed, and how that changes |
+//! | [`code`], [`load`] | native code: kept by use, loaded only if verified |
+//! | [`account`], [`admin`] | metrics and logs |
+//! | [`node`], [`worker`], [`machine`], [`config`], [`run`] | the process |
+
+pub mod account;
+pub mod activate;
+pub mod admin;
+pub mod code;
+pub mod config;
+pub mod exchange;
+pub mod failure;
+pub mod front;
+pub mod generation;
+pub mod guest;
+pub mod load;
+pub mod machine;
+pub mod meter;
+pub mod node;
+pub mod run;
+pub mod serve;
+#[cfg(test)]
+mod testing;
+pub mod worker;

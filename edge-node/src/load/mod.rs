@@ -1,0 +1,250 @@
+//! From a signed container to code that can answer requests. The node's one room with `unsafe`: loading native code is
+//! executing it, so the only way in is a [`VerifiedArtifact`] over a [`SealedCode`] descriptor.
+//!
+//! container → envelope → signature → requirements → decompress into a memfd → seal → digest of the sealed pages →
+//! map the same descriptor. Nothing can change the bytes between the check and the mapping, not even we.
+
+mod sealed;
+
+use std::io;
+
+use artifact::{
+    Digest, Lane, Profile, Target,
+    container::{Container, ContainerError},
+    keys::{Compiler, Trusted},
+    nack::{Nack, NackCode},
+    statement::{Requirements, Statement, TrustedStatement, VerifiedArtifact, VerifyError},
+};
+use wasmtime::{Engine, Module, component::Component};
+
+pub use sealed::SealedCode;
+
+/// Why code was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The blob is no container.
+    #[error("reading the signed artifact")]
+    Container(#[from] ContainerError),
+    /// Signature, requirements or digest.
+    #[error("verifying the artifact")]
+    Verify(#[from] VerifyError),
+    /// No memory file for the code.
+    #[error("sealing the artifact in memory")]
+    Seal(#[source] io::Error),
+    /// wasmtime refused verified code: a bug, or a fingerprint that does not say enough.
+    #[error("mapping the verified artifact")]
+    Map(#[source] wasmtime::Error),
+    /// The program lacks an export its lane needs.
+    #[error("linking the program: {0}")]
+    Link(#[source] wasmtime::Error),
+}
+
+impl LoadError {
+    /// What the node reports upwards.
+    pub fn nack(&self) -> Nack {
+        let code = match self {
+            LoadError::Container(ContainerError::Envelope(_)) => NackCode::BadSig,
+            LoadError::Container(_) => NackCode::DigestMismatch,
+            LoadError::Verify(error) => error.nack_code(),
+            LoadError::Seal(_) => NackCode::NoSpace,
+            LoadError::Map(_) | LoadError::Link(_) => NackCode::LoadFail,
+        };
+        Nack { code, detail: chain(self) }
+    }
+}
+
+/// An error with all its causes, on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// What this node demands of every artifact.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    engine: Engine,
+    targets: Vec<Target>,
+    trusted: Trusted<Compiler>,
+}
+
+/// Mapped native code of one program.
+pub enum Code {
+    /// A component.
+    Component(Component),
+    /// A core module.
+    Module(Module),
+}
+
+/// Code and what was stated of it.
+pub struct Mapped {
+    /// The code.
+    pub code: Code,
+    /// Its signed statement.
+    pub statement: Statement,
+}
+
+impl Loader {
+    /// A loader for `engine`, which runs on this machine, trusting these compiler keys.
+    pub fn new(engine: Engine, targets: Vec<Target>, trusted: Trusted<Compiler>) -> Loader {
+        Loader { engine, targets, trusted }
+    }
+
+    /// Verifies and maps `container`, which must hold code made from `wasm`. Blocking: 0.1 ms for a small program,
+    /// tens of ms for a large one; call it off the serving threads.
+    pub fn load(&self, container: &[u8], wasm: Digest) -> Result<Mapped, LoadError> {
+        let container = Container::decode(container)?;
+        let trusted = TrustedStatement::open(&container.envelope, &self.trusted)?;
+        trusted.require(&Requirements {
+            targets: &self.targets,
+            profile: Profile::Serve,
+            fingerprint: engine::fingerprint,
+            wasm,
+        })?;
+        let size = trusted.statement().size;
+        let mut writer = SealedCode::writer().map_err(LoadError::Seal)?;
+        container.decompress(size, &mut writer)?;
+        let sealed = SealedCode::seal(writer).map_err(LoadError::Seal)?;
+        let verified = trusted.verify(sealed)?;
+        let code = self.map(&verified).map_err(LoadError::Map)?;
+        Ok(Mapped { code, statement: verified.statement().clone() })
+    }
+
+    #[allow(unsafe_code)]
+    fn map(&self, artifact: &VerifiedArtifact<SealedCode>) -> wasmtime::Result<Code> {
+        let sealed = artifact.bytes();
+        match artifact.statement().lane {
+            Lane::Wasi => {
+                // wasmtime 48 maps a component by path only; this path names our own descriptor.
+                // SAFETY: a `VerifiedArtifact` is exactly what our compiler made with a wasmtime of this fingerprint
+                // (checked in `load`), and its descriptor is sealed: nobody can alter or truncate what is mapped.
+                let component = unsafe { Component::deserialize_file(&self.engine, sealed.path()) }?;
+                Ok(Code::Component(component))
+            }
+            Lane::Fastly => {
+                // SAFETY: as above.
+                let module = unsafe { Module::deserialize_open_file(&self.engine, sealed.file()?) }?;
+                Ok(Code::Module(module))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use artifact::{container, keys::SecretKey};
+
+    // (module (memory (export "memory") 1) (func (export "_start")))
+    const WASM: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\
+        \x07\x13\x02\x06memory\x02\0\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+
+    fn key() -> SecretKey<Compiler> {
+        SecretKey::from_seed([1; 32])
+    }
+
+    fn native(target: Target) -> Vec<u8> {
+        engine::compiler::engine(target, Profile::Serve).unwrap().precompile_module(WASM).unwrap()
+    }
+
+    fn statement(native: &[u8], target: Target) -> Statement {
+        Statement {
+            artifact: Digest::of(native),
+            size: native.len() as u64,
+            wasm: Digest::of(WASM),
+            lane: Lane::Fastly,
+            target,
+            profile: Profile::Serve,
+            fingerprint: engine::fingerprint(target, Profile::Serve),
+            imports: vec![],
+            compiler: "test".into(),
+            flags: vec![],
+        }
+    }
+
+    fn loader() -> Loader {
+        let pool = engine::node::Pool { instances_max: 2, reset: engine::node::Reset::Copy };
+        let engine = engine::node::engine(Profile::Serve, pool).unwrap();
+        Loader::new(engine, engine::levels::of_this_machine(), Trusted::new([key().public()]))
+    }
+
+    fn best() -> Target {
+        *engine::levels::of_this_machine().last().unwrap()
+    }
+
+    fn nack(container: &[u8]) -> NackCode {
+        loader().load(container, Digest::of(WASM)).map(|_| ()).unwrap_err().nack().code
+    }
+
+    #[test]
+    fn signed_code_for_this_machine_loads() {
+        let native = native(best());
+        let blob = container::encode(&statement(&native, best()).sign(&key()), &native).unwrap();
+        assert!(matches!(loader().load(&blob, Digest::of(WASM)).unwrap().code, Code::Module(_)));
+    }
+
+    #[test]
+    fn every_flipped_byte_of_the_artifact_is_refused() {
+        let native = native(best());
+        let envelope = statement(&native, best()).sign(&key());
+        let loader = loader();
+        for at in 0..native.len() {
+            let mut flipped = native.clone();
+            flipped[at] ^= 0x10;
+            let blob = container::encode(&envelope, &flipped).unwrap();
+            let error = loader.load(&blob, Digest::of(WASM)).map(|_| ()).unwrap_err();
+            assert_eq!(error.nack().code, NackCode::DigestMismatch, "byte {at}");
+            if at > 600 && native.len() > 4096 {
+                break; // the header byte by byte; the rest by the stride below
+            }
+        }
+        for at in (0..native.len()).step_by(97) {
+            let mut flipped = native.clone();
+            flipped[at] ^= 0x01;
+            let blob = container::encode(&envelope, &flipped).unwrap();
+            assert!(loader.load(&blob, Digest::of(WASM)).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_of_the_container_is_refused_or_harmless() {
+        let native = native(best());
+        let blob = container::encode(&statement(&native, best()).sign(&key()), &native).unwrap();
+        let loader = loader();
+        for at in 0..blob.len() {
+            let mut flipped = blob.clone();
+            flipped[at] ^= 0x04;
+            // A flip in zstd's own padding or in a JSON string of the envelope that is not signed may change
+            // nothing that counts; what loads must then be the very artifact that was signed.
+            if let Ok(mapped) = loader.load(&flipped, Digest::of(WASM)) {
+                assert_eq!(mapped.statement.artifact, Digest::of(&native), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn stolen_key_other_target_other_fingerprint_and_other_program_are_refused_before_mapping() {
+        let native = native(best());
+        let thief = SecretKey::from_seed([9; 32]);
+        let stolen = container::encode(&statement(&native, best()).sign(&thief), &native).unwrap();
+        assert_eq!(nack(&stolen), NackCode::UnknownKey);
+
+        let foreign =
+            Target::ALL.into_iter().find(|t| !engine::levels::of_this_machine().contains(t)).unwrap();
+        let other_target = Statement { target: foreign, ..statement(&native, best()) };
+        assert_eq!(nack(&container::encode(&other_target.sign(&key()), &native).unwrap()), NackCode::Compat);
+
+        let old =
+            Statement { fingerprint: artifact::Fingerprint(Digest::ZERO), ..statement(&native, best()) };
+        assert_eq!(nack(&container::encode(&old.sign(&key()), &native).unwrap()), NackCode::Compat);
+
+        let other = Statement { wasm: Digest::ZERO, ..statement(&native, best()) };
+        assert_eq!(nack(&container::encode(&other.sign(&key()), &native).unwrap()), NackCode::DigestMismatch);
+        assert_eq!(nack(b"\x7fELF native code without a signature"), NackCode::DigestMismatch);
+    }
+}

@@ -1,0 +1,72 @@
+//! What this machine allows, found out once at start and said plainly.
+
+use std::fs;
+
+use artifact::{Fingerprint, Profile, Target};
+use engine::node::Reset;
+
+/// The machine cannot be a node.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this processor is below every level Skerry compiles for; it lacks {}. A node needs at least x86-64-v2 or aarch64",
+    .0.join(", ")
+)]
+pub struct TooOld(Vec<&'static str>);
+
+/// Targets this machine runs with this build's fingerprint for each, best last.
+pub fn offers() -> Result<Vec<(Target, Fingerprint)>, TooOld> {
+    let targets = engine::levels::of_this_machine();
+    if targets.is_empty() {
+        let lowest = if cfg!(target_arch = "aarch64") { Target::Aarch64 } else { Target::X86_64V2 };
+        return Err(TooOld(engine::levels::missing(lowest)));
+    }
+    Ok(targets.into_iter().map(|target| (target, engine::fingerprint(target, Profile::Serve))).collect())
+}
+
+/// How slots are reset here. A page in swap is not seen as dirty by the kernel's page scan, and the slot's next tenant
+/// would read it: so the scan is used only where nothing can be swapped out.
+pub fn reset() -> Reset {
+    if !page_scan_available() {
+        tracing::warn!(
+            "the kernel has no page scan (Linux 6.7 or newer has): slots are reset by copying, which is slower"
+        );
+        return Reset::Copy;
+    }
+    if swap_possible() {
+        tracing::warn!(
+            "swap is on: slots are reset by copying, which is slower. Turn swap off (swapoff -a, or memory.swap.max=0 for this service) for full speed"
+        );
+        return Reset::Copy;
+    }
+    Reset::PagemapScan
+}
+
+/// Any active swap area, unless this process's cgroup may not use it.
+fn swap_possible() -> bool {
+    let Ok(areas) = fs::read_to_string("/proc/swaps") else { return true };
+    areas.lines().count() > 1 && cgroup_swap_max().is_none_or(|max| max != "0")
+}
+
+fn cgroup_swap_max() -> Option<String> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let max = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.swap.max")).ok()?;
+    Some(max.trim().to_owned())
+}
+
+/// `PAGEMAP_SCAN` came with Linux 6.7.
+fn page_scan_available() -> bool {
+    let release = rustix::system::uname();
+    let Ok(release) = release.release().to_str() else { return false };
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 7)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_machine_tests_run_on_can_be_a_node() {
+        assert!(!super::offers().unwrap().is_empty());
+    }
+}

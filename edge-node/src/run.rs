@@ -1,0 +1,202 @@
+//! The process, from its configuration to its end: machine → replica → generation → listeners → workers → follow →
+//! drain.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    num::NonZero,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use artifact::Profile;
+use engine::node::Pool;
+use fleet_sync_replica::{EnrolError, Replica, ReplicaConfig};
+use tokio::{net::TcpListener, runtime};
+use wasmtime::Engine;
+
+use crate::{
+    account::{access_log::AccessLog, metrics::Metrics},
+    activate::Activating,
+    admin,
+    code::CodeCache,
+    config::Config,
+    front::{Drain, sockets, tls},
+    generation::Generation,
+    load::Loader,
+    machine,
+    node::{Executions, Node},
+    worker::{self, Work},
+};
+
+/// Threads of the side runtime: fleet-sync, loading, admin.
+const SIDE_THREADS: usize = 2;
+/// Threads that load code at once.
+const LOADING_THREADS_MAX: usize = 4;
+/// Attempts to enrol, this far apart: two minutes in all, then the service manager decides.
+const ENROL_ATTEMPTS_MAX: usize = 120;
+const ENROL_PAUSE: Duration = Duration::from_secs(1);
+/// How often the epoch advances: the longest a guest holds a worker before others run.
+const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// Runs a node until the process is asked to stop.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let offers = machine::offers()?;
+    let pool = Pool { instances_max: config.instances_max, reset: machine::reset() };
+    let engine = engine::node::engine(Profile::Serve, pool)?;
+    let side = runtime::Builder::new_multi_thread()
+        .worker_threads(SIDE_THREADS)
+        .max_blocking_threads(LOADING_THREADS_MAX)
+        .thread_name("side")
+        .enable_all()
+        .build()?;
+    let stop = side.block_on(async { process::Stop::listen() })?;
+
+    let threads =
+        config.threads.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
+    let secure = sockets::bind_pairs(config.https, threads)?;
+    let plain = config.http.map(|address| sockets::bind_tcp(address, threads)).transpose()?;
+    let https = secure.first().context("at least one serving thread")?.tcp.local_addr()?;
+    let http = plain.as_ref().and_then(|plain| plain.first()).map(|plain| plain.local_addr()).transpose()?;
+
+    let replica = side.block_on(open_replica(&config, &offers, https))?;
+    let metrics = Arc::new(Metrics::new()?);
+    let targets = offers.iter().map(|(target, _)| *target).collect();
+    let loader = Loader::new(engine.clone(), targets, replica.compiler_keys());
+    let code = CodeCache::new(
+        engine.clone(),
+        loader,
+        replica.blobs(),
+        offers,
+        side.handle().clone(),
+        config.code_bytes_max,
+        metrics.clone(),
+    );
+    let node = Arc::new(Node {
+        generation: ArcSwap::from_pointee(Generation::default()),
+        code: Arc::new(code),
+        metrics,
+        access_log: open_access_log(&config)?,
+        executions: Executions::new(config.instances_max as usize),
+    });
+    let certificates = tls::SharedCertificates::default();
+    let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
+    let activating = Arc::new(Activating::new(node.clone(), certificates.clone(), secrets));
+    activating.start(&replica.view(), &replica.pinned());
+
+    let admin = side.block_on(TcpListener::bind(config.admin)).context("listening for admin requests")?;
+    let admin_address = admin.local_addr()?;
+    side.spawn(admin::serve(admin, node.clone()));
+    tick_epochs(&engine)?;
+
+    let (drain, draining) = Drain::new();
+    let tls_config = tls::tcp_config(certificates.clone())?;
+    let mut plain = plain.into_iter().flatten();
+    let mut workers = Vec::new();
+    for (index, secure) in secure.into_iter().enumerate() {
+        let quic = tls::quic_config(certificates.clone())?;
+        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic };
+        workers.push(worker::start(index, work, node.clone(), draining.clone())?);
+    }
+
+    let (stop_following, stopped) = tokio::sync::oneshot::channel::<()>();
+    let follow = side.spawn(async move { replica.run(activating, async { drop(stopped.await) }).await });
+    if let Some(path) = &config.ready_file {
+        let ready = Ready { https, http, admin: admin_address, pid: std::process::id() };
+        process::write_ready_file(path, &ready).with_context(|| format!("writing {}", path.display()))?;
+    }
+    tracing::info!(%https, admin = %admin_address, threads, "serving");
+
+    side.block_on(stop.asked());
+    tracing::info!("stopping: requests under way have {} s", config.drain_s);
+    drain.start(Duration::from_secs(config.drain_s));
+    drop(stop_following);
+    for worker in workers {
+        match worker.join() {
+            Ok(ended) => ended.context("serving")?,
+            Err(_) => anyhow::bail!("a serving thread panicked"),
+        }
+    }
+    let _ = side.block_on(async { tokio::time::timeout(Duration::from_secs(2), follow).await });
+    side.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// The ready file's content: where the node really listens.
+#[derive(serde::Serialize)]
+struct Ready {
+    https: SocketAddr,
+    http: Option<SocketAddr>,
+    admin: SocketAddr,
+    pid: u32,
+}
+
+async fn open_replica(
+    config: &Config,
+    offers: &[(artifact::Target, artifact::Fingerprint)],
+    https: SocketAddr,
+) -> anyhow::Result<Replica> {
+    let join_token = match &config.join_token_file {
+        Some(path) => match fs::read_to_string(path) {
+            Ok(token) => Some(token.trim().to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading the join token from {}", path.display()));
+            }
+        },
+        None => None,
+    };
+    let replica = Replica::open(ReplicaConfig {
+        control: config.control.clone(),
+        data_dir: config.data_dir.clone(),
+        join_token,
+        targets: offers.to_vec(),
+        serving: Some(https.to_string()),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    let replica = replica.context("opening the node's copy of the fleet")?;
+    enrol(&replica).await.context("joining the fleet")?;
+    Ok(replica)
+}
+
+/// A node without identity can serve nothing, so it waits for its control plane for a while. One that is enrolled
+/// returns at once.
+async fn enrol(replica: &Replica) -> Result<(), EnrolError> {
+    for _ in 1..ENROL_ATTEMPTS_MAX {
+        match replica.enrol().await {
+            Err(error) if error.is_worth_retrying() => {
+                tracing::warn!("not enrolled yet, trying again: {}", crate::load::chain(&error));
+                tokio::time::sleep(ENROL_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+    replica.enrol().await
+}
+
+fn open_access_log(config: &Config) -> anyhow::Result<AccessLog> {
+    let log = match &config.access_log {
+        Some(path) => {
+            let file = File::options().create(true).append(true).open(path);
+            AccessLog::start(file.with_context(|| format!("opening the access log {}", path.display()))?)
+        }
+        None => AccessLog::start(std::io::stdout()),
+    };
+    log.context("starting the access log")
+}
+
+/// The epoch ticks on a thread of its own: a guest that never ends must not stall the clock that ends it.
+pub(crate) fn tick_epochs(engine: &Engine) -> anyhow::Result<()> {
+    let engine = engine.weak();
+    thread::Builder::new().name("epoch".into()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(EPOCH_TICK);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The request path: authority → route → admit → instantiate → run → respond → account.
+//!
+//! Accepting, TLS and framing come before it ([`crate::front`]); it knows no protocol. Answers of its own are
+//! [`Failure`]s.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Request, Response, StatusCode, request};
+
+use crate::{
+    account::Account,
+    exchange::{Exchange, RequestId, Responder},
+    failure::Failure,
+    front::{Connection, Handler, InboundBody, OutboundBody, Refusal, answer, authority::Target, limits},
+    generation::Deployment,
+    guest::drive::drive,
+    node::Node,
+};
+
+/// Answers the requests of one worker.
+pub struct Server {
+    node: Arc<Node>,
+}
+
+impl Server {
+    /// A server over the process's node.
+    pub fn new(node: Arc<Node>) -> Server {
+        Server { node }
+    }
+
+    /// A request that belongs to no app: answered and accounted here.
+    fn unrouted(
+        &self,
+        head: &request::Parts,
+        connection: &Connection,
+        failure: Failure,
+    ) -> Response<OutboundBody> {
+        self.node.metrics.unrouted(failure);
+        let id = RequestId::new();
+        let account = Account::open(head, "", connection, id, None, &self.node.access_log);
+        account.responded(failure.status());
+        account.ended(Some(failure));
+        failure.response(id)
+    }
+
+    async fn execute(
+        &self,
+        request: Request<InboundBody>,
+        host: &str,
+        deployment: &Arc<Deployment>,
+        connection: &Arc<Connection>,
+    ) -> Response<OutboundBody> {
+        let exchange = Exchange::begin(deployment.clone(), connection.clone());
+        let (id, bill) = (exchange.id, exchange.bill.clone());
+        let (head, body) = request.into_parts();
+        let run = Some((deployment.clone(), bill.clone()));
+        let account = Account::open(&head, host, connection, id, run, &self.node.access_log);
+        let refuse = |failure: Failure| {
+            account.responded(failure.status());
+            account.ended(Some(failure));
+            failure.response(id)
+        };
+
+        // admit
+        let Some(permit) = self.node.admit() else { return refuse(Failure::NoRoom) };
+        // code: in memory, or loaded now
+        let loaded = match self.node.code.get(deployment).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::warn!(app = %deployment.id, version = deployment.version, "{}", crate::load::chain(&error));
+                return refuse(Failure::CodeUnavailable);
+            }
+        };
+        // instantiate, run, respond
+        let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+        let (responder, response) = Responder::new();
+        let run = loaded.program.run(exchange, Request::from_parts(head, body), responder);
+        let run = Box::pin(async move {
+            let _room = permit; // given back when the instance is gone
+            run.await
+        });
+        drive(run, response, bill, wall, account.clone()).await.unwrap_or_else(refuse)
+    }
+}
+
+impl Handler for Server {
+    async fn handle(
+        &self,
+        request: Request<InboundBody>,
+        connection: &Arc<Connection>,
+    ) -> Response<OutboundBody> {
+        let (head, body) = request.into_parts();
+        let authority = match Target::of(&head, connection).authority() {
+            Ok(authority) => authority,
+            Err(refusal) => return self.unrouted(&head, connection, authority_failure(refusal)),
+        };
+        // One generation for the whole request; the guard is let go before anything waits.
+        let route = self.node.generation.load().route(&authority.host, head.uri.path()).cloned();
+        let Some(deployment) = route else {
+            return self.unrouted(&head, connection, Failure::NoRoute);
+        };
+        let request = Request::from_parts(head, body);
+        self.execute(request, authority.host.as_str(), &deployment, connection).await
+    }
+
+    fn refuse(
+        &self,
+        head: &request::Parts,
+        why: limits::TooLarge,
+        connection: &Arc<Connection>,
+    ) -> Response<OutboundBody> {
+        let id = RequestId::new();
+        let account = Account::open(head, "", connection, id, None, &self.node.access_log);
+        account.responded(why.status());
+        answer::plain(why.status(), format!("{why}\n"))
+    }
+}
+
+fn authority_failure(refusal: Refusal) -> Failure {
+    match refusal.status() {
+        StatusCode::MISDIRECTED_REQUEST => Failure::Misdirected,
+        _ => Failure::BadAuthority,
+    }
+}

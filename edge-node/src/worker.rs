@@ -1,0 +1,75 @@
+//! Serving threads: one per core, pinned, each with its own runtime, listeners and QUIC endpoint. Guests run inline on
+//! them; nothing moves between them.
+
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, thread};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::runtime::{self, LocalOptions};
+
+use crate::{
+    front::{Draining, h3, sockets::Pair, tcp},
+    node::Node,
+    serve::Server,
+};
+
+/// Tasks a worker polls before it looks at its sockets again. Tokio's default of 61 lets 61 guests of 1 ms each pass.
+const EVENT_INTERVAL: u32 = 8;
+
+/// What one worker serves.
+pub struct Work {
+    /// TLS over TCP, and QUIC.
+    pub secure: Pair,
+    /// Plaintext HTTP/1.1, if the operator asked for it.
+    pub plain: Option<TcpListener>,
+    /// TLS settings for TCP.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// QUIC settings.
+    pub quic: quinn::ServerConfig,
+}
+
+/// Starts worker number `index`. The thread ends when it has drained.
+pub fn start(
+    index: usize,
+    work: Work,
+    node: Arc<Node>,
+    draining: Draining,
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name(format!("serve-{index}")).spawn(move || {
+        pin(index);
+        // The engine's per-thread signal state, made now and not inside the first request.
+        wasmtime::Engine::tls_eager_initialize();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .event_interval(EVENT_INTERVAL)
+            .build_local(LocalOptions::default())?;
+        runtime.block_on(serve(work, node, draining))
+    })
+}
+
+async fn serve(work: Work, node: Arc<Node>, draining: Draining) -> io::Result<()> {
+    let server = Rc::new(Server::new(node));
+    let Work { secure: Pair { tcp, udp }, plain, tls, quic } = work;
+    let port = tcp.local_addr()?.port();
+    let secure = tcp::serve_tls(tcp, tls, Some(port), server.clone(), draining.clone());
+    let quic = h3::serve(udp, quic, server.clone(), draining.clone());
+    let plain = async {
+        match plain {
+            Some(listener) => tcp::serve_plain(listener, server.clone(), draining.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let (secure, quic, plain) = tokio::join!(secure, quic, plain);
+    secure.and(quic).and(plain)
+}
+
+/// Pins the thread to one of the cores this process may use. A machine that forbids it still serves.
+fn pin(index: usize) {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let Some(core) = cores.get(index % cores.len().max(1)) else { return };
+    let mut only = CpuSet::new();
+    only.set(*core);
+    if let Err(error) = sched_setaffinity(None, &only) {
+        tracing::warn!("worker {index} could not be pinned to core {core}: {error}");
+    }
+}
