@@ -1,0 +1,139 @@
+//! Against a socket that speaks just enough HTTP, because what matters here is what happens on a bad day.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    thread::{self, JoinHandle},
+};
+
+use super::{call::is_loopback, *};
+use crate::{credentials::Credentials, exit::Exit};
+
+/// Answers each connection with the next of `answers`; `None` hangs up. Gives back the requests' heads.
+fn serve(answers: Vec<Option<(u16, &'static str)>>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let mut heads = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if line == "\r\n" || line.is_empty() {
+                    break;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                head.push_str(&line);
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            heads.push(head.to_ascii_lowercase());
+            if let Some((status, body)) = answer {
+                write!(
+                    stream,
+                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+                .unwrap();
+            }
+        }
+        heads
+    });
+    (url, server)
+}
+
+fn api(url: &str) -> Api {
+    let credentials = Credentials {
+        api: url.to_owned(),
+        token: "skt_test".into(),
+        tenant: Some("acme".parse().unwrap()),
+        ca: None,
+        cure: "start it".into(),
+    };
+    Api::new(credentials).unwrap()
+}
+
+const DEPLOYED: &str = r#"{"app":"hello","tenant":"acme","version":1,"rev":3,"lane":"wasi","hosts":[],"urls":[],
+    "targets":[],"compile_ms":1,"publish_ms":1,"a_field_of_tomorrow":true}"#;
+
+fn deploy(api: &Api) -> Result<Deployed> {
+    let config = artifact::manifest::AppConfig::default();
+    let body = NewVersion { wasm: Digest::of(b"x"), config: &config };
+    api.deploy(&"hello".parse().unwrap(), &body, "key-1")
+}
+
+#[test]
+fn a_deploy_is_retried_with_the_same_key_after_a_lost_connection_and_after_busy() {
+    let busy = r#"{"error":{"code":"busy","message":"later"}}"#;
+    let (url, server) = serve(vec![None, Some((503, busy)), Some((201, DEPLOYED))]);
+    assert_eq!(deploy(&api(&url)).unwrap().rev, 3);
+    let heads = server.join().unwrap();
+    assert_eq!(heads.len(), 3);
+    for head in heads {
+        assert!(head.contains("idempotency-key: key-1"), "{head}");
+        assert!(head.contains("authorization: bearer skt_test"), "{head}");
+        assert!(head.contains("skerry-tenant: acme"), "{head}");
+    }
+}
+
+#[test]
+fn what_is_not_idempotent_is_not_repeated_after_a_lost_connection() {
+    let (url, server) = serve(vec![None]);
+    let body = NewToken { tenant: None, operator: false, actions: vec!["read"], app: None, ttl_s: None };
+    let error = api(&url).create_token(&body).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unreachable);
+    assert_eq!(server.join().unwrap().len(), 1);
+}
+
+#[test]
+fn nobody_there_is_unreachable_with_the_cure() {
+    let url = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let error = api(&url).apps().unwrap_err();
+    assert_eq!(error.exit(), Exit::Unreachable);
+    let report = error.report();
+    assert!(
+        report.contains(&url) && report.contains("listing apps") && report.contains("start it"),
+        "{report}"
+    );
+}
+
+#[test]
+fn refusals_carry_code_reason_and_mistakes() {
+    let text = r#"{"error":{"code":"bad_config","message":"2 mistakes",
+        "mistakes":[{"key":"limits.cpu_ms","message":"0 is out of range"}]}}"#;
+    let (url, _server) = serve(vec![Some((422, text))]);
+    let error = deploy(&api(&url)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Rejected);
+    assert_eq!(error.report(), "error: deploying hello: 2 mistakes\n  limits.cpu_ms: 0 is out of range");
+    assert_eq!(error.to_json()["error"]["code"], "bad_config");
+}
+
+#[test]
+fn refused_tokens_are_rejections_and_faults_are_failures() {
+    let (url, _server) = serve(vec![Some((401, "")), Some((500, "")), Some((200, "no json"))]);
+    let api = api(&url);
+    assert_eq!(api.apps().unwrap_err().exit(), Exit::Rejected);
+    assert_eq!(api.apps().unwrap_err().exit(), Exit::Failed);
+    assert_eq!(api.apps().unwrap_err().exit(), Exit::Failed);
+}
+
+#[test]
+fn a_token_id_cannot_leave_its_path() {
+    let error = api("http://127.0.0.1:1").revoke_token("../tenants").unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+}
+
+#[test]
+fn loopback_is_recognised() {
+    assert!(
+        is_loopback("http://127.0.0.1:7400")
+            && is_loopback("http://localhost/")
+            && is_loopback("https://[::1]:1")
+    );
+    assert!(!is_loopback("https://api.example/127."));
+}

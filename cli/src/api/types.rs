@@ -1,0 +1,164 @@
+//! Bodies of the deploy API, as far as the command line reads or writes them. Unknown fields are ignored: a newer
+//! control plane may say more.
+
+use artifact::{Digest, manifest::AppConfig, manifest::Mistake};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/apps/{app}/versions`.
+#[derive(Debug, Serialize)]
+pub struct NewVersion<'a> {
+    /// The uploaded program.
+    pub wasm: Digest,
+    /// What the version pins.
+    pub config: &'a AppConfig,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployed {
+    pub app: String,
+    pub tenant: String,
+    pub version: u64,
+    pub rev: u64,
+    pub lane: String,
+    pub hosts: Vec<String>,
+    pub urls: Vec<String>,
+    pub targets: Vec<String>,
+    pub compile_ms: u64,
+    pub publish_ms: u64,
+}
+
+/// `GET /v1/apps/{app}/convergence`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Convergence {
+    pub rev: u64,
+    /// Nodes that should serve it.
+    pub nodes: u64,
+    /// Nodes that do.
+    pub active: u64,
+    pub failed: Vec<Failed>,
+    pub lagging: Vec<Lagging>,
+}
+
+/// A node that refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failed {
+    pub node: String,
+    pub pop: String,
+    pub code: String,
+    pub detail: String,
+}
+
+/// A node that has not answered yet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lagging {
+    pub node: String,
+    pub pop: String,
+    pub applied_rev: u64,
+    pub connected: bool,
+}
+
+/// An app in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppSummary {
+    pub app: String,
+    #[serde(default)]
+    pub tenant: String,
+    pub active_version: Option<u64>,
+    #[serde(default)]
+    pub rev: u64,
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    #[serde(default)]
+    pub urls: Vec<String>,
+}
+
+/// `GET /v1/apps/{app}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppDetail {
+    #[serde(flatten)]
+    pub summary: AppSummary,
+    pub versions: Vec<AppVersion>,
+}
+
+/// One version of an app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppVersion {
+    pub version: u64,
+    pub wasm: String,
+    pub wasm_bytes: u64,
+    pub lane: String,
+    pub targets: Vec<String>,
+    pub time_ms: u64,
+    pub active: bool,
+}
+
+/// The answer to a rollback or a deletion.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Changed {
+    pub app: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    pub rev: u64,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Serialize)]
+pub struct NewToken {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub operator: bool,
+    pub actions: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatedToken {
+    pub id: String,
+    pub token: String,
+    pub expires_ms: Option<u64>,
+}
+
+/// The answer to `POST /v1/node-tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatedNodeToken {
+    pub token: String,
+    pub expires_ms: u64,
+}
+
+/// A node in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeSummary {
+    pub node: String,
+    pub pop: String,
+    pub connected: bool,
+    pub applied_rev: u64,
+    #[serde(default)]
+    pub targets: Vec<String>,
+    #[serde(default)]
+    pub serving: Option<String>,
+    #[serde(default)]
+    pub last_seen_ms: Option<u64>,
+    #[serde(default)]
+    pub revoked: bool,
+}
+
+/// Every refusal.
+#[derive(Debug, Deserialize)]
+pub struct ErrorBody {
+    pub error: ErrorSaid,
+}
+
+/// See [`ErrorBody`].
+#[derive(Debug, Deserialize)]
+pub struct ErrorSaid {
+    pub code: String,
+    pub message: String,
+    #[serde(default)]
+    pub mistakes: Vec<Mistake>,
+}

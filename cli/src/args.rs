@@ -1,0 +1,349 @@
+//! The command line as types. Help texts are golden files in `tests/golden`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use artifact::{AppName, HostName, NodeName, TenantName, names::PopName};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Skerry: run WebAssembly handlers at the edge.
+#[derive(Debug, Parser)]
+#[command(name = "skerry", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 something failed, 2 usage, 3 rejected, 4 halted and reverted (reserved),\n\
+                        5 timed out, 6 control plane unreachable.\n\n\
+                        Credentials: --api and --token, else SKERRY_API and SKERRY_TOKEN, else the fleet in --data\n\
+                        (default: `.skerry` here or in a directory above)."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A command that talks to a control plane.
+#[derive(Debug, Args)]
+pub struct With<T: Args> {
+    #[command(flatten)]
+    pub command: T,
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// A group of commands that talk to a control plane.
+#[derive(Debug, Args)]
+pub struct Group<T: Subcommand> {
+    #[command(subcommand)]
+    pub command: T,
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// Options of every command but `up`, whose `--api` is the address to listen on.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Shared {
+    /// URL of the control plane's API
+    #[arg(long, global = true, value_name = "URL", help_heading = "Control plane")]
+    pub api: Option<String>,
+    /// API token; prefer SKERRY_TOKEN, other users of this machine can see command lines
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = "Control plane")]
+    pub token: Option<String>,
+    /// Directory of a fleet started with `skerry up`
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Control plane")]
+    pub data: Option<PathBuf>,
+    /// Tenant to act for; needs an operator's token [env: SKERRY_TENANT]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Control plane")]
+    pub tenant: Option<TenantName>,
+    /// PEM file with the certificate authorities to trust for an https API, instead of the system's
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Control plane")]
+    pub ca: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole fleet on this machine: compiler, control plane and one node
+    Up(Up),
+    /// Deploy a program and wait until it answers everywhere
+    Deploy(With<Deploy>),
+    /// Show what is live where: of one app, or of the fleet
+    Status(With<Status>),
+    /// List the apps
+    Apps(With<Apps>),
+    /// Make an earlier version answer again
+    Rollback(With<Rollback>),
+    /// Manage an app
+    App(Group<App>),
+    /// Manage tenants (operator)
+    Tenant(Group<Tenant>),
+    /// Manage API tokens
+    Token(Group<Token>),
+    /// Manage nodes (operator)
+    Node(Group<Node>),
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Deploy this once the fleet is up: a folder with skerry.toml, or a .wasm file
+    #[arg(value_name = "PROJECT|PACKAGE")]
+    pub project: Option<PathBuf>,
+    /// Address to serve HTTPS on, TCP and UDP; port 0 picks one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub https: SocketAddr,
+    /// Also serve plain HTTP on this address
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// Address of the control plane's API; port 0 picks one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub api: SocketAddr,
+    /// Where the fleet keeps everything; the same directory brings back the same fleet
+    #[arg(long, value_name = "DIR", default_value = ".skerry")]
+    pub data: PathBuf,
+    /// Write addresses, files and process ids to this file (JSON) when ready
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Print what stands in the ready file, instead of the summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The app; without it: the fleet
+    pub app: Option<AppName>,
+}
+
+#[derive(Debug, Args)]
+pub struct Apps {}
+
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// A .wasm file, or a folder with skerry.toml
+    #[arg(value_name = "FILE.wasm|FOLDER", default_value = ".")]
+    pub source: PathBuf,
+    /// The app's name; default: that of skerry.toml, or of the file
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<AppName>,
+    /// Host name the app answers for, instead of those in skerry.toml; may be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    pub hosts: Vec<HostName>,
+    /// How long to wait until all nodes serve it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Return as soon as the deploy is durable
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The app
+    pub app: AppName,
+    /// Version to go back to; default: the one before the active one
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<u64>,
+    /// How long to wait until all nodes serve it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Return as soon as the rollback is durable
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum App {
+    /// Delete an app, its versions and its host names
+    Delete {
+        /// The app
+        app: AppName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// Create a tenant
+    Create {
+        /// Its name
+        // Not `tenant`: that is the option's id, and clap would take one for the other.
+        #[arg(value_name = "NAME")]
+        name: TenantName,
+    },
+    /// List the tenants
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Create an API token; it is shown once
+    Create {
+        /// What it may do; may be repeated
+        #[arg(long = "action", value_name = "ACTION", value_enum, default_values = ["deploy", "read"])]
+        actions: Vec<Action>,
+        /// Only for this app
+        #[arg(long, value_name = "NAME")]
+        app: Option<AppName>,
+        /// A token for the whole fleet instead of a tenant (operator)
+        #[arg(long, conflicts_with_all = ["app", "tenant"])]
+        operator: bool,
+        /// How long it is valid, such as 12h or 30d; default: until revoked
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        ttl: Option<Duration>,
+    },
+    /// List the tokens, without their secrets
+    List,
+    /// Revoke a token
+    Revoke {
+        /// Its id, as in `token list`
+        id: String,
+    },
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Action {
+    /// Deploy, roll back and delete apps
+    Deploy,
+    /// Read
+    Read,
+    /// Manage the tenant's tokens
+    Admin,
+}
+
+impl Action {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Deploy => "deploy",
+            Action::Read => "read",
+            Action::Admin => "admin",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Manage join tokens
+    #[command(subcommand)]
+    Token(NodeToken),
+    /// List the nodes
+    List,
+    /// Revoke a node's identity: it may not connect again
+    Revoke {
+        /// The node, as in `node list`
+        node: NodeName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeToken {
+    /// Create a single-use token for one node to join with
+    Create {
+        /// The POP the node will be in, such as fra1
+        #[arg(long, value_name = "POP")]
+        pop: PopName,
+        /// How long it may be used, such as 15m or 1h
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+    },
+}
+
+/// The longest time span an option takes: ten years. Longer is a slip of the keyboard.
+const DURATION_S_MAX: u64 = 10 * 365 * 24 * 3600;
+
+/// `30s`, `15m`, `12h`, `7d` or `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted =
+        || format!("{text:?} is no time span; write a number and its unit: 250ms, 30s, 15m, 12h or 7d");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wanted())?;
+    let ms_per_unit = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    let ms = number.checked_mul(ms_per_unit).filter(|ms| *ms <= DURATION_S_MAX * 1_000);
+    ms.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is longer than ten years"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_manual_parses() {
+        for line in [
+            "skerry up",
+            "skerry up examples/hello --data d --https 127.0.0.1:0 --http 127.0.0.1:0 --api 127.0.0.1:0 --ready-file f --json",
+            "skerry deploy",
+            "skerry deploy hello.wasm --app hello --host a.example --host b.example --api http://x --token t --json",
+            "skerry deploy --no-wait",
+            "skerry status --json",
+            "skerry status hello",
+            "skerry apps --json",
+            "skerry rollback hello --to 3 --json",
+            "skerry app delete hello --json",
+            "skerry tenant create acme --json",
+            "skerry tenant list --json",
+            "skerry token create --tenant acme --action deploy --action admin --app hello --ttl 30d --json",
+            "skerry token list --json",
+            "skerry token revoke id --json",
+            "skerry node token create --pop fra1 --ttl 1h --json",
+            "skerry node list --json",
+            "skerry node revoke fra1-1 --json",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn up_takes_api_as_the_address_to_listen_on_and_deploy_as_a_url() {
+        let Command::Up(up) = parse("skerry up --api 127.0.0.1:7000").unwrap().command else { panic!("up") };
+        assert_eq!(up.api.port(), 7000);
+        let Command::Deploy(deploy) = parse("skerry deploy --api http://x:1").unwrap().command else {
+            panic!("deploy")
+        };
+        assert_eq!(deploy.shared.api.as_deref(), Some("http://x:1"));
+    }
+
+    #[test]
+    fn creating_a_tenant_does_not_act_for_it() {
+        let Command::Tenant(group) = parse("skerry tenant create acme").unwrap().command else {
+            panic!("tenant")
+        };
+        assert_eq!(group.shared.tenant, None);
+        assert!(matches!(group.command, Tenant::Create { name } if name.as_str() == "acme"));
+    }
+
+    #[test]
+    fn names_are_checked_before_anything_is_sent() {
+        for line in
+            ["skerry deploy --app Bad_Name", "skerry deploy --host 127.0.0.1", "skerry app delete ../x"]
+        {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "5", "h", "1.5h", "-1s", "99999999999999999999s", "4000d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

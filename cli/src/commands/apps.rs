@@ -1,0 +1,72 @@
+//! `skerry apps`, `skerry rollback`, `skerry app delete`.
+
+use serde::Serialize;
+
+use super::{
+    convergence::{self, Waited},
+    idempotency_key,
+};
+use crate::{
+    api::{Api, Changed},
+    args::{App, Rollback},
+    error::Result,
+    output::{Output, Progress, table},
+};
+
+/// `skerry apps`.
+pub fn list(api: &Api, output: Output) -> Result<()> {
+    let apps = api.apps()?;
+    output.print(&apps, || {
+        if apps.is_empty() {
+            return "no apps yet; deploy one with: skerry deploy FILE.wasm".into();
+        }
+        let head = ["APP", "VERSION", "HOSTS"].map(str::to_owned).to_vec();
+        let rows = apps.iter().map(|app| {
+            let version = app.active_version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+            vec![app.app.clone(), version, app.hosts.join(" ")]
+        });
+        table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+    })
+}
+
+#[derive(Serialize)]
+struct RolledBack {
+    #[serde(flatten)]
+    changed: Changed,
+    #[serde(flatten)]
+    waited: Option<Waited>,
+}
+
+/// `skerry rollback APP [--to VERSION]`: like a deploy, it ends when the nodes serve it.
+pub fn rollback(api: &Api, args: &Rollback, output: Output) -> Result<()> {
+    let progress = Progress::start(format!("{}: rolling back", args.app));
+    let changed = api.rollback(&args.app, args.to, &idempotency_key()?)?;
+    let waited = match args.no_wait {
+        true => None,
+        false => Some(convergence::wait(api, &args.app, changed.rev, args.timeout, &progress)?),
+    };
+    drop(progress);
+    let version = changed.version.map_or_else(String::new, |version| format!(" v{version}"));
+    let done = RolledBack { changed, waited };
+    output.print(&done, || match &done.waited {
+        Some(Waited { convergence, active_ms, .. }) => format!(
+            "{}{version} is live again on {} of {} nodes (active {active_ms} ms)",
+            args.app, convergence.active, convergence.nodes
+        ),
+        None => format!("{}{version} is durable at rev {}", args.app, done.changed.rev),
+    })?;
+    match &done.waited {
+        Some(waited) => waited.verdict(&format!("{}{version}", args.app)),
+        None => Ok(()),
+    }
+}
+
+/// `skerry app ...`.
+pub fn app(api: &Api, command: &App, output: Output) -> Result<()> {
+    match command {
+        App::Delete { app } => {
+            let changed = api.delete_app(app, &idempotency_key()?)?;
+            output.print(&changed, || format!("{app} is deleted (rev {})", changed.rev))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `skerry deploy`: read → upload → version → wait → say.
+
+use artifact::Digest;
+use serde::Serialize;
+
+use super::{
+    convergence::{self, Waited},
+    idempotency_key,
+};
+use crate::{
+    api::{Api, Deployed, NewVersion},
+    args::Deploy,
+    error::Result,
+    output::{Output, Progress},
+    project::Package,
+};
+
+/// The result, also the JSON form.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub deployed: Deployed,
+    /// Digest of the program.
+    pub wasm: Digest,
+    /// Absent with `--no-wait`.
+    #[serde(flatten)]
+    pub waited: Option<Waited>,
+}
+
+/// Deploys and prints; fails if not every node serves it.
+pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
+    let report = deploy(api, args)?;
+    output.print(&report, || report.text())?;
+    match &report.waited {
+        Some(waited) => waited.verdict(&format!("{} v{}", report.deployed.app, report.deployed.version)),
+        None => Ok(()),
+    }
+}
+
+/// Deploys and, unless told not to, waits for the nodes.
+pub fn deploy(api: &Api, args: &Deploy) -> Result<Report> {
+    let package = Package::read(&args.source, args.app.as_ref(), &args.hosts)?;
+    let progress = Progress::start(format!("{}: uploading", package.app));
+
+    let wasm = Digest::of(&package.wasm);
+    let file = package.file.display().to_string();
+    if !api.has_wasm(&wasm, &file)? {
+        api.put_wasm(&wasm, &package.wasm, &file)?;
+    }
+
+    progress.now(format!("{}: compiling", package.app));
+    let body = NewVersion { wasm, config: &package.config };
+    let deployed = api.deploy(&package.app, &body, &idempotency_key()?)?;
+
+    if args.no_wait {
+        return Ok(Report { deployed, wasm, waited: None });
+    }
+    progress.now(format!("{}: waiting for the nodes", package.app));
+    let waited = convergence::wait(api, &package.app, deployed.rev, args.timeout, &progress)?;
+    Ok(Report { deployed, wasm, waited: Some(waited) })
+}
+
+impl Report {
+    /// For a person: what is live where, how long each stage took, and the URLs.
+    pub fn text(&self) -> String {
+        let Deployed { app, version, compile_ms, publish_ms, urls, rev, .. } = &self.deployed;
+        let first = match &self.waited {
+            Some(Waited { active_ms, convergence, .. }) => format!(
+                "{app} v{version} is live on {} of {} nodes (compile {compile_ms} ms, publish {publish_ms} ms, active {active_ms} ms)",
+                convergence.active, convergence.nodes
+            ),
+            None => format!(
+                "{app} v{version} is durable at rev {rev} (compile {compile_ms} ms, publish {publish_ms} ms)"
+            ),
+        };
+        urls.iter().fold(first, |text, url| format!("{text}\n  {url}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Convergence;
+    use crate::commands::convergence::Spread;
+
+    fn report(waited: Option<Waited>) -> Report {
+        let deployed = Deployed {
+            app: "hello".into(),
+            tenant: "default".into(),
+            version: 3,
+            rev: 9,
+            lane: "wasi".into(),
+            hosts: vec!["hello.localhost".into()],
+            urls: vec!["https://hello.localhost:8443/".into()],
+            targets: vec![],
+            compile_ms: 210,
+            publish_ms: 4,
+        };
+        Report { deployed, wasm: Digest::ZERO, waited }
+    }
+
+    fn live() -> Waited {
+        let convergence = Convergence { rev: 9, nodes: 1, active: 1, failed: vec![], lagging: vec![] };
+        Waited { outcome: Spread::Live, active_ms: 38, convergence }
+    }
+
+    #[test]
+    fn says_what_is_live_where_and_how_long_it_took() {
+        assert_eq!(
+            report(Some(live())).text(),
+            "hello v3 is live on 1 of 1 nodes (compile 210 ms, publish 4 ms, active 38 ms)\n  https://hello.localhost:8443/"
+        );
+        assert!(report(None).text().starts_with("hello v3 is durable at rev 9"));
+    }
+
+    #[test]
+    fn the_json_form_is_stable() {
+        let value = serde_json::to_value(report(Some(live()))).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "app": "hello", "tenant": "default", "version": 3, "rev": 9, "lane": "wasi",
+                "hosts": ["hello.localhost"], "urls": ["https://hello.localhost:8443/"], "targets": [],
+                "compile_ms": 210, "publish_ms": 4, "wasm": Digest::ZERO, "outcome": "live", "active_ms": 38,
+                "convergence": { "rev": 9, "nodes": 1, "active": 1, "failed": [], "lagging": [] },
+            })
+        );
+    }
+}

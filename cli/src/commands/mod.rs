@@ -1,0 +1,19 @@
+//! One module for each noun of the command line.
+
+pub mod apps;
+pub mod convergence;
+pub mod deploy;
+pub mod node;
+pub mod status;
+pub mod tenant;
+pub mod token;
+
+use crate::error::{Error, Result};
+
+/// A fresh idempotency key: made once for an invocation, sent with every retry of it.
+pub fn idempotency_key() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Fleet(format!("no randomness for an idempotency key: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,90 @@
+//! `skerry`: the command line, and a whole fleet on one machine (`skerry up`).
+//!
+//! A command is one function in `commands/` that reads as its steps. Relied on: the deploy API (`api/`) and the
+//! three servers beside this executable (`up/`). Deliberately absent: async, and any decision the control plane
+//! has to take anyway.
+
+mod api;
+mod args;
+mod commands;
+mod credentials;
+mod error;
+mod exit;
+mod output;
+mod project;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    api::Api,
+    args::{Cli, Command, Shared},
+    credentials::{Credentials, Surroundings},
+    error::{Error, Result},
+    exit::Exit,
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results, everything else is usage; clap prints each to the right stream.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let output = Output::new(cli.command.wants_json());
+    match run(cli.command, output) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => {
+            eprintln!("{}", error.report());
+            // An outcome's JSON is already there: it has more to say than the error.
+            if output == Output::Json && !matches!(error, Error::Outcome(..)) {
+                let _ = output.print(&error.to_json(), String::new);
+            }
+            error.exit().into()
+        }
+    }
+}
+
+fn run(command: Command, output: Output) -> Result<()> {
+    match command {
+        Command::Up(up) => up::run(&up, output),
+        Command::Deploy(with) => commands::deploy::run(&api(&with.shared)?, &with.command, output),
+        Command::Status(with) => commands::status::run(&api(&with.shared)?, &with.command, output),
+        Command::Apps(with) => commands::apps::list(&api(&with.shared)?, output),
+        Command::Rollback(with) => commands::apps::rollback(&api(&with.shared)?, &with.command, output),
+        Command::App(group) => commands::apps::app(&api(&group.shared)?, &group.command, output),
+        Command::Tenant(group) => commands::tenant::run(&api(&group.shared)?, &group.command, output),
+        Command::Token(group) => {
+            commands::token::run(&api(&group.shared)?, &group.command, group.shared.tenant.as_ref(), output)
+        }
+        Command::Node(group) => commands::node::run(&api(&group.shared)?, &group.command, output),
+    }
+}
+
+fn api(shared: &Shared) -> Result<Api> {
+    let directory = std::env::current_dir().map_err(Error::io("finding the current directory"))?;
+    let env = |name: &str| std::env::var(name).ok();
+    Api::new(Credentials::find(shared, &Surroundings { env: &env, directory: &directory })?)
+}
+
+impl Command {
+    fn wants_json(&self) -> bool {
+        match self {
+            Command::Up(up) => up.json,
+            Command::Deploy(with) => with.shared.json,
+            Command::Status(with) => with.shared.json,
+            Command::Apps(with) => with.shared.json,
+            Command::Rollback(with) => with.shared.json,
+            Command::App(group) => group.shared.json,
+            Command::Tenant(group) => group.shared.json,
+            Command::Token(group) => group.shared.json,
+            Command::Node(group) => group.shared.json,
+        }
+    }
+}

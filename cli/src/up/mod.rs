@@ -1,0 +1,107 @@
+//! `skerry up`: a whole fleet on this machine, from the same three servers and the same protocols as on many.
+//!
+//! The servers are child processes, found beside this executable, configured by files in the fleet's directory and
+//! watched until `up` is told to stop. Relied on: their ready files, and that they stop when their standard input
+//! ends (`SKERRY_EXIT_WITH_STDIN`), so that none outlives `up`, even one that was killed.
+//! Deliberately absent: any shortcut past the API or the sync protocol.
+
+mod config;
+mod layout;
+mod part;
+mod ports;
+mod ready;
+mod start;
+mod stop;
+mod supervise;
+
+use std::time::Duration;
+
+use crate::{
+    api::Api,
+    args::{Deploy, Up},
+    commands::deploy::{self, Report},
+    error::{Error, Result},
+    output::{Output, print_line},
+};
+
+use self::{layout::Layout, ready::Ready, stop::Stop};
+
+/// How long the sample given on the command line may take until the node serves it.
+const DEPLOY_S_MAX: u64 = 60;
+
+/// Starts the fleet, deploys the project if one is given, says where everything is, and stays until stopped.
+pub fn run(args: &Up, output: Output) -> Result<()> {
+    let stop = Stop::listen()?;
+    let layout = Layout::make(&args.data)?;
+    let _lock = layout.lock()?;
+    let mut fleet = start::fleet(args, &layout, &stop)?;
+    let deployed = args.project.as_ref().map(|source| deploy_project(source.clone(), &fleet.api));
+    fleet.ready.write(&layout, args.ready_file.as_deref())?;
+    announce(&fleet.ready, &layout, deployed.as_ref(), output)?;
+    supervise::until_stopped(&mut fleet, &layout, args.ready_file.as_deref(), &stop);
+    fleet.stop();
+    Ok(())
+}
+
+fn deploy_project(source: std::path::PathBuf, api: &Api) -> Result<Report> {
+    let timeout = Duration::from_secs(DEPLOY_S_MAX);
+    deploy::deploy(api, &Deploy { source, app: None, hosts: vec![], timeout, no_wait: false })
+}
+
+/// A deploy that failed is said, and leaves the fleet running: it is what one needs to try again.
+fn announce(ready: &Ready, layout: &Layout, deployed: Option<&Result<Report>>, output: Output) -> Result<()> {
+    let report = match deployed {
+        Some(Ok(report)) => Some(report),
+        Some(Err(error)) => {
+            eprintln!("{}", error.report());
+            eprintln!(
+                "  the fleet is up without it; try again with: skerry deploy --data {}",
+                layout.shown().display()
+            );
+            None
+        }
+        None => None,
+    };
+    if let Some(Err(error)) =
+        report.and_then(|report| report.waited.as_ref()).map(|waited| waited.verdict("the project"))
+    {
+        eprintln!("{}", error.report());
+    }
+    match output {
+        Output::Json => output.print(ready, String::new),
+        Output::Text => {
+            print_line(&ready.summary(layout))?;
+            report.map_or(Ok(()), |report| print_line(&format!("\n{}{}", report.text(), curl(ready, report))))
+        }
+    }
+}
+
+/// Commands to copy. `curl` resolves `*.localhost` by itself; other names must be pointed at the node.
+fn curl(ready: &Ready, report: &Report) -> String {
+    let line = |host: &String, url: &String| {
+        let resolve = match host.ends_with(".localhost") {
+            true => String::new(),
+            false => format!(" --resolve {host}:{}:{}", ready.https.port(), ready.https.ip()),
+        };
+        format!("\n  curl --cacert {}{resolve} {url}", ready.ca.display())
+    };
+    report.deployed.hosts.iter().zip(&report.deployed.urls).map(|(host, url)| line(host, url)).collect()
+}
+
+impl Drop for start::Fleet {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a part of the fleet did wrong, with the end of its log: the reason is almost always there.
+fn failed(name: &str, what: &str, log: &std::path::Path) -> Error {
+    /// Lines of the log that are shown.
+    const TAIL_LINES: usize = 8;
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail: String =
+        lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| format!("\n  | {line}")).collect();
+    Error::Fleet(format!("{name} {what}; its log is {}{tail}", log.display()))
+}

@@ -1,0 +1,131 @@
+//! What people read: help texts and errors, with their exit codes, as files in `tests/golden`.
+//! `UPDATE=1 cargo test -p skerry-cli --test golden` writes them anew.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Runs `skerry` in `directory` and compares everything it said with the golden file `name`.
+fn check(name: &str, directory: &Path, arguments: &[&str]) {
+    check_binary(Path::new(env!("CARGO_BIN_EXE_skerry")), name, directory, arguments);
+}
+
+fn check_binary(binary: &Path, name: &str, directory: &Path, arguments: &[&str]) {
+    let output = Command::new(binary)
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
+    let mut said = format!("$ skerry {}\n", arguments.join(" "));
+    said.push_str(&String::from_utf8(output.stdout).unwrap());
+    for line in String::from_utf8(output.stderr).unwrap().lines() {
+        writeln!(said, "2> {line}").unwrap();
+    }
+    writeln!(said, "exit {}", output.status.code().unwrap()).unwrap();
+    let said = said.replace(&directory.display().to_string(), "HERE").replace("HERE/", "");
+
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &said).unwrap();
+    }
+    let wanted = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        said == wanted,
+        "{} differs; UPDATE=1 accepts it. It was:\n{wanted}\nIt is:\n{said}",
+        path.display()
+    );
+}
+
+#[test]
+fn up_without_its_servers() {
+    let folder = empty();
+    let alone = folder.path().join("skerry");
+    fs::copy(env!("CARGO_BIN_EXE_skerry"), &alone).unwrap();
+    fs::write(folder.path().join("control-plane"), "").unwrap();
+    check_binary(&alone, "up-without-servers", folder.path(), &["up", "--data", "d"]);
+}
+
+fn empty() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn help_texts() {
+    let here = empty();
+    for command in [
+        "",
+        "up",
+        "deploy",
+        "status",
+        "apps",
+        "rollback",
+        "app",
+        "app delete",
+        "tenant",
+        "tenant create",
+        "tenant list",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
+        "node",
+        "node token create",
+        "node list",
+        "node revoke",
+    ] {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
+        check(
+            &format!("help-{}", command.replace(' ', "-")).replace("help-.", "help"),
+            here.path(),
+            &arguments,
+        );
+    }
+}
+
+#[test]
+fn without_credentials() {
+    check("no-credentials", empty().path(), &["apps"]);
+    check("no-token", empty().path(), &["apps", "--api", "http://127.0.0.1:1"]);
+    check("no-fleet-in-data", empty().path(), &["apps", "--data", "elsewhere"]);
+}
+
+#[test]
+fn usage() {
+    let api = ["--api", "http://127.0.0.1:1", "--token", "skt_x"];
+    let with = |arguments: &[&'static str]| [arguments, &api].concat();
+    check("nothing-to-deploy", empty().path(), &with(&["deploy"]));
+    check("no-such-file", empty().path(), &with(&["deploy", "gone.wasm"]));
+    check("bad-host", empty().path(), &with(&["deploy", "--host", "127.0.0.1"]));
+    check("bad-url", empty().path(), &["apps", "--api", "127.0.0.1:1", "--token", "skt_x"]);
+    check("bad-time", empty().path(), &with(&["deploy", "--timeout", "5"]));
+    check("no-such-command", empty().path(), &["deplyo"]);
+}
+
+#[test]
+fn a_manifest_with_mistakes() {
+    let folder = empty();
+    fs::write(
+        folder.path().join("skerry.toml"),
+        "name = \"Shop\"\ncomponent = \"shop.wasm\"\nhosts = [\"shop.example\", \"127.0.0.1\"]\ncolour = \"red\"\n\n\
+         [limits]\ncpu_ms = 0\nmemory = 5\n",
+    )
+    .unwrap();
+    let arguments = ["deploy", ".", "--api", "http://127.0.0.1:1", "--token", "skt_x"];
+    check("manifest-mistakes", folder.path(), &arguments);
+    check("manifest-mistakes-json", folder.path(), &[&arguments[..], &["--json"]].concat());
+}
+
+#[test]
+fn nobody_there() {
+    let folder = empty();
+    fs::write(folder.path().join("hello.wasm"), b"\0asm").unwrap();
+    let api = ["--api", "http://127.0.0.1:1", "--token", "skt_x"];
+    check("unreachable", folder.path(), &[&["apps"], &api[..]].concat());
+    check("unreachable-json", folder.path(), &[&["deploy", "hello.wasm", "--json"], &api[..]].concat());
+}
