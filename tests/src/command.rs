@@ -1,0 +1,62 @@
+//! What a command said.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Exit code, stdout and stderr of a command that ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Its stdout.
+    pub out: String,
+    /// Its stderr.
+    pub err: String,
+}
+
+impl Said {
+    /// Runs a command to its end.
+    pub(crate) fn by(command: &mut Command) -> Said {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        Said::from(output)
+    }
+
+    /// The same, when exit code 0 is expected.
+    #[track_caller]
+    pub fn ok(self) -> Said {
+        assert_eq!(self.code, 0, "{self}");
+        self
+    }
+
+    /// Checks the exit code and that `text` stands in what was said.
+    #[track_caller]
+    pub fn failed_with(self, code: i32, text: &str) -> Said {
+        assert_eq!(self.code, code, "{self}");
+        let all = format!("{}{}", self.out, self.err).to_lowercase();
+        assert!(all.contains(&text.to_lowercase()), "{text:?} was not said:\n{self}");
+        self
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("not JSON ({error}):\n{self}"))
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Said {
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.out, self.err)
+    }
+}

@@ -1,0 +1,132 @@
+//! Native code that is not exactly what the compiler signed is never run: refused with a code, and what ran before
+//! goes on.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use whole_flow::{Fleet, Process, Proto, guest, wait_for};
+
+const GOOD: &str = "Hello from wstd!\n";
+const NEW: &str = "Hello from wasi:http!\n";
+
+/// All files below a directory.
+fn files(directory: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| match entry.path() {
+            path if path.is_dir() => files(&path),
+            path => BTreeSet::from([path]),
+        })
+        .collect()
+}
+
+/// Flips one bit in the last quarter of each file: inside the compressed native code.
+fn corrupt<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) {
+    for path in paths {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() * 3 / 4;
+        bytes[at] ^= 0x10;
+        let mut permissions = fs::metadata(path).unwrap().permissions();
+        #[allow(clippy::permissions_set_readonly_false)] // a file of this test, gone with it
+        permissions.set_readonly(false);
+        fs::set_permissions(path, permissions).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn blobs(fleet: &Fleet, process: Process) -> BTreeSet<PathBuf> {
+    files(&fleet.data_of(process).join("blobs"))
+}
+
+/// Deploys the second version while the node is dead and hands out the blobs that came with it.
+fn second_version_without_the_node(fleet: &Fleet) -> Vec<PathBuf> {
+    let before = blobs(fleet, Process::ControlPlane);
+    fleet.kill9(Process::Node);
+    let file = guest("wasi-hello").display().to_string();
+    fleet.skerry(&["deploy", &file, "--app", "shop", "--no-wait"]).ok();
+    let wasm = fs::read(guest("wasi-hello")).unwrap();
+    let new = blobs(fleet, Process::ControlPlane).difference(&before).cloned().collect::<Vec<_>>();
+    // The uploaded program is kept too; it is not what nodes fetch.
+    let artifacts: Vec<_> = new.into_iter().filter(|path| fs::read(path).unwrap() != wasm).collect();
+    assert!(!artifacts.is_empty(), "the deploy left no artifact in the blob store");
+    artifacts
+}
+
+#[test]
+fn a_flipped_bit_in_the_blob_store_is_refused_with_a_code_and_the_old_version_serves() {
+    let fleet = Fleet::separate().start();
+    fleet.deploy_as("wstd-hello", "shop");
+    corrupt(&second_version_without_the_node(&fleet));
+    fleet.restart(Process::Node);
+
+    let failed = wait_for("the node's refusal in `skerry status`", 60, || {
+        let status = fleet.status("shop");
+        status["convergence"]["failed"].get(0).cloned()
+    });
+    assert!(failed["code"].as_str().is_some_and(|code| !code.is_empty() && code != "INTERNAL"), "{failed}");
+    assert_eq!(failed["pop"], "fra1", "{failed}");
+    for proto in Proto::secure() {
+        assert_eq!(fleet.get(proto, "shop", "/").expect(200).text, GOOD, "{proto:?}");
+    }
+
+    // A deploy of sound code heals it, and one of the refused program says who refused.
+    fleet.deploy_as("wstd-hello", "other");
+    assert_eq!(fleet.get(Proto::H2, "shop", "/").expect(200).text, GOOD);
+}
+
+#[test]
+fn a_deploy_that_every_node_refuses_ends_with_exit_code_3_and_the_code() {
+    let fleet = Fleet::separate().start();
+    fleet.deploy_as("wstd-hello", "shop");
+    corrupt(&second_version_without_the_node(&fleet));
+    fleet.restart(Process::Node);
+    fleet.wait_connected();
+    // The same program again: the store holds its (now rotten) artifacts under the same digests.
+    let file = guest("wasi-hello").display().to_string();
+    let said = fleet.skerry(&["deploy", &file, "--app", "third", "--json", "--timeout", "60s"]);
+    match said.code {
+        // Refused by the node, by name.
+        3 => assert!(said.err.contains("refused: ") && said.err.contains("fra1"), "{said}"),
+        // Or the store noticed and wrote them anew.
+        0 => assert_eq!(fleet.get(Proto::H2, "third", "/").expect(200).text, NEW),
+        _ => panic!("{said}"),
+    }
+    assert_eq!(fleet.get(Proto::H2, "shop", "/").expect(200).text.lines().count(), 1);
+}
+
+#[test]
+fn a_flipped_bit_on_the_nodes_disk_is_never_run() {
+    let fleet = Fleet::separate().start();
+    fleet.deploy_as("wstd-hello", "shop");
+    let before = blobs(&fleet, Process::Node);
+    let file = guest("wasi-hello").display().to_string();
+    fleet.skerry(&["deploy", &file, "--app", "shop"]).ok();
+    assert_eq!(fleet.get(Proto::H2, "shop", "/").expect(200).text, NEW);
+    let new: Vec<_> = blobs(&fleet, Process::Node).difference(&before).cloned().collect();
+    assert!(!new.is_empty(), "the node keeps no artifact on its disk");
+
+    // Nobody to fetch it from: the rotten version is refused, and the old one serves.
+    fleet.kill9(Process::ControlPlane);
+    fleet.kill9(Process::Node);
+    corrupt(&new);
+    fleet.restart(Process::Node);
+    for proto in Proto::secure() {
+        let response = fleet.get(proto, "shop", "/");
+        assert!(
+            (response.status == 200 && response.text == GOOD) || response.status == 503,
+            "{proto:?}: {response:?}"
+        );
+    }
+
+    // With the control plane back it fetches a sound copy, or says what is wrong.
+    fleet.restart(Process::ControlPlane);
+    fleet.wait_connected();
+    wait_for("a sound copy, or a refusal that is reported", 60, || {
+        let healed = fleet.get(Proto::H2, "shop", "/").text == NEW;
+        let reported = !fleet.status("shop")["convergence"]["failed"][0].is_null();
+        (healed || reported).then_some(())
+    });
+}

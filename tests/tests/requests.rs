@@ -1,0 +1,137 @@
+//! Requests that must never reach an app, and apps that must never be mixed up. Bare hyper answers 200 to most.
+
+use whole_flow::{Fleet, Proto, Raw, Request, Response};
+
+/// What a request without a usable authority may be answered.
+const REFUSALS: [u16; 3] = [400, 404, 421];
+
+fn fleet() -> std::sync::Arc<Fleet> {
+    let fleet = Fleet::shared();
+    fleet.deploy_as("wstd-hello", "hello");
+    fleet
+}
+
+/// h1 request heads that must be refused, with what is wrong about them. `{host}` is the app's own.
+const BAD_HEADS: [(&str, &str); 14] = [
+    ("no Host", "GET / HTTP/1.1\r\n\r\n"),
+    ("two Hosts", "GET / HTTP/1.1\r\nHost: {host}\r\nHost: {host}\r\n\r\n"),
+    ("two different Hosts", "GET / HTTP/1.1\r\nHost: {host}\r\nHost: other.localhost\r\n\r\n"),
+    ("a list of hosts", "GET / HTTP/1.1\r\nHost: {host}, other.localhost\r\n\r\n"),
+    ("an empty Host", "GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+    ("userinfo", "GET / HTTP/1.1\r\nHost: user@{host}\r\n\r\n"),
+    ("userinfo in an absolute URI", "GET https://user@{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+    ("an absolute URI of another host", "GET https://other.localhost/ HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+    ("an absolute URI and another Host", "GET https://{host}/ HTTP/1.1\r\nHost: other.localhost\r\n\r\n"),
+    ("an unknown host", "GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n"),
+    ("an address as Host", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+    ("a path in Host", "GET / HTTP/1.1\r\nHost: {host}/x\r\n\r\n"),
+    ("a bad port", "GET / HTTP/1.1\r\nHost: {host}:port\r\n\r\n"),
+    (
+        "both framings",
+        "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+];
+
+#[test]
+fn h1_over_tls_refuses_requests_without_one_sound_authority() {
+    let fleet = fleet();
+    let send = |head: &str| {
+        Raw::tls(fleet.https(), &fleet.ca(), "hello.localhost")
+            .status(&head.replace("{host}", "hello.localhost"))
+    };
+    assert_eq!(send("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"), 200, "a good request");
+    for (what, head) in BAD_HEADS {
+        let status = send(head);
+        assert!(REFUSALS.contains(&status), "{what}: {status}");
+    }
+}
+
+#[test]
+fn h1_without_tls_refuses_the_same() {
+    let fleet = fleet();
+    let send = |head: &str| Raw::plain(fleet.http()).status(&head.replace("{host}", "hello.localhost"));
+    assert_eq!(send("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"), 200, "a good request");
+    assert_eq!(
+        send("GET / HTTP/1.1\r\nHost: HELLO.localhost.:80\r\nConnection: close\r\n\r\n"),
+        200,
+        "another form"
+    );
+    for (what, head) in BAD_HEADS {
+        let status = send(head);
+        assert!(REFUSALS.contains(&status), "{what}: {status}");
+    }
+    assert_eq!(send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n"), 404);
+}
+
+/// Refused with a status, or by ending the stream or connection; never routed.
+fn never_routed(what: &str, response: &Response) {
+    let refused = REFUSALS.contains(&response.status) || (response.status == 0 && !response.complete);
+    assert!(refused, "{what}: {response:?}");
+}
+
+#[test]
+fn h2_refuses_the_same_or_resets_the_stream() {
+    let fleet = fleet();
+    let ask = || fleet.request(Proto::H2, "hello");
+    assert_eq!(ask().send().expect(200).version, "2");
+    let host = |value: &str| ask().header("host", value).send();
+    for authority in [
+        "other.localhost",
+        "nobody.localhost",
+        "hello.localhost, other.localhost",
+        "user@hello.localhost",
+        "127.0.0.1",
+        "hello.localhost:port",
+    ] {
+        never_routed(authority, &host(authority));
+    }
+}
+
+#[test]
+fn h3_refuses_the_same_or_resets_the_stream() {
+    if !whole_flow::h3_is_there() {
+        return;
+    }
+    let fleet = fleet();
+    let ask = || fleet.request(Proto::H3, "hello");
+    ask().send().expect(200);
+    let refused = |what: &str, request: Request| never_routed(what, &request.send());
+    refused("no authority", ask().with(&["--no-authority"]));
+    for authority in [
+        "",
+        "other.localhost",
+        "nobody.localhost",
+        "hello.localhost, other.localhost",
+        "user@hello.localhost",
+        "127.0.0.1",
+        "hello.localhost:port",
+    ] {
+        refused(authority, ask().with(&["--authority", authority]));
+    }
+    refused("another Host", ask().with(&["--raw-header", "host: other.localhost"]));
+    refused("two authorities", ask().with(&["--raw-header", ":authority: other.localhost"]));
+    refused("an upper-case name", ask().with(&["--raw-header", "X-Upper: 1"]));
+    refused("a connection header", ask().with(&["--raw-header", "connection: close"]));
+    // And the connection to the node is as good as before.
+    ask().send().expect(200);
+}
+
+#[test]
+fn a_certificate_is_for_exact_names_and_an_unknown_name_gets_none() {
+    let fleet = fleet();
+    let response = fleet.request_host(Proto::H2, "nobody.localhost").send();
+    assert!(response.status == 0 || response.status == 421, "{response:?}");
+}
+
+#[test]
+fn apps_on_one_connection_are_not_mixed_up() {
+    let fleet = fleet();
+    fleet.deploy_as("wasi-hello", "second");
+    for _ in 0..3 {
+        assert_eq!(fleet.get(Proto::H2, "hello", "/").expect(200).text, "Hello from wstd!\n");
+        assert_eq!(fleet.get(Proto::H2, "second", "/").expect(200).text, "Hello from wasi:http!\n");
+    }
+    // A connection for one name is not for the other.
+    let mut raw = Raw::tls(fleet.https(), &fleet.ca(), "hello.localhost");
+    assert_eq!(raw.status("GET / HTTP/1.1\r\nHost: second.localhost\r\n\r\n"), 421);
+}
