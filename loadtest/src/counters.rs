@@ -1,0 +1,133 @@
+//! What the machine counts for us: CPU time and page faults of this thread, allocations of this process.
+//!
+//! System calls are counted from outside ([`crate::micro::syscalls`]): there is no safe way to do it from within.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    fs::File,
+    io::Read as _,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+/// CPU nanoseconds of this thread. A system call: read it once a batch, not once a cycle.
+pub fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Page faults of this thread since it began that needed no disk.
+pub fn thread_minor_faults() -> anyhow::Result<u64> {
+    // On the stack: what reads the counter must not move it.
+    let mut text = [0; 1024];
+    let length = File::open("/proc/thread-self/stat")
+        .and_then(|mut file| file.read(&mut text))
+        .context("reading the page faults of this thread from /proc/thread-self/stat")?;
+    minor_faults(&String::from_utf8_lossy(&text[..length]))
+        .context("finding the page faults in /proc/thread-self/stat")
+}
+
+/// The tenth field; the second is a name in parentheses that may hold anything.
+fn minor_faults(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').nth(7)?.parse().ok()
+}
+
+/// Allocations and the bytes asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Allocations {
+    pub count: f64,
+    pub bytes: f64,
+}
+
+/// Counts the allocations of `work`, of every thread, and says how many there were for each of its `cycles`.
+pub fn allocations<T>(cycles: u64, work: impl FnOnce() -> T) -> (T, Allocations) {
+    let read = || (ALLOCATED.load(Relaxed), ALLOCATED_BYTES.load(Relaxed));
+    let before = read();
+    COUNTING.store(true, Relaxed);
+    let result = work();
+    COUNTING.store(false, Relaxed);
+    let after = read();
+    let per_cycle = |before: u64, after: u64| (after - before) as f64 / cycles.max(1) as f64;
+    (result, Allocations { count: per_cycle(before.0, after.0), bytes: per_cycle(before.1, after.1) })
+}
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, counting while it is told to. Otherwise it costs one load and a branch.
+struct CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn count(bytes: usize) {
+    if COUNTING.load(Relaxed) {
+        ALLOCATED.fetch_add(1, Relaxed);
+        ALLOCATED_BYTES.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator with the very arguments it came with, so its contract is
+// kept if the caller keeps it; `count` only touches atomics and cannot allocate or unwind.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promises about `layout` are the ones `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        // SAFETY: as above; `pointer` came from `System`, because every allocation does.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_in_a_stat_line_may_hold_anything() {
+        let line = "7 (a) b) c) S 1 2 3 4 5 6 4321 8 9";
+        assert_eq!(minor_faults(line), Some(4321));
+        assert_eq!(minor_faults("nonsense"), None);
+    }
+
+    #[test]
+    fn touching_fresh_pages_faults_and_working_takes_cpu_time() {
+        let (faults, cpu) = (thread_minor_faults().unwrap(), thread_cpu_ns());
+        let pages = vec![1u8; 4 << 20];
+        assert!(std::hint::black_box(&pages).len() == 4 << 20);
+        assert!(thread_minor_faults().unwrap() > faults);
+        assert!(thread_cpu_ns() > cpu);
+    }
+
+    #[test]
+    fn allocations_are_counted_for_each_cycle() {
+        // Other tests allocate meanwhile: a lower bound is what can be said.
+        let (_, counted) = allocations(10, || {
+            for _ in 0..10 {
+                std::hint::black_box(Box::new([0u8; 4096]));
+            }
+        });
+        assert!(counted.count >= 1.0 && counted.bytes >= 4096.0, "{counted:?}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The smallest HTTPS client that can tell when a version answers: HTTP/1.1 on one kept connection, a new one after
+//! any error. Not a general client: it asks `GET /` and knows an answer's end by its length or its last chunk.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+
+/// A node that does not answer within it is taken for gone, and asked anew.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes of an answer: it is a hello.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Asks one host of one node.
+pub struct Client {
+    tls: Arc<ClientConfig>,
+    address: SocketAddr,
+    host: String,
+    connection: Option<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// Trusts the certificate authorities in `ca`, a PEM file, and nobody else.
+pub fn trusting(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(ca).with_context(|| format!("reading {}", ca.display()))?;
+    for certificate in certificates {
+        roots.add(certificate.with_context(|| format!("reading {}", ca.display()))?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl Client {
+    pub fn new(tls: Arc<ClientConfig>, address: SocketAddr, host: &str) -> Client {
+        Client { tls, address, host: host.to_owned(), connection: None }
+    }
+
+    /// Asks once. An error is normal as long as the host is not deployed: it has no certificate then.
+    pub fn get(&mut self) -> io::Result<Answer> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect()?,
+        };
+        let Client { host, address, .. } = self;
+        write!(connection, "GET / HTTP/1.1\r\nhost: {host}:{}\r\n\r\n", address.port())?;
+        connection.flush()?;
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(answer) = parse(&bytes)? {
+                self.connection = Some(connection);
+                return Ok(answer);
+            }
+            match connection.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ if bytes.len() > ANSWER_BYTES_MAX => return Err(io::ErrorKind::FileTooLarge.into()),
+                read => bytes.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+
+    fn connect(&self) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let stream = TcpStream::connect_timeout(&self.address, ANSWER_TIME_MAX)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+        stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(self.tls.clone(), name).map_err(io::Error::other)?;
+        Ok(StreamOwned::new(connection, stream))
+    }
+}
+
+/// A whole answer, or nothing yet.
+fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let broken = || io::Error::from(io::ErrorKind::InvalidData);
+    let (head, body) = (String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase(), &bytes[end + 4..]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    let header = |name: &str| {
+        let mut lines = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned())
+    };
+    let whole = match (header("content-length"), header("transfer-encoding")) {
+        (Some(length), _) => body.len() >= length.parse::<usize>().map_err(|_| broken())?,
+        (None, Some(_)) => body == b"0\r\n\r\n" || body.ends_with(b"\r\n0\r\n\r\n"),
+        (None, None) => return Err(broken()),
+    };
+    Ok(whole.then(|| Answer { status, body: body.to_vec() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_at_its_length_or_its_last_chunk() {
+        let hello = Answer { status: 200, body: b"hello".to_vec() };
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap(), Some(hello));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell").unwrap(), None);
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Le").unwrap(), None);
+        let chunked = b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+        assert_eq!(parse(chunked).unwrap().unwrap().status, 404);
+        assert_eq!(parse(&chunked[..chunked.len() - 1]).unwrap(), None);
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_an_error() {
+        assert!(parse(b"HTTP/1.1 200 OK\r\n\r\nhello").is_err());
+        assert!(parse(b"nonsense\r\n\r\n").is_err());
+    }
+}

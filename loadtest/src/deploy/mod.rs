@@ -1,0 +1,170 @@
+//! `loadtest deploy`: from starting `skerry deploy` to the first 200 of the new version, on a whole fleet of this
+//! machine: real processes, real compile for every target, one node.
+//!
+//! Each run deploys a program that was never seen before ([`patch`]), and asks the node over HTTPS every
+//! [`PAUSE`] until it answers with that program's own mark ([`client`]). What is asked meanwhile costs the machine
+//! about 2 % of a core.
+
+mod client;
+mod fleet;
+mod patch;
+mod report;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rustls::ClientConfig;
+
+use self::{
+    client::Client,
+    fleet::{Deployed, Fleet},
+    report::{Report, Run},
+};
+use crate::{Verdict, machine::Machine};
+
+/// Pause between two questions: what the first answer may be seen late.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Pause after a question that failed: a TLS handshake costs a core 1 ms.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+/// A version that does not answer by then voids the run.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// The fleet's domain: app `x` answers at `x.localhost`.
+const DOMAIN: &str = "localhost";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Deploys to measure, after the first one
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// Program to deploy
+    #[arg(long, value_name = "FILE", default_value = "target/guests/wasi-hello.wasm")]
+    guest: PathBuf,
+    /// A text the program answers with and holds once; its end becomes each version's mark
+    #[arg(long, value_name = "TEXT", default_value = "Hello from wasi:http!")]
+    text: String,
+    /// Deploy a new app with a host name of its own each time, instead of a new version of one app
+    #[arg(long)]
+    new_apps: bool,
+    /// Folder with skerry and the servers; default: that of this command
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if the median is above its goal
+    #[arg(long)]
+    check: bool,
+}
+
+/// Measures and prints.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let machine = Machine::here();
+    let wasm = fs::read(&args.guest).with_context(|| {
+        format!(
+            "reading {} (fixtures/build makes the guests, or name one with --guest)",
+            args.guest.display()
+        )
+    })?;
+    let fleet = Fleet::start(&binaries(args)?)?;
+    let tls = client::trusting(&fleet.ca)?;
+    let bench = Bench { fleet: &fleet, tls, wasm: &wasm, text: &args.text };
+
+    let mut client = bench.client("app");
+    let first = bench.deploy(0, "app", &mut client).context("the first deploy")?;
+    let mut runs = Vec::new();
+    for number in 1..=args.runs {
+        eprint!("\rdeploy {number} of {}", args.runs);
+        let run = match args.new_apps {
+            false => bench.deploy(number, "app", &mut client),
+            true => {
+                let app = format!("app-{number}");
+                bench.deploy(number, &app, &mut bench.client(&app))
+            }
+        };
+        runs.push(run.with_context(|| format!("deploy {number}"))?);
+    }
+    eprintln!();
+    let report = Report::new(machine, args.new_apps, wasm.len(), first, &runs)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", report.text()),
+    }
+    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+}
+
+fn binaries(args: &Args) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = &args.binaries {
+        return Ok(folder.clone());
+    }
+    let own = std::env::current_exe().context("finding this executable")?;
+    own.parent().map(Path::to_owned).context("finding the folder of this executable")
+}
+
+/// A fleet and what is deployed to it.
+struct Bench<'a> {
+    fleet: &'a Fleet,
+    tls: Arc<ClientConfig>,
+    wasm: &'a [u8],
+    text: &'a str,
+}
+
+impl Bench<'_> {
+    fn client(&self, app: &str) -> Client {
+        Client::new(self.tls.clone(), self.fleet.https, &format!("{app}.{DOMAIN}"))
+    }
+
+    /// One deploy, asked for while it goes on.
+    fn deploy(&self, number: u32, app: &str, client: &mut Client) -> anyhow::Result<Run> {
+        let mark = patch::mark(number);
+        let file = self.fleet.folder().join(format!("{mark}.wasm"));
+        fs::write(&file, patch::patch(self.wasm, self.text, &mark)?)
+            .context("writing the program to deploy")?;
+        let start = Instant::now();
+        let (deployed, answered) = thread::scope(|scope| {
+            let answered = scope.spawn(|| await_mark(client, &mark, start));
+            let deployed = self.fleet.deploy(&file, app).map(|deployed| (deployed, start.elapsed()));
+            (deployed, answered.join().expect("asking does not panic: it returns its errors"))
+        });
+        let ((deployed, cli), first_answer) = (deployed?, answered?);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let Deployed { version, compile_ms, publish_ms, active_ms, targets } = deployed;
+        Ok(Run {
+            version,
+            first_answer_ms: ms(first_answer),
+            cli_ms: ms(cli),
+            compile_ms,
+            publish_ms,
+            active_ms,
+            targets: targets.len(),
+        })
+    }
+}
+
+/// Asks until the answer is the new version's own, and says when that was.
+fn await_mark(client: &mut Client, mark: &str, start: Instant) -> anyhow::Result<Duration> {
+    let mut last = "nothing was answered".to_owned();
+    while start.elapsed() < ANSWER_TIME_MAX {
+        match client.get() {
+            Ok(answer) if answer.status == 200 && contains(&answer.body, mark) => return Ok(start.elapsed()),
+            Ok(answer) => {
+                last = format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+                thread::sleep(PAUSE);
+            }
+            Err(error) => {
+                last = error.to_string();
+                thread::sleep(PAUSE_AFTER_ERROR);
+            }
+        }
+    }
+    anyhow::bail!("the new version did not answer within {ANSWER_TIME_MAX:?}; last: {last}")
+}
+
+fn contains(body: &[u8], mark: &str) -> bool {
+    body.windows(mark.len()).any(|window| window == mark.as_bytes())
+}

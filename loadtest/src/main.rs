@@ -1,0 +1,87 @@
+//! Every figure's command. Each prints the machine, the commit and how it measured, and compares with a reference
+//! measured in the same run.
+//!
+//! | Command | Figure |
+//! |---|---|
+//! | [`micro`] | one execution in process: instantiate + run + drop, against plain wasmtime |
+//! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
+//!
+//! Deliberately absent so far: a load generator and the fleet simulation.
+
+mod counters;
+mod deploy;
+mod machine;
+mod micro;
+mod statistics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Skerry.
+#[derive(Parser)]
+#[command(name = "loadtest", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One execution in process: instantiate + run + drop in microseconds, page faults, system calls, allocations
+    Micro(micro::Args),
+    /// From `skerry deploy` to the first 200 of the new version, on a whole fleet of this machine
+    Deploy(deploy::Args),
+    /// The process whose system calls `micro` counts
+    #[command(hide = true)]
+    Cycles(micro::syscalls::Args),
+}
+
+/// The exit code of `--check` when a figure is above its goal.
+const NOT_MET: u8 = 1;
+
+/// Did every figure reach its goal?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Met,
+    NotMet,
+    /// There is no goal for it.
+    NoGoal,
+}
+
+impl Verdict {
+    fn text(self) -> &'static str {
+        match self {
+            Verdict::Met => "met",
+            Verdict::NotMet => "NOT MET",
+            Verdict::NoGoal => "-",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let ran = match Cli::parse().command {
+        Command::Micro(args) => micro::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
+        Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
+    };
+    match ran {
+        Ok(Verdict::NotMet) => ExitCode::from(NOT_MET),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

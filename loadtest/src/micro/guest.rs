@@ -1,0 +1,127 @@
+//! A fixture guest, made ready the way every program is: intake → compile → sign → verify → map → link.
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use anyhow::Context as _;
+use artifact::{
+    Digest, Lane, Profile, Target,
+    keys::{Compiler, SecretKey, Trusted},
+};
+use edge_node::load::{Code, Loader};
+use engine::node::{Pool, Reset};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use wasmtime::Engine;
+
+/// The goals of one execution, in µs, for a machine of the class of 2 vCPUs of an AMD EPYC 9R14.
+pub const GOALS: [(&str, f64); 3] = [("fastly-hello", 12.0), ("wasi-hello", 18.0), ("wstd-hello", 26.0)];
+/// Slots of the pool. One is used at a time.
+const INSTANCES_MAX: u32 = 64;
+/// As on a node.
+const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// A guest's signed container, as a node would fetch it.
+pub struct Guest {
+    pub name: String,
+    pub lane: Lane,
+    pub wasm: Digest,
+    pub wasm_bytes: usize,
+    pub container: Vec<u8>,
+}
+
+/// What every guest is measured on: one engine, its epoch ticking, on a thread pinned to one core.
+pub struct Bench {
+    pub engine: Engine,
+    loader: Loader,
+    target: Target,
+    reset: Reset,
+}
+
+impl Guest {
+    /// Compiles and signs `NAME.wasm`.
+    pub fn compile(folder: &Path, name: &str) -> anyhow::Result<Guest> {
+        let path = folder.join(format!("{name}.wasm"));
+        let wasm = fs::read(&path).with_context(|| {
+            format!(
+                "reading {} (fixtures/build makes the guests, or name their folder with --guests-dir)",
+                path.display()
+            )
+        })?;
+        let target = best_target()?;
+        let compiled = aot_compiler::compile_in_process(&wasm, target, Profile::Serve)
+            .map_err(|refusal| anyhow::anyhow!("compiling {}: {}", path.display(), refusal.message))?;
+        let made = aot_compiler::Made { wasm: Digest::of(&wasm), target, profile: Profile::Serve };
+        let container =
+            aot_compiler::sign(&compiled, made, &compiler_key()).context("packing the artifact")?;
+        let lane = compiled.admitted.lane;
+        Ok(Guest { name: name.to_owned(), lane, wasm: made.wasm, wasm_bytes: wasm.len(), container })
+    }
+}
+
+impl Bench {
+    /// An engine with a node's settings.
+    pub fn new() -> anyhow::Result<Bench> {
+        // A set RUST_BACKTRACE costs 19 µs an execution; a node removes it at start, we can only refuse.
+        anyhow::ensure!(
+            ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"]
+                .iter()
+                .all(|name| std::env::var_os(name).is_none_or(|v| v == "0")),
+            "RUST_BACKTRACE is set and would be measured too; unset it"
+        );
+        let reset = edge_node::machine::reset();
+        let engine = engine::node::engine(Profile::Serve, Pool { instances_max: INSTANCES_MAX, reset })?;
+        let target = best_target()?;
+        let loader = Loader::new(engine.clone(), vec![target], Trusted::new([compiler_key().public()]));
+        tick_epochs(&engine)?;
+        pin();
+        Engine::tls_eager_initialize();
+        Ok(Bench { engine, loader, target, reset })
+    }
+
+    /// Verifies and maps a guest's code.
+    pub fn load(&self, guest: &Guest) -> anyhow::Result<Code> {
+        let mapped = self.loader.load(&guest.container, guest.wasm).context("loading the artifact")?;
+        Ok(mapped.code)
+    }
+
+    /// The settings that matter to the figures.
+    pub fn settings(&self) -> String {
+        let reset = match self.reset {
+            Reset::PagemapScan => "PAGEMAP_SCAN",
+            Reset::Copy => "copying (slower: see the warning)",
+        };
+        format!("target {}, slots reset by {reset}, epoch tick 1 ms, one pinned thread", self.target)
+    }
+}
+
+fn best_target() -> anyhow::Result<Target> {
+    engine::levels::of_this_machine().pop().context("this processor is below every level Skerry compiles for")
+}
+
+/// Signs and is trusted within this process only.
+fn compiler_key() -> SecretKey<Compiler> {
+    SecretKey::from_seed([1; 32])
+}
+
+fn tick_epochs(engine: &Engine) -> anyhow::Result<()> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(EPOCH_TICK);
+        }
+    };
+    thread::Builder::new().name("epoch".into()).spawn(tick).context("starting the epoch thread")?;
+    Ok(())
+}
+
+/// Pins this thread to the last core it may use: the first one takes most interrupts.
+fn pin() {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let Some(core) = (0..CpuSet::MAX_CPU).rev().find(|core| allowed.is_set(*core)) else { return };
+    let mut only = CpuSet::new();
+    only.set(core);
+    if sched_setaffinity(None, &only).is_err() {
+        eprintln!("loadtest: this thread could not be pinned; figures will vary more");
+    }
+}

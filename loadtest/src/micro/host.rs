@@ -1,0 +1,134 @@
+//! One cycle on the node's own path.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use artifact::{AppId, manifest::AppConfig, record::Version};
+use edge_node::{
+    account::{Account, access_log::AccessLog, metrics::Metrics},
+    exchange::{Bill, Exchange, RequestId, Responder},
+    front::{Connection, InboundBody, OutboundBody, Protocol},
+    generation::Deployment,
+    guest::{Program, Run, drive::drive},
+};
+use fleet_sync_replica::VersionState;
+use http::{Request, Response, header, request};
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+
+use super::{
+    guest::{Bench, Guest},
+    measure::{Cycle, Spent},
+};
+
+/// A linked program and what its exchanges belong to.
+pub struct Host {
+    program: Program,
+    deployment: Arc<Deployment>,
+    connection: Arc<Connection>,
+    account: Arc<Account>,
+    log: AccessLog,
+}
+
+/// An exchange that has begun, up to what the driver needs.
+pub struct Begun {
+    pub run: Run,
+    pub response: oneshot::Receiver<Response<OutboundBody>>,
+    pub bill: Arc<Bill>,
+}
+
+impl Host {
+    /// Links the guest.
+    pub fn new(bench: &Bench, guest: &Guest) -> anyhow::Result<Host> {
+        let linked = Program::link(&bench.engine, bench.load(guest)?);
+        let program = linked.map_err(anyhow::Error::from).context("linking the guest")?;
+        let log = AccessLog::start(std::io::sink()).context("starting the access log")?;
+        let address = ([127, 0, 0, 1], 80).into();
+        let connection =
+            Arc::new(Connection { peer: address, local: address, protocol: Protocol::H1, tls: None });
+        // One account for all cycles: counters and log are not what is measured.
+        let (head, _) = request().into_parts();
+        let account = Account::open(&head, HOST, &connection, RequestId::new(), None, &log);
+        Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, account, log })
+    }
+
+    /// What happens before the guest is polled.
+    pub fn begin(&self) -> Begun {
+        let exchange = Exchange::begin(self.deployment.clone(), self.connection.clone());
+        let bill = exchange.bill.clone();
+        let (responder, response) = Responder::new();
+        Begun { run: self.program.run(exchange, request(), responder), response, bill }
+    }
+
+    /// Runs the guest up to its response.
+    pub async fn drive(&self, begun: Begun) -> anyhow::Result<Response<OutboundBody>> {
+        let wall = Duration::from_millis(u64::from(self.deployment.limits().wall_ms));
+        let Begun { run, response, bill } = begun;
+        drive(run, response, bill, wall, self.account.clone())
+            .await
+            .map_err(|failure| anyhow::anyhow!("the guest failed: {failure:?}"))
+    }
+
+    /// Counts and logs one request, as the request path does.
+    pub fn account(&self, head: &request::Parts, bill: &Arc<Bill>) {
+        let run = Some((self.deployment.clone(), bill.clone()));
+        let account = Account::open(head, HOST, &self.connection, RequestId::new(), run, &self.log);
+        account.responded(http::StatusCode::OK);
+        account.ended(None);
+    }
+}
+
+impl Cycle for Host {
+    async fn cycle(&self) -> anyhow::Result<Spent> {
+        let begun = self.begin();
+        let bill = begun.bill.clone();
+        let response = self.drive(begun).await?;
+        read(response).await?;
+        Ok(Spent { instantiate_ns: bill.instantiate_ns(), guest_ns: bill.cpu_ns() })
+    }
+}
+
+/// Reads an answer to its end and drops it. Anything but a whole 200 voids the figure.
+pub async fn read(response: Response<OutboundBody>) -> anyhow::Result<()> {
+    anyhow::ensure!(response.status() == http::StatusCode::OK, "the guest answered {}", response.status());
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        frame.context("reading the answer")?;
+    }
+    Ok(())
+}
+
+const HOST: &str = "hello.localhost";
+
+/// The head `curl http://hello.localhost/` sends.
+pub fn request() -> Request<InboundBody> {
+    let mut request = Request::new(InboundBody::Empty);
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, header::HeaderValue::from_static(HOST));
+    headers.insert(header::USER_AGENT, header::HeaderValue::from_static("curl/8.14.1"));
+    headers.insert(header::ACCEPT, header::HeaderValue::from_static("*/*"));
+    request
+}
+
+fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
+    let id = AppId { tenant: "default".parse()?, app: guest.name.parse()? };
+    let config = AppConfig::default();
+    let version = Version {
+        id: id.clone(),
+        version: 1,
+        wasm: guest.wasm,
+        wasm_bytes: guest.wasm_bytes as u64,
+        lane: guest.lane,
+        config: config.clone(),
+    };
+    Ok(Deployment {
+        metrics: Metrics::new()?.version(&id, 1),
+        id,
+        version: 1,
+        lane: guest.lane,
+        wasm: guest.wasm,
+        config,
+        state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
+        code: Default::default(),
+    })
+}

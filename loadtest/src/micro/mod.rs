@@ -1,0 +1,128 @@
+//! `loadtest micro`: what one execution costs in process, without sockets, beside plain wasmtime in the same run.
+//!
+//! The measured path is the node's own: exchange → instantiate → run → respond → read the body → drop, with every
+//! limit in force and the epoch ticking. Time is CPU time of one pinned thread. Deliberately absent: HTTP framing,
+//! TLS, routing and the access log's line (`--stages` shows the last one).
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`guest`] | a fixture compiled, signed, verified and mapped as on a node |
+//! | [`host`] | one cycle on the node's path |
+//! | [`reference`] | one cycle on plain wasmtime |
+//! | [`measure`] | batches, and what is counted over them |
+//! | [`stages`] | where a cycle's time goes |
+//! | [`syscalls`] | system calls, counted from outside |
+//! | [`report`] | what is printed |
+
+mod guest;
+mod host;
+mod measure;
+mod reference;
+mod report;
+mod stages;
+pub mod syscalls;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use self::{
+    guest::{Bench, Guest},
+    host::Host,
+    measure::Plan,
+    reference::Reference,
+    report::{GuestReport, Report},
+};
+use crate::{Verdict, counters, machine::Machine};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Guest to measure, by the name of its file; may be repeated. Default: those with a goal, and js-echo if built
+    #[arg(long = "guest", value_name = "NAME")]
+    guests: Vec<String>,
+    /// Where the guests are (`fixtures/build` puts them there)
+    #[arg(long, value_name = "DIR", default_value = "target/guests")]
+    guests_dir: PathBuf,
+    /// CPU seconds to measure each guest for, on each host, after warming up
+    #[arg(long, value_name = "N", default_value_t = 0.375, value_parser = seconds)]
+    seconds: f64,
+    /// Also split a cycle into its stages
+    #[arg(long)]
+    stages: bool,
+    /// Do not start strace to count system calls
+    #[arg(long)]
+    no_syscalls: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if a figure is above its goal
+    #[arg(long)]
+    check: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("between 0.01 and 600".to_owned()),
+    }
+}
+
+/// Measures and prints.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let machine = Machine::here();
+    let bench = Bench::new()?;
+    let runtime = runtime()?;
+    let mut reports = Vec::new();
+    for name in names(args) {
+        eprintln!("{name}: compiling");
+        let guest = Guest::compile(&args.guests_dir, &name)?;
+        eprintln!("{name}: measuring");
+        reports.push(one(args, &bench, &runtime, &guest).with_context(|| format!("measuring {name}"))?);
+    }
+    let report = Report::new(machine, bench.settings(), reports);
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", report.text()),
+    }
+    Ok(if args.check { report.verdict() } else { Verdict::NoGoal })
+}
+
+/// Everything about one guest.
+fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> anyhow::Result<GuestReport> {
+    let host = Host::new(bench, guest)?;
+    let reference = Reference::new(bench, guest)?;
+    let plan = Plan::of(args.seconds);
+    let (ours, plain) = runtime.block_on(measure::side_by_side(&plan, &host, &reference))?;
+    // Counted apart: it would cost time.
+    let cycles = measure::cycles_of(std::time::Duration::from_millis(20), &ours);
+    let (counted, allocations) =
+        counters::allocations(cycles, || runtime.block_on(measure::cycles(&host, cycles)));
+    counted?;
+    let stages = match args.stages {
+        true => Some(runtime.block_on(stages::split(&plan, &host))?),
+        false => None,
+    };
+    let syscalls = match args.no_syscalls {
+        true => syscalls::Counted::NotCounted { reason: "switched off".to_owned() },
+        false => syscalls::count(guest, cycles)?,
+    };
+    Ok(GuestReport::new(guest, &ours, &plain, allocations, syscalls, stages))
+}
+
+fn names(args: &Args) -> Vec<String> {
+    if !args.guests.is_empty() {
+        return args.guests.clone();
+    }
+    let with_goal = guest::GOALS.iter().map(|(name, _)| *name);
+    let built = |name: &&str| args.guests_dir.join(format!("{name}.wasm")).exists();
+    with_goal.chain(["js-echo"].into_iter().filter(built)).map(str::to_owned).collect()
+}
+
+/// A runtime like a worker's.
+fn runtime() -> anyhow::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .context("making a runtime")
+}

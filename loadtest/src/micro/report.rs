@@ -1,0 +1,268 @@
+//! What `loadtest micro` prints.
+
+use std::fmt::Write as _;
+
+use artifact::Lane;
+use serde::Serialize;
+
+use super::{
+    guest::{GOALS, Guest},
+    measure::Measured,
+    stages::Stages,
+    syscalls::Counted,
+};
+use crate::{Verdict, counters::Allocations, machine::Machine, statistics::Summary};
+
+/// Page faults a cycle may have: none. Below this it is the kernel moving pages once in thousands of cycles.
+const PAGE_FAULTS_MAX: f64 = 0.005;
+
+/// The whole run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub settings: String,
+    pub guests: Vec<GuestReport>,
+}
+
+/// One guest.
+#[derive(Debug, Serialize)]
+pub struct GuestReport {
+    pub guest: String,
+    pub lane: Lane,
+    /// Instantiate + run + read the answer + drop, in µs.
+    pub cycle_us: Summary,
+    /// Store and instance, in µs.
+    pub instantiate_us: Summary,
+    /// All that is billed to the guest, in µs: instantiate, run, tear down.
+    pub billed_us: Summary,
+    /// The same on plain wasmtime in the same run, in µs.
+    pub plain_us: Summary,
+    /// Store and instance on plain wasmtime, in µs.
+    pub plain_instantiate_us: Summary,
+    /// Our median over plain wasmtime's.
+    pub ratio: f64,
+    pub page_faults: f64,
+    pub plain_page_faults: f64,
+    pub syscalls: Counted,
+    pub allocations: Allocations,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Stages>,
+    pub goal_us: Option<f64>,
+    pub verdict: Verdict,
+}
+
+impl GuestReport {
+    /// Compares the figures with the guest's goal.
+    pub fn new(
+        guest: &Guest,
+        ours: &Measured,
+        plain: &Measured,
+        allocations: Allocations,
+        syscalls: Counted,
+        stages: Option<Stages>,
+    ) -> GuestReport {
+        let goal_us = GOALS.iter().find(|(name, _)| *name == guest.name).map(|(_, goal_us)| *goal_us);
+        GuestReport {
+            guest: guest.name.clone(),
+            lane: guest.lane,
+            cycle_us: ours.cycle_us,
+            instantiate_us: ours.instantiate_us,
+            billed_us: ours.guest_us,
+            plain_us: plain.cycle_us,
+            plain_instantiate_us: plain.instantiate_us,
+            ratio: ours.cycle_us.median / plain.cycle_us.median,
+            page_faults: ours.page_faults,
+            plain_page_faults: plain.page_faults,
+            syscalls,
+            allocations,
+            stages,
+            goal_us,
+            verdict: verdict(goal_us, ours),
+        }
+    }
+}
+
+fn verdict(goal_us: Option<f64>, measured: &Measured) -> Verdict {
+    match goal_us {
+        None => Verdict::NoGoal,
+        Some(goal_us) if measured.cycle_us.median <= goal_us && measured.page_faults < PAGE_FAULTS_MAX => {
+            Verdict::Met
+        }
+        Some(_) => Verdict::NotMet,
+    }
+}
+
+impl Report {
+    pub fn new(machine: Machine, settings: String, guests: Vec<GuestReport>) -> Report {
+        Report { machine, settings, guests }
+    }
+
+    /// Met only if every guest with a goal meets it.
+    pub fn verdict(&self) -> Verdict {
+        match self.guests.iter().any(|guest| guest.verdict == Verdict::NotMet) {
+            true => Verdict::NotMet,
+            false => Verdict::Met,
+        }
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\nsettings  {}\n\n", self.machine.text(), self.settings);
+        let _ = writeln!(
+            text,
+            "{:<14} {:<6} {:>22} {:>8} {:>22} {:>6} {:>7} {:>8} {:>7} {:>6}  verdict",
+            "guest",
+            "lane",
+            "cycle µs [range]",
+            "inst µs",
+            "plain µs [range]",
+            "ratio",
+            "faults",
+            "syscalls",
+            "allocs",
+            "goal"
+        );
+        for guest in &self.guests {
+            let _ = writeln!(
+                text,
+                "{:<14} {:<6} {:>22} {:>8.2} {:>22} {:>6.2} {:>7.2} {:>8} {:>7.0} {:>6}  {}",
+                guest.guest,
+                guest.lane.to_string(),
+                range(guest.cycle_us),
+                guest.instantiate_us.median,
+                range(guest.plain_us),
+                guest.ratio,
+                guest.page_faults,
+                guest.syscalls.short(),
+                guest.allocations.count,
+                guest.goal_us.map_or("-".to_owned(), |goal| format!("{goal:.0}")),
+                guest.verdict.text(),
+            );
+        }
+        text.push_str("\nSystem calls of a cycle:\n");
+        for guest in &self.guests {
+            let _ = writeln!(text, "  {:<14} {}", guest.guest, guest.syscalls.long());
+        }
+        if self.guests.iter().any(|guest| guest.stages.is_some()) {
+            text.push_str("\nStages, mean µs by the clock:\n");
+            let _ = writeln!(
+                text,
+                "  {:<14} {:>7} {:>12} {:>9} {:>7} {:>6} | {:>8}",
+                "guest", "begin", "instantiate", "run+drop", "drive", "read", "account"
+            );
+        }
+        for guest in &self.guests {
+            let Some(stages) = guest.stages else { continue };
+            let Stages { begin_us, instantiate_us, run_and_drop_us, drive_us, read_us, account_us } = stages;
+            let _ = writeln!(
+                text,
+                "  {:<14} {begin_us:>7.2} {instantiate_us:>12.2} {run_and_drop_us:>9.2} {drive_us:>7.2} {read_us:>6.2} \
+                 | {account_us:>8.2}",
+                guest.guest
+            );
+        }
+        text
+    }
+}
+
+fn range(summary: Summary) -> String {
+    format!("{:.2} [{:.2}..{:.2}]", summary.median, summary.min, summary.max)
+}
+
+impl Counted {
+    fn short(&self) -> String {
+        match self {
+            Counted::Counted { per_cycle, .. } => format!("{per_cycle:.2}"),
+            Counted::NotCounted { .. } => "?".to_owned(),
+        }
+    }
+
+    fn long(&self) -> String {
+        match self {
+            Counted::Counted { by_name, .. } if by_name.is_empty() => "none".to_owned(),
+            Counted::Counted { by_name, .. } => {
+                let each = by_name.iter().map(|(name, calls)| format!("{name} {calls:.2}"));
+                each.collect::<Vec<_>>().join(", ")
+            }
+            Counted::NotCounted { reason } => format!("not counted: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(cycle_us: f64, page_faults: f64) -> Measured {
+        let of = |median: f64| Summary { median, min: median - 1.0, max: median + 1.0 };
+        Measured { cycle_us: of(cycle_us), instantiate_us: of(5.0), guest_us: of(9.0), page_faults }
+    }
+
+    fn report(name: &str, cycle_us: f64, page_faults: f64) -> GuestReport {
+        let guest = Guest {
+            name: name.to_owned(),
+            lane: Lane::Wasi,
+            wasm: artifact::Digest::ZERO,
+            wasm_bytes: 8,
+            container: vec![],
+        };
+        let syscalls = Counted::Counted { per_cycle: 1.0, by_name: [("ioctl".to_owned(), 1.0)].into() };
+        let allocations = Allocations { count: 40.0, bytes: 9000.0 };
+        let ours = measured(cycle_us, page_faults);
+        GuestReport::new(&guest, &ours, &measured(15.0, 0.0), allocations, syscalls, None)
+    }
+
+    fn whole(guests: Vec<GuestReport>) -> Report {
+        let machine = Machine {
+            cpu: "CPU".into(),
+            cores: 2,
+            kernel: "6.18".into(),
+            load: 0.1,
+            commit: "abc".into(),
+            wasmtime: "48",
+            build: "release".into(),
+        };
+        Report::new(machine, "target x86_64-v3".into(), guests)
+    }
+
+    #[test]
+    fn a_figure_is_met_at_its_goal_and_without_page_faults() {
+        assert_eq!(report("wasi-hello", 18.0, 0.0).verdict, Verdict::Met);
+        assert_eq!(report("wasi-hello", 18.1, 0.0).verdict, Verdict::NotMet);
+        assert_eq!(report("wasi-hello", 10.0, 1.0).verdict, Verdict::NotMet);
+        assert_eq!(report("echo", 1000.0, 1.0).verdict, Verdict::NoGoal);
+        assert_eq!(whole(vec![report("echo", 99.0, 0.0)]).verdict(), Verdict::Met);
+        assert_eq!(
+            whole(vec![report("wasi-hello", 99.0, 0.0), report("echo", 1.0, 0.0)]).verdict(),
+            Verdict::NotMet
+        );
+    }
+
+    #[test]
+    fn the_text_names_machine_figures_and_verdict() {
+        let text = whole(vec![report("wasi-hello", 18.0, 0.0)]).text();
+        for part in ["CPU, 2 cores", "commit    abc", "18.00 [17.00..19.00]", "1.20", "met", "ioctl 1.00"] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_promised_keys() {
+        let value = serde_json::to_value(whole(vec![report("wasi-hello", 18.0, 0.0)])).unwrap();
+        let guest = &value["guests"][0];
+        for key in [
+            "cycle_us",
+            "instantiate_us",
+            "plain_us",
+            "ratio",
+            "page_faults",
+            "syscalls",
+            "allocations",
+            "goal_us",
+        ] {
+            assert!(!guest[key].is_null(), "{key} is missing in {guest}");
+        }
+        assert_eq!(guest["verdict"], "met");
+        assert_eq!(guest["syscalls"]["per_cycle"], 1.0);
+    }
+}
