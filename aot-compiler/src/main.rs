@@ -13,7 +13,6 @@ use aot_compiler::{
 };
 use artifact::{Profile, Target};
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Compiles WebAssembly to signed native code.
 #[derive(Debug, Parser)]
@@ -75,20 +74,13 @@ fn run_job(job: &JobArgs) -> anyhow::Result<()> {
 }
 
 fn run_service(config: PathBuf) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    process::init_logging();
     let config = Config::load(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        Ok(server::serve(config, stop).await?)
-    })
+    let stop = runtime.block_on(async { process::Stop::listen() }).context("listening for signals")?;
+    let served = runtime.block_on(server::serve(config, stop.asked()));
+    // A blocking thread may still wait on a pipe; what is left of it ends with the process.
+    runtime.shutdown_background();
+    Ok(served?)
 }

@@ -18,9 +18,9 @@ pub const CORE_MODULES_MAX: usize = 64;
 /// Components inside a component, at all depths.
 pub const COMPONENTS_MAX: usize = 64;
 /// What one core module may have of its own memories: the size of a pool slot.
-pub const MEMORIES_PER_MODULE_MAX: usize = 1;
+pub const MEMORIES_PER_MODULE_MAX: usize = engine::node::MEMORIES_PER_MODULE_MAX as usize;
 /// What one core module may have of its own tables: the size of a pool slot.
-pub const TABLES_PER_MODULE_MAX: usize = 4;
+pub const TABLES_PER_MODULE_MAX: usize = engine::node::TABLES_PER_MODULE_MAX as usize;
 /// Initial bytes of a memory: nothing may start beyond what it is allowed to grow to.
 pub const MEMORY_INITIAL_BYTES_MAX: u64 = engine::MEMORY_BYTES_MAX as u64;
 /// Initial elements of a table: the size of a pool slot. A JS engine (SpiderMonkey) has 7,777.
