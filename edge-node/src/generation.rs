@@ -12,6 +12,7 @@ use artifact::{
     record::VersionNumber,
 };
 use fleet_sync_replica::VersionState;
+use rpds::HashTrieMapSync;
 
 use crate::{account::metrics::AppMetrics, code::CodeSlot};
 
@@ -51,8 +52,8 @@ struct HostRoutes {
 /// See the module.
 #[derive(Clone, Default)]
 pub struct Generation {
-    hosts: imbl::HashMap<HostName, HostRoutes>,
-    deployments: imbl::HashMap<AppId, Arc<Deployment>>,
+    hosts: HashTrieMapSync<HostName, HostRoutes>,
+    deployments: HashTrieMapSync<AppId, Arc<Deployment>>,
 }
 
 impl Generation {
@@ -76,22 +77,24 @@ impl Generation {
     pub fn insert(&mut self, deployment: Arc<Deployment>) {
         self.remove(&deployment.id);
         for host in &deployment.config.hosts {
-            let routes = &mut self.hosts.entry(host.clone()).or_default().routes;
+            let mut entry = self.hosts.get(host).cloned().unwrap_or_default();
             let length = deployment.config.path_prefix.len();
-            let at = routes.partition_point(|other| other.config.path_prefix.len() >= length);
-            routes.insert(at, deployment.clone());
+            let at = entry.routes.partition_point(|other| other.config.path_prefix.len() >= length);
+            entry.routes.insert(at, deployment.clone());
+            self.hosts.insert_mut(host.clone(), entry);
         }
-        self.deployments.insert(deployment.id.clone(), deployment);
+        self.deployments.insert_mut(deployment.id.clone(), deployment);
     }
 
     /// Takes an app out.
     pub fn remove(&mut self, id: &AppId) -> Option<Arc<Deployment>> {
-        let deployment = self.deployments.remove(id)?;
+        let deployment = self.deployments.get(id).cloned()?;
+        self.deployments.remove_mut(id);
         for host in &deployment.config.hosts {
             let Some(entry) = self.hosts.get_mut(host) else { continue };
             entry.routes.retain(|other| other.id != *id);
             if entry.routes.is_empty() {
-                self.hosts.remove(host);
+                self.hosts.remove_mut(host);
             }
         }
         Some(deployment)

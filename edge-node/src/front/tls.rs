@@ -13,6 +13,7 @@ use quinn::{
     IdleTimeout, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
+use rpds::HashTrieMapSync;
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -34,18 +35,18 @@ pub const ALPN_H3: &[u8] = b"h3";
 /// The certificate of every name served. A persistent map: a changed copy shares all but one path.
 #[derive(Debug, Clone, Default)]
 pub struct CertificateTable {
-    by_name: imbl::HashMap<HostName, Arc<CertifiedKey>>,
+    by_name: HashTrieMapSync<HostName, Arc<CertifiedKey>>,
 }
 
 impl CertificateTable {
     /// Adds or replaces a name's certificate.
     pub fn insert(&mut self, name: HostName, key: Arc<CertifiedKey>) {
-        self.by_name.insert(name, key);
+        self.by_name.insert_mut(name, key);
     }
 
     /// Forgets a name.
     pub fn remove(&mut self, name: &HostName) {
-        self.by_name.remove(name);
+        self.by_name.remove_mut(name);
     }
 
     /// A name's certificate.
@@ -55,7 +56,7 @@ impl CertificateTable {
 
     /// How many names have one.
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.by_name.size()
     }
 
     /// True when no name has one.

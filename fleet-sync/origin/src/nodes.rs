@@ -9,8 +9,8 @@ use artifact::{
     record::{Rev, UnixMs},
 };
 use fleet_sync_proto::{Ack, Hello, Report};
-use imbl::OrdSet;
 use parking_lot::Mutex;
+use rpds::RedBlackTreeSetSync;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
@@ -250,7 +250,7 @@ impl Nodes {
         entries.values_mut().filter_map(dirty).collect()
     }
 
-    pub(crate) fn list(&self, revoked: &OrdSet<NodeName>) -> Vec<NodeStatus> {
+    pub(crate) fn list(&self, revoked: &RedBlackTreeSetSync<NodeName>) -> Vec<NodeStatus> {
         let status = |entry: &Entry| NodeStatus {
             node: entry.seen.node.clone(),
             pop: entry.seen.pop.clone(),
@@ -267,7 +267,7 @@ impl Nodes {
         self.entries.lock().values().map(status).collect()
     }
 
-    pub(crate) fn convergence(&self, rev: Rev, revoked: &OrdSet<NodeName>) -> Convergence {
+    pub(crate) fn convergence(&self, rev: Rev, revoked: &RedBlackTreeSetSync<NodeName>) -> Convergence {
         let mut found = Convergence { rev, nodes: 0, active: 0, failed: Vec::new(), lagging: Vec::new() };
         for entry in self.entries.lock().values().filter(|entry| !revoked.contains(&entry.seen.node)) {
             let (node, pop) = (entry.seen.node.clone(), entry.seen.pop.clone());

@@ -1,7 +1,7 @@
 //! The sync protocol as pure state machines, and the projection of the release log that both sides share.
 //!
 //! Relied on by `fleet-sync/origin` (publisher) and `fleet-sync/replica` (follower), so that the two cannot disagree
-//! about order, chain or limits. Deliberately absent: tokio, sockets, clocks, randomness, disks. Time, random numbers
+//! about order, chain or limits. Deliberately absent: async, sockets, clocks, randomness, disks. Time, random numbers
 //! and bytes come in as arguments; what to do comes out as values. A fleet is thus simulated in milliseconds
 //! (`tests/simulation.rs`).
 //!

@@ -14,7 +14,7 @@
 //! writing, because nodes do not know the domain. A version without hosts belongs nowhere and claims nothing.
 
 use artifact::{AppId, HostName, TenantName, manifest::AppConfig};
-use imbl::OrdMap;
+use rpds::RedBlackTreeMapSync;
 
 use super::FleetView;
 
@@ -24,9 +24,9 @@ pub struct HostState {
     /// Whom it belongs to.
     pub tenant: TenantName,
     /// Path prefix ([`claim_path`] form) → the app that answers. Only active versions. May be empty.
-    pub claims: OrdMap<String, AppId>,
+    pub claims: RedBlackTreeMapSync<String, AppId>,
     /// Apps with versions that name the host, and how many.
-    holders: OrdMap<AppId, usize>,
+    holders: RedBlackTreeMapSync<AppId, usize>,
 }
 
 /// The routes of a version are somebody else's.
@@ -86,12 +86,15 @@ impl FleetView {
     /// A version of `id` that names these hosts has come.
     pub(super) fn hold(&mut self, id: &AppId, hosts: &[HostName]) {
         for host in hosts {
-            let state = self.hosts.entry(host.clone()).or_insert_with(|| HostState {
+            let known = self.hosts.get(host).cloned();
+            let mut state = known.unwrap_or_else(|| HostState {
                 tenant: id.tenant.clone(),
-                claims: OrdMap::new(),
-                holders: OrdMap::new(),
+                claims: Default::default(),
+                holders: Default::default(),
             });
-            *state.holders.entry(id.clone()).or_insert(0) += 1;
+            let versions = state.holders.get(id).copied().unwrap_or(0);
+            state.holders.insert_mut(id.clone(), versions + 1);
+            self.hosts.insert_mut(host.clone(), state);
         }
     }
 
@@ -102,11 +105,11 @@ impl FleetView {
             let Some(state) = self.hosts.get_mut(host) else { continue };
             match state.holders.get_mut(id) {
                 Some(count) if *count > 1 => *count -= 1,
-                _ => drop(state.holders.remove(id)),
+                _ => drop(state.holders.remove_mut(id)),
             }
             if state.holders.is_empty() {
-                self.hosts.remove(host);
-                certificate_gone |= self.certificates.remove(host).is_some();
+                self.hosts.remove_mut(host);
+                certificate_gone |= self.certificates.remove_mut(host);
             }
         }
         certificate_gone
@@ -115,7 +118,7 @@ impl FleetView {
     pub(super) fn claim(&mut self, id: &AppId, config: &AppConfig) {
         for host in &config.hosts {
             if let Some(state) = self.hosts.get_mut(host) {
-                state.claims.insert(claim_path(&config.path_prefix).to_owned(), id.clone());
+                state.claims.insert_mut(claim_path(&config.path_prefix).to_owned(), id.clone());
             }
         }
     }
@@ -126,7 +129,7 @@ impl FleetView {
             if let Some(state) = self.hosts.get_mut(host)
                 && state.claims.get(path_prefix) == Some(id)
             {
-                state.claims.remove(path_prefix);
+                state.claims.remove_mut(path_prefix);
             }
         }
     }

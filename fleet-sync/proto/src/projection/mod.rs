@@ -22,7 +22,7 @@ use artifact::{
         Version, VersionNumber,
     },
 };
-use imbl::{OrdMap, OrdSet};
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::Deserialize;
 
 pub use claims::{ClaimConflict, HostState};
@@ -47,15 +47,15 @@ pub struct FleetView {
     /// Chain value after it.
     pub chain: Chain,
     /// Every app.
-    pub apps: OrdMap<AppId, AppState>,
+    pub apps: RedBlackTreeMapSync<AppId, AppState>,
     /// Every host name that belongs to a tenant.
-    pub hosts: OrdMap<HostName, HostState>,
+    pub hosts: RedBlackTreeMapSync<HostName, HostState>,
     /// The certificate to answer with, by exact host name.
-    pub certificates: OrdMap<HostName, Arc<Certificate>>,
+    pub certificates: RedBlackTreeMapSync<HostName, Arc<Certificate>>,
     /// Nodes that may not connect again.
-    pub revoked: OrdSet<NodeName>,
-    requests: OrdMap<String, Rev>,
-    request_order: OrdMap<Rev, String>,
+    pub revoked: RedBlackTreeSetSync<NodeName>,
+    requests: RedBlackTreeMapSync<String, Rev>,
+    request_order: RedBlackTreeMapSync<Rev, String>,
 }
 
 /// A chain value; the default is the one before the first record.
@@ -72,7 +72,7 @@ impl Default for Chain {
 #[derive(Debug, Clone, Default)]
 pub struct AppState {
     /// Its versions, at most [`VERSIONS_KEPT_MAX`].
-    pub versions: OrdMap<VersionNumber, Arc<VersionState>>,
+    pub versions: RedBlackTreeMapSync<VersionNumber, Arc<VersionState>>,
     /// The version that answers for it.
     pub active: Option<VersionNumber>,
     /// Rev of the release that made it so; 0 before the first.
@@ -216,7 +216,7 @@ impl FleetView {
 
     /// The number the app's next version gets. Numbers of a deleted app start again at 1.
     pub fn next_version(&self, id: &AppId) -> VersionNumber {
-        self.apps.get(id).and_then(|app| app.versions.get_max()).map_or(1, |(number, _)| number + 1)
+        self.apps.get(id).and_then(|app| app.versions.last()).map_or(1, |(number, _)| number + 1)
     }
 
     /// The rev that answered this idempotency key, if it is one of the last [`REQUESTS_KEPT_MAX`].
@@ -255,7 +255,7 @@ impl FleetView {
             Body::AppDeleted { id } => self.delete(id),
             Body::Certificate(certificate) => Ok(self.add_certificate(certificate)),
             Body::NodeRevoked { node } => {
-                self.revoked.insert(node);
+                self.revoked.insert_mut(node);
                 Ok(Applied::default())
             }
             Body::Unknown if !record.critical => Ok(Applied::default()),
@@ -275,12 +275,19 @@ impl FleetView {
         }
         self.check_owner(&id, &version.config.hosts).map_err(|taken| internal(taken.to_string()))?;
         self.hold(&id, &version.config.hosts);
-        let app = self.apps.entry(id.clone()).or_default();
-        app.versions.insert(number, Arc::new(VersionState { version, artifacts: Vec::new(), rev, time_ms }));
-        let oldest = (app.versions.len() > VERSIONS_KEPT_MAX)
+        let mut app = self.apps.get(&id).cloned().unwrap_or_default();
+        app.versions
+            .insert_mut(number, Arc::new(VersionState { version, artifacts: Vec::new(), rev, time_ms }));
+        let oldest = (app.versions.size() > VERSIONS_KEPT_MAX)
             .then(|| app.versions.keys().find(|number| Some(**number) != app.active).copied())
             .flatten();
-        if let Some(dropped) = oldest.and_then(|oldest| app.versions.remove(&oldest)) {
+        let dropped =
+            oldest.and_then(|oldest| app.versions.get(&oldest).cloned().map(|dropped| (oldest, dropped)));
+        if let Some((number, _)) = &dropped {
+            app.versions.remove_mut(number);
+        }
+        self.apps.insert_mut(id.clone(), app);
+        if let Some((_, dropped)) = dropped {
             let certificates_changed = self.let_go(&id, &dropped.version.config.hosts);
             return Ok(Applied { changed: Vec::new(), certificates_changed });
         }
@@ -320,8 +327,9 @@ impl FleetView {
     }
 
     fn delete(&mut self, id: AppId) -> Result<Applied, Nack> {
-        let app =
-            self.apps.remove(&id).ok_or_else(|| internal(format!("deletion of {id}, which is not there")))?;
+        let unknown = || internal(format!("deletion of {id}, which is not there"));
+        let app = self.apps.get(&id).cloned().ok_or_else(unknown)?;
+        self.apps.remove_mut(&id);
         if let Some(active) = app.active_version() {
             self.unclaim(&id, &active.version.config);
         }
@@ -335,20 +343,23 @@ impl FleetView {
     fn add_certificate(&mut self, certificate: Certificate) -> Applied {
         let certificate = Arc::new(certificate);
         for host in &certificate.hosts {
-            self.certificates.insert(host.clone(), certificate.clone());
+            self.certificates.insert_mut(host.clone(), certificate.clone());
         }
         Applied { changed: Vec::new(), certificates_changed: true }
     }
 
     fn remember(&mut self, key: String, rev: Rev) {
-        if let Some(before) = self.requests.insert(key.clone(), rev) {
-            self.request_order.remove(&before);
+        if let Some(before) = self.requests.get(&key) {
+            self.request_order.remove_mut(before);
         }
-        self.request_order.insert(rev, key);
-        while self.request_order.len() > REQUESTS_KEPT_MAX {
-            let Some((rev, key)) = self.request_order.get_min().cloned() else { break };
-            self.request_order.remove(&rev);
-            self.requests.remove(&key);
+        self.requests.insert_mut(key.clone(), rev);
+        self.request_order.insert_mut(rev, key);
+        while self.request_order.size() > REQUESTS_KEPT_MAX {
+            let Some((rev, key)) = self.request_order.first().map(|(rev, key)| (*rev, key.clone())) else {
+                break;
+            };
+            self.request_order.remove_mut(&rev);
+            self.requests.remove_mut(&key);
         }
     }
 }

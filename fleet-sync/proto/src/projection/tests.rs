@@ -116,7 +116,7 @@ fn what_cannot_be_changes_nothing_but_the_cursor() {
         let (apps, hosts) = (view.apps.clone(), view.hosts.clone());
         let refused = put(&mut view, body.clone()).unwrap_err();
         assert!(refused.moved_on(), "{body:?}");
-        assert_eq!((view.apps.len(), view.active(&id("t/a")).unwrap().version.version), (apps.len(), 1));
+        assert_eq!((view.apps.size(), view.active(&id("t/a")).unwrap().version.version), (apps.size(), 1));
         assert_eq!(view.hosts, hosts, "{body:?}");
     }
 }
@@ -170,7 +170,7 @@ fn a_certificate_goes_with_the_last_app_that_names_its_host() {
     let certificate = Body::Certificate(Certificate { hosts, chain_pem: "pem".into(), key });
     assert!(put(&mut view, certificate).unwrap().certificates_changed);
     deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
-    assert_eq!(view.certificates.len(), 1);
+    assert_eq!(view.certificates.size(), 1);
     let applied = put(&mut view, Body::AppDeleted { id: id("t/a") }).unwrap();
     assert_eq!((applied.changed, applied.certificates_changed), (vec![id("t/a")], true));
     assert!(view.certificates.is_empty());
@@ -207,7 +207,7 @@ fn requests_are_remembered_and_the_oldest_forgotten() {
         view.apply(&keyed(rev)).unwrap();
     }
     assert_eq!((view.request("k5"), view.request("k6")), (None, Some(6)));
-    assert_eq!(view.requests.len(), REQUESTS_KEPT_MAX);
+    assert_eq!(view.requests.size(), REQUESTS_KEPT_MAX);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn old_versions_leave_the_view_but_never_the_active_one() {
         put(&mut view, version("t/a", number, config(&[], "/"))).unwrap();
     }
     let app = view.app(&id("t/a")).unwrap();
-    assert_eq!((app.versions.len(), app.active), (VERSIONS_KEPT_MAX, Some(1)));
+    assert_eq!((app.versions.size(), app.active), (VERSIONS_KEPT_MAX, Some(1)));
     assert!(app.versions.contains_key(&1) && !app.versions.contains_key(&2));
     assert!(view.hosts.contains_key(&"old.example".parse::<HostName>().unwrap()));
 }
