@@ -352,6 +352,12 @@ async fn keep_office(origin: std::sync::Weak<Origin>, epoch: Epoch) {
         if let Err(error) = origin.log.renew(epoch, LEASE).await {
             tracing::error!(error = %error, "renewing the lease on the release log; publishing may be refused");
         }
+        // A publish whose caller went away half-way may have reached the log: nodes must not wait for the next one.
+        if let Ok(mut writer) = origin.writer.try_lock()
+            && writer.unsure
+        {
+            writer.unsure = origin.reload().await.is_err();
+        }
         since_kept += LEASE_RENEWAL;
         if since_kept >= SIGHTINGS_KEPT {
             since_kept = Duration::ZERO;

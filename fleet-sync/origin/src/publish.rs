@@ -70,8 +70,7 @@ impl Origin {
             return Err(PublishError::Shape("under a request key that is empty or over 256 bytes"));
         }
         let mut writer = self.writer.lock().await;
-        if std::mem::take(&mut writer.unsure) {
-            writer.unsure = true;
+        if writer.unsure {
             self.reload().await?;
             writer.unsure = false;
         }
@@ -91,7 +90,8 @@ impl Origin {
         match self.log.append(writer.epoch, view.rev, &records).await {
             Ok(_) => {}
             Err(error) => {
-                writer.unsure = matches!(error, AppendError::Unavailable(_));
+                // A conflict is an append of ours that was given up by its caller and landed late.
+                writer.unsure = matches!(error, AppendError::Unavailable(_) | AppendError::Conflict { .. });
                 return Err(error.into());
             }
         }

@@ -91,6 +91,30 @@ async fn concurrent_publishers_see_each_others_records() {
     assert_eq!(revs, (start + 1..=start + 20).collect::<Vec<_>>());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_given_up_half_way_leaves_memory_and_disk_agreeing() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = open(directory.path()).await;
+    for _ in 0..20 {
+        let given_up = origin.publish("t", None, mark);
+        // One poll reaches the append, which goes on without its caller.
+        tokio::select! {
+            biased;
+            done = given_up => drop(done),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let mut published = origin.publish("t", None, mark).await;
+    while let Err(PublishError::Append(AppendError::Conflict { .. })) = published {
+        published = origin.publish("t", None, mark).await;
+    }
+    let rev = published.unwrap().rev;
+    assert_eq!(origin.view().rev, rev);
+    assert!(rev > 2, "some of the given-up ones reached the log");
+    drop(origin);
+    assert!(open(directory.path()).await.head().rev > rev);
+}
+
 #[tokio::test]
 async fn a_damaged_blob_is_named_and_mended_by_putting_it_again() {
     let directory = tempfile::tempdir().unwrap();

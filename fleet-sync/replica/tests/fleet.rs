@@ -8,7 +8,7 @@ use artifact::{
     nack::NackCode,
     record::{ArtifactSet, Body},
 };
-use fleet_sync_replica::EnrolError;
+use fleet_sync_replica::{EnrolError, FetchError};
 use support::{Control, Node, artifact_for, eventually, id, other_fingerprint};
 
 #[tokio::test]
@@ -210,21 +210,21 @@ async fn a_blob_damaged_on_the_nodes_disk_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_half_fetched_blob_is_resumed_and_asked_for_once() {
+async fn a_half_fetched_blob_is_resumed_however_many_ask_for_it() {
     let control = Control::start().await;
     let node = Node::enrol(&control, "fra1").await;
     let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     control.deploy("hello", &bytes).await;
     let artifact = artifact_for(&control.origin.view(), "hello");
     let partial = node.directory.path().join("blobs/partial").join(artifact.blob.to_string());
-    // Half of it lies there; its first byte differs, so that a fetch from the start would show.
+    // Half of it lies there.
     std::fs::write(&partial, &bytes[..1_500_000]).unwrap();
     let shelf = node.replica.blobs();
     let gets = (0..8).map(|_| shelf.get(&artifact));
     for got in futures_util::future::join_all(gets).await {
         assert_eq!(got.unwrap(), bytes);
     }
-    // A wrong half is noticed by the digest and thrown away.
+    // A wrong half shows that the rest alone was fetched; the digest notices, and it is thrown away.
     std::fs::remove_file(shelf.path(artifact.blob)).unwrap();
     std::fs::write(&partial, vec![9; 1_500_000]).unwrap();
     assert_eq!(shelf.get(&artifact).await.unwrap_err().nack().code, NackCode::DigestMismatch);
@@ -305,6 +305,37 @@ async fn a_log_restored_from_an_old_copy_resets_nobody() {
     eventually("the node alarms", || node.replica.status().alarm.is_some()).await;
     assert_eq!(node.replica.view().rev, second, "no regression");
     assert_eq!(running.activator.serving("hello"), Some(2));
+}
+
+#[tokio::test]
+async fn an_expired_certificate_renews_itself_and_then_follows() {
+    let control = Control::start().await;
+    let node = Node::enrol(&control, "fra1").await;
+    let rev = control.deploy("hello", b"one").await;
+    node.put_certificate(&control, "fra1-1", Duration::from_secs(3600));
+    let node = node.reopen();
+    let artifact = artifact_for(&control.origin.view(), "hello");
+    let refused = node.replica.blobs().get(&artifact).await;
+    assert!(matches!(refused, Err(FetchError::Refused { status: 403, .. })), "it may not fetch: {refused:?}");
+    let running = node.run();
+    control.converged(rev).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_too_long_ago_or_names_no_node_is_refused() {
+    let control = Control::start().await;
+    for (name, ago) in
+        [("fra1-1", Duration::from_secs(31 * 24 * 3600)), ("fra1-9", Duration::from_secs(3600))]
+    {
+        let node = Node::enrol(&control, "fra1").await;
+        node.put_certificate(&control, name, ago);
+        let node = node.reopen();
+        let running = node.run();
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        assert!(!node.replica.status().connected, "{name} expired {ago:?} ago");
+        running.stop().await;
+    }
 }
 
 #[tokio::test]

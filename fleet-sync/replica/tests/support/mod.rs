@@ -1,5 +1,8 @@
 //! A control plane's origin and nodes in one process, over loopback.
 
+// Each test binary uses its part of this.
+#![allow(dead_code)]
+
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use artifact::{
@@ -50,8 +53,8 @@ pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
 pub struct Control {
     pub origin: Arc<Origin>,
     pub secrets_key: SecretsKey,
-    directory: TempDir,
-    address: SocketAddr,
+    pub directory: TempDir,
+    pub address: SocketAddr,
     serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -184,7 +187,7 @@ impl Control {
     }
 }
 
-async fn open(directory: &Path, seed: u8) -> Arc<Origin> {
+pub async fn open(directory: &Path, seed: u8) -> Arc<Origin> {
     let config = OriginConfig {
         data_dir: directory.to_owned(),
         release_key: SecretKey::<Release>::from_seed([seed; 32]),
@@ -211,7 +214,7 @@ fn artifact(fingerprint: Fingerprint, blob: Digest, bytes: usize) -> ArtifactRef
 pub struct Node {
     pub replica: Replica,
     pub directory: TempDir,
-    config: ReplicaConfig,
+    pub config: ReplicaConfig,
 }
 
 impl Node {
@@ -241,6 +244,27 @@ impl Node {
         Node { replica: Replica::open(config.clone()).unwrap(), directory, config }
     }
 
+    /// Replaces the node's certificate by one of the fleet CA for `name` that expired `ago`.
+    pub fn put_certificate(&self, control: &Control, name: &str, ago: Duration) {
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let ca_key = rcgen::KeyPair::from_pem(&read(&control.directory.path().join("fleet-ca.key"))).unwrap();
+        let ca_pem = read(&control.directory.path().join("fleet-ca.pem"));
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&ca_pem, ca_key).unwrap();
+        let path = self.directory.path().join("identity.json");
+        let mut identity: serde_json::Value = serde_json::from_str(&read(&path)).unwrap();
+        let key = rcgen::KeyPair::from_pem(identity["key_pem"].as_str().unwrap()).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names =
+            vec![rcgen::SanType::URI(format!("skerry:node/{name}").try_into().unwrap())];
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (now - ago);
+        params.not_before = params.not_after - Duration::from_secs(24 * 3600);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        identity["certificate_pem"] = certificate.pem().into();
+        std::fs::write(path, identity.to_string()).unwrap();
+    }
+
     /// The same node, told another address.
     pub fn redirected(mut self, control: &Control) -> Node {
         self.config.control = control.address.to_string();
@@ -248,7 +272,7 @@ impl Node {
     }
 
     pub fn run(&self) -> Running {
-        let activator = Arc::new(Recorder { shelf: self.replica.blobs(), state: Mutex::default() });
+        let activator = Recorder::new(&self.replica);
         let (stop, stopped) = oneshot::channel();
         let (replica, server) = (self.replica.clone(), activator.clone());
         let task =
@@ -275,6 +299,12 @@ impl Running {
 pub struct Recorder {
     shelf: fleet_sync_replica::BlobShelf,
     state: Mutex<State>,
+}
+
+impl Recorder {
+    pub fn new(replica: &Replica) -> Arc<Recorder> {
+        Arc::new(Recorder { shelf: replica.blobs(), state: Mutex::default() })
+    }
 }
 
 #[derive(Default)]
