@@ -45,6 +45,18 @@ impl Fleet {
         self.skerry(&["deploy", &file, "--app", app, "--json", "--timeout", "120s"]).ok().json()
     }
 
+    /// Deploys a guest by a `skerry.toml` with this CPU limit: for guests whose honest work takes longer than the
+    /// default 50 ms in a debug build on a busy machine.
+    #[track_caller]
+    pub fn deploy_with_cpu_ms(&self, name: &str, cpu_ms: u32) -> Value {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let manifest = format!("name = \"{name}\"\ncomponent = \"app.wasm\"\n[limits]\ncpu_ms = {cpu_ms}\n");
+        std::fs::write(folder.path().join("skerry.toml"), manifest).expect("our own directory");
+        std::fs::copy(guest(name), folder.path().join("app.wasm")).expect("our own directory");
+        let path = folder.path().display().to_string();
+        self.skerry(&["deploy", &path, "--json", "--timeout", "120s"]).ok().json()
+    }
+
     /// What `skerry status APP --json` says.
     #[track_caller]
     pub fn status(&self, app: &str) -> Value {

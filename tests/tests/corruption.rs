@@ -72,9 +72,9 @@ fn a_flipped_bit_in_the_blob_store_is_refused_with_a_code_and_the_old_version_se
         assert_eq!(fleet.get(proto, "shop", "/").expect(200).text, GOOD, "{proto:?}");
     }
 
-    // A deploy of sound code heals it, and one of the refused program says who refused.
-    fleet.deploy_as("wstd-hello", "other");
-    assert_eq!(fleet.get(Proto::H2, "shop", "/").expect(200).text, GOOD);
+    // The refusal pins that app alone: others go on.
+    assert_eq!(fleet.deploy_as("wstd-hello", "other")["outcome"], "live");
+    assert_eq!(fleet.get(Proto::H2, "other", "/").expect(200).text, GOOD);
 }
 
 #[test]
@@ -94,7 +94,8 @@ fn a_deploy_that_every_node_refuses_ends_with_exit_code_3_and_the_code() {
         0 => assert_eq!(fleet.get(Proto::H2, "third", "/").expect(200).text, NEW),
         _ => panic!("{said}"),
     }
-    assert_eq!(fleet.get(Proto::H2, "shop", "/").expect(200).text.lines().count(), 1);
+    let shop = fleet.get(Proto::H2, "shop", "/").expect(200).text;
+    assert!(shop == GOOD || shop == NEW, "{shop:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn says(guest: &str, lane: &str, body: &str, content_type: &str) {
 /// Deploys `guest` and checks that it gives back a random body by every protocol.
 fn echoes(guest: &str, path: &str) {
     let fleet = Fleet::shared();
-    fleet.deploy(guest);
+    fleet.deploy_with_cpu_ms(guest, 5_000);
     for (seed, proto) in Proto::secure().into_iter().enumerate() {
         let body = random_bytes(seed as u64, MIB);
         let request = fleet.request(proto, guest).path(path).body(&body);
