@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use artifact::HostName;
 use http::{Request, Response, StatusCode, request};
 
 use crate::{
@@ -37,7 +38,7 @@ impl Server {
     ) -> Response<OutboundBody> {
         self.node.metrics.unrouted(failure);
         let id = RequestId::new();
-        let account = Account::open(head, "", connection, id, None, &self.node.access_log);
+        let account = Account::open(head, None, connection, id, None, &self.node.access_log);
         account.responded(failure.status());
         account.ended(Some(failure));
         failure.response(id)
@@ -46,7 +47,7 @@ impl Server {
     async fn execute(
         &self,
         request: Request<InboundBody>,
-        host: &str,
+        host: HostName,
         deployment: &Arc<Deployment>,
         connection: &Arc<Connection>,
     ) -> Response<OutboundBody> {
@@ -54,7 +55,7 @@ impl Server {
         let (id, bill) = (exchange.id, exchange.bill.clone());
         let (head, body) = request.into_parts();
         let run = Some((deployment.clone(), bill.clone()));
-        let account = Account::open(&head, host, connection, id, run, &self.node.access_log);
+        let account = Account::open(&head, Some(host), connection, id, run, &self.node.access_log);
         let refuse = |failure: Failure| {
             account.responded(failure.status());
             account.ended(Some(failure));
@@ -100,7 +101,7 @@ impl Handler for Server {
             return self.unrouted(&head, connection, Failure::NoRoute);
         };
         let request = Request::from_parts(head, body);
-        self.execute(request, authority.host.as_str(), &deployment, connection).await
+        self.execute(request, authority.host, &deployment, connection).await
     }
 
     fn refuse(
@@ -110,7 +111,7 @@ impl Handler for Server {
         connection: &Arc<Connection>,
     ) -> Response<OutboundBody> {
         let id = RequestId::new();
-        let account = Account::open(head, "", connection, id, None, &self.node.access_log);
+        let account = Account::open(head, None, connection, id, None, &self.node.access_log);
         account.responded(why.status());
         answer::plain(why.status(), format!("{why}\n"))
     }

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc,
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
@@ -28,27 +28,36 @@ pub struct AccessLog {
     dropped: Arc<AtomicU64>,
 }
 
-/// One request.
-#[derive(Serialize)]
+/// One ended request, still in its own types: text is made of it by the writer.
 pub struct AccessLine {
+    entry: Entry,
+    time: SystemTime,
+    duration: Duration,
+    status: u16,
+    failure: Option<Failure>,
+}
+
+/// A line's JSON form.
+#[derive(Serialize)]
+struct Text<'a> {
     time_ms: u64,
     request: String,
     protocol: &'static str,
     peer: String,
-    method: String,
-    host: String,
-    path: String,
+    method: &'a str,
+    host: Option<&'a str>,
+    path: &'a str,
     /// 0 when the client was gone before the response.
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     duration_us: u64,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    run: Option<RunLine>,
+    run: Option<RunText>,
 }
 
 #[derive(Serialize)]
-struct RunLine {
+struct RunText {
     app: String,
     version: u64,
     cpu_us: u64,
@@ -57,21 +66,26 @@ struct RunLine {
 }
 
 impl AccessLine {
-    pub(super) fn new(entry: &Entry, status: u16, failure: Option<Failure>) -> AccessLine {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let end = entry.path.floor_char_boundary(PATH_BYTES_MAX);
-        AccessLine {
-            time_ms: now.as_millis() as u64,
+    pub(super) fn new(entry: Entry, status: u16, failure: Option<Failure>) -> AccessLine {
+        let duration = entry.started.elapsed();
+        AccessLine { entry, time: SystemTime::now(), duration, status, failure }
+    }
+
+    fn text(&self) -> Text<'_> {
+        let entry = &self.entry;
+        let path = entry.uri.path();
+        Text {
+            time_ms: self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             request: entry.id.to_string(),
             protocol: entry.protocol.name(),
             peer: entry.peer.to_string(),
-            method: entry.method.to_string(),
-            host: entry.host.clone(),
-            path: entry.path[..end].to_owned(),
-            status,
-            error: failure.map(Failure::code),
-            duration_us: entry.started.elapsed().as_micros() as u64,
-            run: entry.run.as_ref().map(|(deployment, bill)| RunLine {
+            method: entry.method.as_str(),
+            host: entry.host.as_ref().map(|host| host.as_str()),
+            path: &path[..path.floor_char_boundary(PATH_BYTES_MAX)],
+            status: self.status,
+            error: self.failure.map(Failure::code),
+            duration_us: self.duration.as_micros() as u64,
+            run: entry.run.as_ref().map(|(deployment, bill)| RunText {
                 app: deployment.id.to_string(),
                 version: deployment.version,
                 cpu_us: bill.cpu_ns() / 1_000,
@@ -116,7 +130,52 @@ fn write_lines(lines: &mpsc::Receiver<AccessLine>, out: impl Write) {
 }
 
 fn write_line(out: &mut impl Write, line: &AccessLine) {
-    if serde_json::to_writer(&mut *out, line).is_ok() {
+    if serde_json::to_writer(&mut *out, &line.text()).is_ok() {
         let _ = out.write_all(b"\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{account::Account, exchange::RequestId, testing::connection};
+    use parking_lot::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_when_the_last_holder_lets_go_and_is_one_line_whatever_is_in_it() {
+        let written = Written::default();
+        let log = AccessLog::start(written.clone()).unwrap();
+        let (head, ()) = http::Request::get("http://a.example/p%0Aq?secret=1").body(()).unwrap().into_parts();
+        let host = "a.example".parse().ok();
+        let account = Account::open(&head, host, &connection(), RequestId::new(), None, &log);
+        account.responded(http::StatusCode::NOT_FOUND);
+        account.ended(Some(Failure::NoRoute));
+        let second = account.clone();
+        drop(account);
+        assert!(written.0.lock().is_empty());
+        drop(second);
+        while written.0.lock().is_empty() {
+            std::thread::yield_now();
+        }
+        let text = String::from_utf8(written.0.lock().clone()).unwrap();
+        assert_eq!(text.matches('\n').count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["status"], &line["error"]), (&404.into(), &"no_route".into()));
+        assert_eq!((&line["host"], &line["path"]), (&"a.example".into(), &"/p%0Aq".into()));
+        assert!(!text.contains("secret"), "queries may hold secrets and are not logged");
     }
 }

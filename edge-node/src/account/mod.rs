@@ -18,7 +18,8 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, StatusCode};
+use artifact::HostName;
+use http::{Method, StatusCode, Uri};
 use parking_lot::Mutex;
 
 use crate::{
@@ -32,29 +33,30 @@ use crate::{
 /// The open account of one request. Shared by its guest and its body; when the last of them lets go, the request is
 /// counted and its line written.
 pub struct Account {
-    entry: Option<Entry>,
+    entry: Option<(Entry, AccessLog)>,
     status: AtomicU16,
     failure: Mutex<Option<Failure>>,
 }
 
+/// What is known of a request at its start. Clones of what the request holds anyway; text is made of it by the log's
+/// own thread.
 struct Entry {
     id: RequestId,
     started: Instant,
     protocol: Protocol,
     method: Method,
-    host: String,
-    path: String,
+    host: Option<HostName>,
+    uri: Uri,
     peer: std::net::SocketAddr,
     /// What answered, with its bill; nothing when the request reached no app.
     run: Option<(Arc<Deployment>, Arc<Bill>)>,
-    log: AccessLog,
 }
 
 impl Account {
     /// Opens the account of a request.
     pub fn open(
         head: &http::request::Parts,
-        host: &str,
+        host: Option<HostName>,
         connection: &crate::front::Connection,
         id: RequestId,
         run: Option<(Arc<Deployment>, Arc<Bill>)>,
@@ -65,13 +67,16 @@ impl Account {
             started: Instant::now(),
             protocol: connection.protocol,
             method: head.method.clone(),
-            host: host.to_owned(),
-            path: head.uri.path().to_owned(),
+            host,
+            uri: head.uri.clone(),
             peer: connection.peer,
             run,
-            log: log.clone(),
         };
-        Arc::new(Account { entry: Some(entry), status: AtomicU16::new(0), failure: Mutex::new(None) })
+        Arc::new(Account {
+            entry: Some((entry, log.clone())),
+            status: AtomicU16::new(0),
+            failure: Mutex::new(None),
+        })
     }
 
     /// An account nobody reads.
@@ -99,11 +104,11 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let Some(entry) = self.entry.take() else { return };
+        let Some((entry, log)) = self.entry.take() else { return };
         let (status, failure) = (self.status.load(Relaxed), *self.failure.lock());
         if let Some((deployment, bill)) = &entry.run {
             deployment.metrics.count(status, failure, bill);
         }
-        entry.log.write(AccessLine::new(&entry, status, failure));
+        log.write(AccessLine::new(entry, status, failure));
     }
 }

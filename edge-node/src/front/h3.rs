@@ -6,8 +6,15 @@
 //! 0-RTT, migration, server push, WebTransport. A client that abandons a request is noticed when the response
 //! is written, not before: the h3 crate shows no STOP_SENDING.
 
-use std::task::{Context, Poll, ready};
-use std::{cell::Cell, future::poll_fn, io, net::SocketAddr, net::UdpSocket, pin::Pin, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    net::{SocketAddr, UdpSocket},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use artifact::HostName;
 use bytes::{Buf, Bytes};
@@ -349,8 +356,3 @@ fn fault(error: &StreamError) -> BodyError {
         _ => BodyError::ClientGone,
     }
 }
-
-const _: fn() = || {
-    fn send<T: Send + 'static>() {}
-    send::<Pin<Box<H3Body>>>();
-};

@@ -59,7 +59,10 @@ impl Program {
     /// Links a component, by name and type, to everything the lane offers.
     pub fn link(engine: &Engine, component: &Component) -> wasmtime::Result<Program> {
         let mut linker = Linker::<State>::new(engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        // Whole interfaces, their newest functions included: the compiler service admits imports by interface.
+        let mut options = wasmtime_wasi::p2::bindings::LinkOptions::default();
+        options.network_error_code(true);
+        wasmtime_wasi::p2::add_to_linker_with_options_async(&mut linker, &options)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         let handle = handler_export(engine, component)?;
         Ok(Program { engine: engine.clone(), instances: linker.instantiate_pre(component)?, handle })

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use artifact::{AppId, manifest::AppConfig, record::Version};
+use artifact::{AppId, HostName, manifest::AppConfig, record::Version};
 use edge_node::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     exchange::{Bill, Exchange, RequestId, Responder},
@@ -28,6 +28,7 @@ pub struct Host {
     connection: Arc<Connection>,
     account: Arc<Account>,
     log: AccessLog,
+    host: HostName,
 }
 
 /// An exchange that has begun, up to what the driver needs.
@@ -48,8 +49,9 @@ impl Host {
             Arc::new(Connection { peer: address, local: address, protocol: Protocol::H1, tls: None });
         // One account for all cycles: counters and log are not what is measured.
         let (head, _) = request().into_parts();
-        let account = Account::open(&head, HOST, &connection, RequestId::new(), None, &log);
-        Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, account, log })
+        let host: HostName = HOST.parse()?;
+        let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
+        Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, account, log, host })
     }
 
     /// What happens before the guest is polled.
@@ -72,7 +74,8 @@ impl Host {
     /// Counts and logs one request, as the request path does.
     pub fn account(&self, head: &request::Parts, bill: &Arc<Bill>) {
         let run = Some((self.deployment.clone(), bill.clone()));
-        let account = Account::open(head, HOST, &self.connection, RequestId::new(), run, &self.log);
+        let account =
+            Account::open(head, Some(self.host.clone()), &self.connection, RequestId::new(), run, &self.log);
         account.responded(http::StatusCode::OK);
         account.ended(None);
     }

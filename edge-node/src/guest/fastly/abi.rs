@@ -27,7 +27,7 @@ pub(super) enum Status {
     /// Header fields beyond the limits.
     HttpHeadTooLarge = 11,
     /// No valid status code.
-    HttpInvalidStatus = 12,
+    BadStatusCode = 12,
     /// A limit of the execution.
     LimitExceeded = 13,
     /// Not yet: trailers before the end of their body.

@@ -45,8 +45,11 @@ pub(super) fn functions() -> impl Iterator<Item = (&'static str, &'static str, &
     both.chain(new).chain(old)
 }
 
+type Text = fn(&FastlyState) -> Option<Vec<u8>>;
+type Address = fn(&FastlyState) -> IpAddr;
+
 /// Texts that this host knows, or may know.
-const TEXTS: [(&str, fn(&FastlyState) -> Option<Vec<u8>>); 13] = [
+const TEXTS: [(&str, Text); 13] = [
     ("downstream_client_request_id", |state| Some(state.exchange.id.to_string().into_bytes())),
     ("downstream_tls_client_servername", |state| {
         let tls = state.exchange.connection.tls.as_ref()?;
@@ -97,7 +100,7 @@ const NUMBERS: [(&str, Option<u32>); 17] = [
 ];
 
 /// Addresses, as 4 or 16 octets.
-const ADDRESSES: [(&str, fn(&FastlyState) -> IpAddr); 2] = [
+const ADDRESSES: [(&str, Address); 2] = [
     ("downstream_client_ip_addr", |state| state.exchange.connection.peer.ip()),
     ("downstream_server_ip_addr", |state| state.exchange.connection.local.ip()),
 ];

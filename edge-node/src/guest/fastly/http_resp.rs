@@ -51,7 +51,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         call(guest, |_, state| {
             let response = state.handles.response(response)?;
             let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-            *response.status_mut() = status.ok_or(Status::HttpInvalidStatus)?;
+            *response.status_mut() = status.ok_or(Status::BadStatusCode)?;
             Ok(())
         })
     })?;
