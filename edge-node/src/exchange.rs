@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use artifact::manifest::Limits;
+use artifact::{NodeName, manifest::Limits, names::PopName};
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::oneshot;
@@ -61,6 +61,15 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// Where this node stands, as guests may ask.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The node's name in the fleet.
+    pub node: NodeName,
+    /// Its POP.
+    pub pop: PopName,
+}
+
 /// Everything a guest's host functions need to know about the request they serve.
 pub struct Exchange {
     /// Its name.
@@ -69,6 +78,8 @@ pub struct Exchange {
     pub deployment: Arc<Deployment>,
     /// The connection it came over.
     pub connection: Arc<Connection>,
+    /// Where it is answered.
+    pub site: Arc<Site>,
     /// When its head was complete.
     pub started: Instant,
     /// What it has used; shared with the driver that polls the guest.
@@ -81,7 +92,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// An exchange that begins now.
-    pub fn begin(deployment: Arc<Deployment>, connection: Arc<Connection>) -> Exchange {
+    pub fn begin(deployment: Arc<Deployment>, connection: Arc<Connection>, site: Arc<Site>) -> Exchange {
         let id = RequestId::new();
         let bill = Arc::new(Bill::default());
         Exchange {
@@ -90,6 +101,7 @@ impl Exchange {
             log: LogSink::new(&deployment, id),
             deployment,
             connection,
+            site,
             started: Instant::now(),
             bill,
         }

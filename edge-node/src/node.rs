@@ -10,11 +10,14 @@ use arc_swap::ArcSwap;
 use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
     code::CodeCache,
+    exchange::Site,
     generation::Generation,
 };
 
 /// See the module.
 pub struct Node {
+    /// Its name and POP.
+    pub site: Arc<Site>,
     /// The picture requests are routed by; swapped by the activator.
     pub generation: ArcSwap<Generation>,
     /// Native code.

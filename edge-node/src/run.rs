@@ -24,6 +24,7 @@ use crate::{
     admin,
     code::CodeCache,
     config::Config,
+    exchange::Site,
     front::{Drain, sockets, tls},
     generation::Generation,
     load::Loader,
@@ -75,7 +76,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         config.code_bytes_max,
         metrics.clone(),
     );
+    let (name, pop) = replica.node().context("an enrolled node has a name")?;
     let node = Arc::new(Node {
+        site: Arc::new(Site { node: name, pop }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,
@@ -94,11 +97,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
     let (drain, draining) = Drain::new();
     let tls_config = tls::tcp_config(certificates.clone())?;
+    // One for all workers: a token or ticket of one must be good for the others.
+    let quic = tls::quic_config(certificates)?;
     let mut plain = plain.into_iter().flatten();
     let mut workers = Vec::new();
     for (index, secure) in secure.into_iter().enumerate() {
-        let quic = tls::quic_config(certificates.clone())?;
-        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic };
+        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone() };
         workers.push(worker::start(index, work, node.clone(), draining.clone())?);
     }
 

@@ -21,7 +21,7 @@ use wasmtime::Engine;
 
 use crate::{
     account::{Account, metrics::Metrics},
-    exchange::{Exchange, Responder},
+    exchange::{Exchange, Responder, Site},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, Protocol},
     generation::Deployment,
@@ -101,6 +101,11 @@ pub fn connection() -> Arc<Connection> {
     Arc::new(Connection { peer: address, local: address, protocol: Protocol::H1, tls: None })
 }
 
+/// A node of its own.
+pub fn site() -> Arc<Site> {
+    Arc::new(Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() })
+}
+
 /// What a client sees of a guest's answer.
 #[derive(Debug)]
 pub struct Seen {
@@ -115,7 +120,7 @@ pub struct Seen {
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
-    let exchange = Exchange::begin(Arc::new(deployment("test", 1, config)), connection());
+    let exchange = Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), site());
     let bill = exchange.bill.clone();
     let (responder, response) = Responder::new();
     let run = program.run(exchange, request, responder);

@@ -48,9 +48,18 @@ pub(super) async fn answer<H: Handler>(
     let (head, body) = request.into_parts();
     let response = match limits::check(&head) {
         Err(why) => handler.refuse(&head, why, connection),
+        Ok(()) if head.version >= Version::HTTP_2 && speaks_of_the_connection(&head.headers) => {
+            plain(StatusCode::BAD_REQUEST, "a field of this request speaks of its connection\n".to_owned())
+        }
         Ok(()) => handle_unwinding(handler, Request::from_parts(head, body), connection).await,
     };
     finish(response, &method, alt_svc)
+}
+
+/// Malformed in h2 and h3 (RFC 9113 §8.2.2, RFC 9114 §4.2). hyper refuses it in h2, nobody before us in h3.
+fn speaks_of_the_connection(headers: &HeaderMap) -> bool {
+    let of_connection = CONNECTION_FIELDS.iter().any(|name| headers.contains_key(name));
+    of_connection || headers.get(header::TE).is_some_and(|te| te != "trailers")
 }
 
 /// A panic in one request is that request's 500, not the end of its neighbours.
