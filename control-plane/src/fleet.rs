@@ -94,11 +94,6 @@ impl Fleet {
         Ok(self.blobs.get(digest).await?)
     }
 
-    /// Is the blob there?
-    pub async fn has_blob(&self, digest: Digest) -> Result<bool, FleetError> {
-        Ok(self.blobs.exists(digest).await?)
-    }
-
     /// Keeps bytes, durable on return.
     pub async fn keep_blob(&self, bytes: Bytes) -> Result<Digest, FleetError> {
         Ok(self.blobs.put(bytes).await?)

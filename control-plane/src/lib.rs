@@ -34,4 +34,4 @@ mod tokens;
 mod upload;
 
 pub use config::{CompilerConfig, Config, ConfigError};
-pub use server::{ControlPlane, StartError};
+pub use server::{ControlPlane, Fenced, StartError};

@@ -22,8 +22,11 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::load(&Arguments::parse().config)?;
     let stop = process::Stop::listen().context("listening for signals")?;
     let running = ControlPlane::start(config).await.context("starting the control plane")?;
-    stop.asked().await;
+    let ended = tokio::select! {
+        () = stop.asked() => Ok(()),
+        fenced = running.fenced() => Err(fenced),
+    };
     tracing::info!("stopping");
     running.stop().await;
-    Ok(())
+    Ok(ended?)
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use artifact::{AppId, Target, TenantName, manifest::AppConfig, record::ArtifactRef, seal::SecretsKey};
 use fleet_sync_proto::{AppState, FleetView};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::{
     admin::{Admin, IdempotencyKey},
@@ -31,7 +31,9 @@ pub struct Plane {
     /// Seals their keys to the fleet.
     pub secrets: SecretsKey,
     /// Room for uploads in memory.
-    pub uploads: Semaphore,
+    uploads: Semaphore,
+    /// Of it each tenant's share, for tenants that upload or wait.
+    tenant_uploads: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
     /// Room for deploys under way.
     pub deploys: Semaphore,
     /// One write at a time for each idempotency key.
@@ -61,9 +63,24 @@ impl Plane {
             ca,
             secrets,
             uploads: Semaphore::new(upload::UPLOADS_AT_ONCE_MAX),
+            tenant_uploads: Mutex::new(HashMap::new()),
             deploys: Semaphore::new(DEPLOYS_AT_ONCE_MAX),
             in_flight: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Waits for a place of the tenant, then for one of all.
+    pub async fn upload_place(&self, tenant: &TenantName) -> UploadPlace<'_> {
+        let own = {
+            let mut tenants = self.tenant_uploads.lock();
+            // Whoever waits or uploads holds the tenant's semaphore; the others are forgotten here.
+            tenants.retain(|_, places| Arc::strong_count(places) > 1);
+            let fresh = || Arc::new(Semaphore::new(upload::UPLOADS_OF_TENANT_MAX));
+            Arc::clone(tenants.entry(tenant.clone()).or_insert_with(fresh))
+        };
+        let own = own.acquire_owned().await.expect("this semaphore is never closed");
+        let all = self.uploads.acquire().await.expect("this semaphore is never closed");
+        UploadPlace { _own: own, _all: all }
     }
 
     /// Where an app answers, as URLs.
@@ -83,6 +100,12 @@ impl Plane {
         let guard = turn.lock_owned().await;
         WriteTurn { plane: Arc::clone(self), key, guard: Some(guard) }
     }
+}
+
+/// The right to hold one upload in memory.
+pub struct UploadPlace<'p> {
+    _own: OwnedSemaphorePermit,
+    _all: SemaphorePermit<'p>,
 }
 
 /// The right to be the one write of a key.

@@ -1,6 +1,7 @@
 //! One running control plane: parts put together, two listeners, background work, and an orderly end.
 
 use std::{
+    fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,6 +19,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use rustix::{fs::FlockOperation, io::Errno};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -45,6 +47,8 @@ const CONNECTIONS_MAX: usize = 1024;
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Time that requests under way have to end after a stop.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Locked while a process works on the data directory. Empty, and never removed: a lock on a removed file is no lock.
+const LOCK_FILE: &str = "control-plane.lock";
 /// Pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,6 +58,11 @@ pub enum StartError {
     /// The data directory.
     #[error("making the data directory {0}")]
     DataDir(PathBuf, #[source] std::io::Error),
+    /// Another process works on it.
+    #[error(
+        "the data directory {0} is in use by another control plane: stop that one first, or give this one a data_dir of its own"
+    )]
+    DataDirInUse(PathBuf),
     /// One of our files.
     #[error(transparent)]
     File(#[from] FileError),
@@ -100,20 +109,34 @@ pub struct ControlPlane {
     pub api: SocketAddr,
     /// Where nodes connect.
     pub sync: SocketAddr,
+    origin: Arc<Origin>,
     stop: watch::Sender<bool>,
     /// End by themselves after a stop.
     listeners: [JoinHandle<()>; 2],
     /// Are cut off: all they do is additive and durable in pieces.
     background: [JoinHandle<()>; 2],
+    /// Locked for as long as we run; the kernel lets go of it when the process ends, however it ends.
+    _data_dir_lock: File,
 }
+
+/// Another process took office over the release log, although it must not share our data directory.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another control plane took over the release log, and this one can publish nothing any more: end one of the two, then start this one again"
+)]
+pub struct Fenced;
 
 impl ControlPlane {
     /// Opens or makes everything in the data directory, takes up work, and says so in the ready file.
     pub async fn start(config: Config) -> Result<ControlPlane, StartError> {
+        let data_dir_lock = lock_data_dir(&config.data_dir)?;
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || Opened::open(&opening)).await;
         let opened = opened.map_err(|_| StartError::Stopping)??;
         first_start(&config.data_dir, &opened.admin).await?;
+        // All that can be refused comes before the origin, which takes office over the log.
+        let (api_listener, api_addr) = listen(config.api).await?;
+        let (sync_listener, sync_addr) = listen(config.sync).await?;
         let origin = Origin::open(OriginConfig {
             data_dir: config.data_dir.clone(),
             release_key: opened.release_key,
@@ -123,9 +146,6 @@ impl ControlPlane {
             who: "control-plane".to_owned(),
         })
         .await?;
-
-        let (api_listener, api_addr) = listen(config.api).await?;
-        let (sync_listener, sync_addr) = listen(config.sync).await?;
         if !api_addr.ip().is_loopback() {
             tracing::warn!(%api_addr, "the API speaks plain HTTP beyond this machine: put a TLS terminator before it");
         }
@@ -145,7 +165,7 @@ impl ControlPlane {
         let (stop, stopped) = watch::channel(false);
         let listeners = [
             tokio::spawn(serve_api(api_listener, api::router(Arc::clone(&plane)), stopped.clone())),
-            tokio::spawn(serve_sync(origin, sync_listener, stopped)),
+            tokio::spawn(serve_sync(Arc::clone(&origin), sync_listener, stopped)),
         ];
         let background = [
             tokio::spawn(background::recompile(Arc::clone(&plane))),
@@ -155,7 +175,22 @@ impl ControlPlane {
             say_ready(&path, api_addr, sync_addr)?;
         }
         tracing::info!(api = %api_addr, sync = %sync_addr, "the control plane is ready");
-        Ok(ControlPlane { api: api_addr, sync: sync_addr, stop, listeners, background })
+        Ok(ControlPlane {
+            api: api_addr,
+            sync: sync_addr,
+            origin,
+            stop,
+            listeners,
+            background,
+            _data_dir_lock: data_dir_lock,
+        })
+    }
+
+    /// Resolves when this process can publish nothing any more, for good: it should be stopped and end with this error,
+    /// so that whoever watches over it starts it again.
+    pub async fn fenced(&self) -> Fenced {
+        self.origin.fenced().await;
+        Fenced
     }
 
     /// Takes no more requests, lets those under way end (10 s at most), then stops everything. What was acknowledged is
@@ -187,8 +222,6 @@ struct Opened {
 impl Opened {
     fn open(config: &Config) -> Result<Opened, StartError> {
         let dir = &config.data_dir;
-        make_private_dir(dir).map_err(|error| StartError::DataDir(dir.clone(), error))?;
-
         let key_file = &config.compiler.public_key_file;
         let compiler_key = files::read(key_file).map_err(StartError::CompilerKey)?;
         let compiler_key = compiler_key.parse().map_err(|error| StartError::Key(key_file.clone(), error))?;
@@ -208,6 +241,18 @@ impl Opened {
         let admin = Admin::open(&dir.join("admin.sqlite"))?;
         let ca = LocalCa::open(dir, now_ms())?;
         Ok(Opened { release_key, compiler_key, secrets, admin, ca })
+    }
+}
+
+/// Makes the data directory and takes it for this process alone.
+fn lock_data_dir(dir: &Path) -> Result<File, StartError> {
+    let fail = |error| StartError::DataDir(dir.to_owned(), error);
+    make_private_dir(dir).map_err(fail)?;
+    let lock = File::options().create(true).append(true).open(dir.join(LOCK_FILE)).map_err(fail)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(StartError::DataDirInUse(dir.to_owned())),
+        Err(error) => Err(fail(error.into())),
     }
 }
 

@@ -1,9 +1,14 @@
 //! From the replica's view of the fleet to the generation that serves: build, load, swap.
 //!
 //! A release is loaded and linked before it is swapped in; one that cannot be is refused (nack) and its app goes on
-//! with the version that served before. At start nothing is loaded: code comes on first use.
+//! with the version that served before. At start nothing is loaded: code comes on first use. A version is identified
+//! by the rev of its record: numbers begin again when an app is deleted and made anew.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use artifact::{
     AppId, HostName,
@@ -12,7 +17,9 @@ use artifact::{
     seal::SecretsKey,
 };
 use fleet_sync_replica::{Activation, Activator, FleetView, NodeHealth, Report, VersionState};
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
+use rustls::sign::CertifiedKey;
 
 use crate::{
     front::tls::{CertificateTable, SharedCertificates, certified_key},
@@ -21,14 +28,28 @@ use crate::{
     node::Node,
 };
 
+/// Apps whose code is loaded at once in an activation.
+const LOADS_AT_ONCE_MAX: usize = 4;
+/// Apps that are swapped in together: a slow one delays at most its own group.
+const GROUP_APPS: usize = 32;
+
 /// Applies activations to a node.
 pub struct Activating {
     node: Arc<Node>,
     certificates: SharedCertificates,
     secrets: SecretsKey,
     started_ms: u64,
+    /// Certificates as they were opened last, so that only new ones are opened.
+    opened: Mutex<HashMap<HostName, Opened>>,
     /// Serialises changes; readers take the published generation without it.
     change: Mutex<()>,
+}
+
+/// A certificate of the log and its usable form.
+#[derive(Clone)]
+struct Opened {
+    certificate: Arc<Certificate>,
+    key: Arc<CertifiedKey>,
 }
 
 /// The purpose a certificate's key is sealed for: its first host name.
@@ -40,20 +61,29 @@ impl Activating {
     /// An activator over a node and its certificate table.
     pub fn new(node: Arc<Node>, certificates: SharedCertificates, secrets: SecretsKey) -> Activating {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Activating { node, certificates, secrets, started_ms: now.as_millis() as u64, change: Mutex::new(()) }
+        Activating {
+            node,
+            certificates,
+            secrets,
+            started_ms: now.as_millis() as u64,
+            opened: Mutex::default(),
+            change: Mutex::new(()),
+        }
     }
 
-    /// Serves what the view says, or per app the last version known to be good. Loads no code.
+    /// Serves per app the version that was last brought up here without failing. Loads no code. An app that never was
+    /// waits for its first activation, which tells whether it can be.
     pub fn start(&self, view: &FleetView, pinned: &BTreeMap<AppId, VersionNumber>) {
         let mut generation = Generation::default();
-        for (id, app) in &view.apps {
-            let active = app.active.filter(|_| !app.versions.is_empty());
-            let Some(number) = active.map(|active| pinned.get(id).copied().unwrap_or(active)) else {
-                continue;
-            };
-            let state = app.versions.get(&number).or_else(|| view.active(id));
-            if let Some(state) = state {
-                generation.insert(self.deployment(state));
+        let is_active = |id: &AppId, number: VersionNumber| {
+            view.active(id).is_some_and(|active| active.version.version == number)
+        };
+        // Active versions last: where one has taken over a route from an app that is held back, it wins.
+        for active in [false, true] {
+            for (id, number) in pinned.iter().filter(|(id, number)| is_active(id, **number) == active) {
+                if let Some(state) = view.version(id, *number) {
+                    generation.insert(self.deployment(state));
+                }
             }
         }
         self.publish(generation, view);
@@ -78,78 +108,45 @@ impl Activating {
     async fn prepare(&self, view: &FleetView, id: &AppId) -> Result<Option<Arc<Deployment>>, Nack> {
         let Some(state) = view.active(id) else { return Ok(None) };
         let serving = self.node.generation.load().deployment(id).cloned();
-        if let Some(serving) = serving.filter(|serving| serving.version == state.version.version) {
+        let same = serving
+            .filter(|serving| serving.state.rev == state.rev && serving.state.version == state.version);
+        match same {
             // Nothing new, as for every app at start: its code is loaded when it is first asked for.
-            if serving.state == *state {
-                return Ok(Some(serving));
-            }
+            Some(serving) if serving.state == *state => Ok(Some(serving)),
             // More artifacts for the version that serves change nothing about what runs.
-            let deployment = Arc::new(Deployment {
-                id: serving.id.clone(),
-                config: serving.config.clone(),
-                state: state.clone(),
-                code: serving.code.share(),
-                metrics: serving.metrics.clone(),
-                ..*serving
-            });
-            return self.checked(deployment).await.map(Some);
+            Some(serving) => {
+                let deployment = Deployment {
+                    id: serving.id.clone(),
+                    config: serving.config.clone(),
+                    state: state.clone(),
+                    code: serving.code.clone(),
+                    metrics: serving.metrics.clone(),
+                    ..*serving
+                };
+                self.checked(Arc::new(deployment)).await.map(Some)
+            }
+            None => self.checked(self.deployment(state)).await.map(Some),
         }
-        self.checked(self.deployment(state)).await.map(Some)
     }
 
     async fn checked(&self, deployment: Arc<Deployment>) -> Result<Arc<Deployment>, Nack> {
+        let Deployment { id, version, .. } = &*deployment;
         match self.node.code.get(&deployment).await {
             Ok(_) => Ok(deployment),
             Err(error) => {
-                tracing::error!(app = %deployment.id, version = deployment.version, "not activated: {}", chain(&error));
+                tracing::error!(app = %id, version, "not activated: {}", chain(&error));
+                let serving = self.node.generation.load().deployment(id).map(|serving| serving.version);
+                if serving != Some(*version) {
+                    self.node.metrics.retire(id, *version); // its series were made for nothing
+                }
                 Err(error.nack())
             }
         }
     }
 
-    fn publish(&self, generation: Generation, view: &FleetView) {
-        self.node.metrics.apps.set(generation.deployments().count() as i64);
-        self.node.metrics.rev.set(view.rev as i64);
-        self.node.generation.store(Arc::new(generation));
-    }
-
-    fn swap_certificates(&self, view: &FleetView) {
-        let mut table = CertificateTable::default();
-        for (host, certificate) in &view.certificates {
-            match self.open(certificate) {
-                Ok(key) => table.insert(host.clone(), key),
-                Err(why) => tracing::error!(%host, "the certificate is unusable: {why}"),
-            }
-        }
-        self.certificates.store(Arc::new(table));
-    }
-
-    fn open(&self, certificate: &Certificate) -> Result<Arc<rustls::sign::CertifiedKey>, String> {
-        let key = self
-            .secrets
-            .open(&key_purpose(certificate), &certificate.key)
-            .map_err(|error| error.to_string())?;
-        certified_key(certificate.chain_pem.as_bytes(), &key).map_err(|error| chain(&error))
-    }
-}
-
-#[async_trait::async_trait]
-impl Activator for Activating {
-    async fn activate(&self, activation: Activation) -> Vec<(AppId, Nack)> {
-        let Activation { view, changed, certificates_changed, .. } = activation;
-        let mut refused = Vec::new();
-        let mut ready = Vec::new();
-        for id in changed {
-            match self.prepare(&view, &id).await {
-                Ok(deployment) => ready.push((id, deployment)),
-                Err(nack) => refused.push((id, nack)),
-            }
-        }
+    /// Swaps in what is ready: one pointer.
+    fn swap(&self, view: &FleetView, ready: Vec<(AppId, Option<Arc<Deployment>>)>) {
         let _one_at_a_time = self.change.lock();
-        // Certificates first: a new host must not be routed before its handshake can succeed.
-        if certificates_changed {
-            self.swap_certificates(&view);
-        }
         let mut generation = Generation::clone(&self.node.generation.load());
         for (id, deployment) in ready {
             let before = generation.deployment(&id).cloned();
@@ -162,7 +159,79 @@ impl Activator for Activating {
                 self.node.metrics.retire(&id, before.version);
             }
         }
-        self.publish(generation, &view);
+        self.publish(generation, view);
+    }
+
+    fn publish(&self, generation: Generation, view: &FleetView) {
+        self.node.metrics.apps.set(generation.len() as i64);
+        self.node.metrics.rev.set(view.rev as i64);
+        self.node.generation.store(Arc::new(generation));
+    }
+
+    /// Brings the certificate table to the view's. One that cannot be used leaves the one before it in force.
+    fn swap_certificates(&self, view: &FleetView) {
+        let mut opened = self.opened.lock();
+        let mut next: HashMap<HostName, Opened> = HashMap::with_capacity(opened.len());
+        let mut table = CertificateTable::default();
+        for (host, certificate) in &view.certificates {
+            let before = opened.get(host);
+            let held = match before.filter(|before| Arc::ptr_eq(&before.certificate, certificate)) {
+                Some(held) => Some(held.clone()),
+                None => match self.open(certificate) {
+                    Ok(key) => Some(Opened { certificate: certificate.clone(), key }),
+                    Err(why) => {
+                        tracing::error!(%host, "the certificate is unusable, the one before it stays: {why}");
+                        before.cloned()
+                    }
+                },
+            };
+            if let Some(held) = held {
+                table.insert(host.clone(), held.key.clone());
+                next.insert(host.clone(), held);
+            }
+        }
+        *opened = next;
+        self.certificates.store(Arc::new(table));
+    }
+
+    fn open(&self, certificate: &Certificate) -> Result<Arc<CertifiedKey>, String> {
+        let key = self
+            .secrets
+            .open(&key_purpose(certificate), &certificate.key)
+            .map_err(|error| error.to_string())?;
+        certified_key(certificate.chain_pem.as_bytes(), &key).map_err(|error| chain(&error))
+    }
+}
+
+#[async_trait::async_trait]
+impl Activator for Activating {
+    async fn activate(&self, activation: Activation) -> Vec<(AppId, Nack)> {
+        let Activation { view, changed, certificates_changed } = activation;
+        // Certificates first: a new host must not be routed before its handshake can succeed.
+        if certificates_changed {
+            self.swap_certificates(&view);
+        }
+        // Deletions need no code and wait for nobody.
+        let (kept, gone): (Vec<AppId>, Vec<AppId>) =
+            changed.into_iter().partition(|id| view.active(id).is_some());
+        self.swap(&view, gone.into_iter().map(|id| (id, None)).collect());
+
+        let mut refused = Vec::new();
+        for group in kept.chunks(GROUP_APPS) {
+            let prepared = stream::iter(group.to_vec()).map(|id| async {
+                let outcome = self.prepare(&view, &id).await;
+                (id, outcome)
+            });
+            let prepared: Vec<_> = prepared.buffer_unordered(LOADS_AT_ONCE_MAX).collect().await;
+            let mut ready = Vec::with_capacity(prepared.len());
+            for (id, outcome) in prepared {
+                match outcome {
+                    Ok(deployment) => ready.push((id, deployment)),
+                    Err(nack) => refused.push((id, nack)),
+                }
+            }
+            self.swap(&view, ready);
+        }
         refused
     }
 
@@ -176,11 +245,86 @@ impl Activator for Activating {
             apps_dropped: 0,
             health: NodeHealth {
                 started_ms: self.started_ms,
-                apps: generation.deployments().count() as u64,
+                apps: generation.len() as u64,
                 code_bytes: self.node.code.bytes(),
                 in_flight: self.node.executions.running() as u64,
             },
         }
         .bounded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use crate::testing::{Shop, local};
+    use artifact::nack::NackCode;
+
+    #[test]
+    fn a_release_is_swapped_in_and_a_refused_one_leaves_the_one_before() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish("hello", 1, "wasi-hello");
+            assert_eq!(shop.activate(&["hello"]).await, []);
+            assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")));
+
+            shop.publish("hello", 2, "fastly-hello");
+            shop.spoil("fastly-hello");
+            let refused = shop.activate(&["hello"]).await;
+            assert_eq!(refused.len(), 1);
+            assert_eq!(refused[0].1.code, NackCode::DigestMismatch, "{:?}", refused[0].1);
+            assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")));
+            assert!(!shop.metrics().contains("version=\"2\""), "a refused version leaves no series");
+        });
+    }
+
+    #[test]
+    fn an_app_deleted_and_made_anew_under_the_same_number_is_another_app() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish("phoenix", 1, "wasi-hello");
+            shop.activate(&["phoenix"]).await;
+            shop.delete("phoenix");
+            shop.publish("phoenix", 1, "fastly-hello");
+            assert_eq!(shop.activate(&["phoenix"]).await, []);
+            assert_eq!(shop.serves("phoenix"), Some((1, "fastly-hello")));
+            shop.delete("phoenix");
+            shop.activate(&["phoenix"]).await;
+            assert_eq!(shop.serves("phoenix"), None);
+        });
+    }
+
+    #[test]
+    fn at_start_only_what_was_brought_up_before_serves_and_nothing_is_loaded() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        shop.publish("proven", 1, "wasi-hello");
+        shop.publish("new", 1, "wasi-hello");
+        shop.start(&[("proven", 1)]);
+        assert_eq!(shop.serves("proven"), Some((1, "wasi-hello")));
+        assert_eq!(shop.serves("new"), None);
+        assert_eq!(shop.code_bytes(), 0);
+    }
+
+    #[test]
+    fn code_over_the_budget_leaves_memory_least_recently_used_first_and_comes_back() {
+        let Some(mut shop) = Shop::open(1) else { return };
+        local(async {
+            for app in ["a", "b"] {
+                shop.publish(app, 1, "wasi-hello");
+                shop.activate(&[app]).await;
+            }
+            let one = shop.code_bytes();
+            assert!(one > 0);
+            assert_eq!((shop.is_loaded("a"), shop.is_loaded("b")), (false, true));
+            shop.load("a").await;
+            assert_eq!((shop.is_loaded("a"), shop.is_loaded("b")), (true, false));
+            assert_eq!(shop.code_bytes(), one);
+            // More artifacts for the same version: its code stays counted and can still be evicted.
+            shop.publish_more_artifacts("a");
+            shop.activate(&["a"]).await;
+            assert!(shop.is_loaded("a"));
+            shop.load("b").await;
+            assert_eq!((shop.is_loaded("a"), shop.code_bytes()), (false, one));
+        });
     }
 }

@@ -1,15 +1,15 @@
 //! Native code in memory: loaded off the serving threads on first use, kept by use, bounded by bytes.
 //!
-//! A [`CodeSlot`] belongs to one deployment and holds its program or nothing; taking it is one pointer load. The
+//! A [`CodeSlot`] belongs to one version and holds its program or nothing; taking it is one pointer load. The
 //! [`CodeCache`] fills slots (one load at a time each), counts their bytes and empties the least recently used when
 //! the budget is spent, so that a node can hold more apps than fit its memory.
 
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -33,22 +33,41 @@ use crate::{
 /// How long a request waits for code that is being fetched and loaded, before it is answered 503.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// A place for one deployment's program.
+/// Requests that may wait for one program at once; more are answered 503 at once.
+const WAITERS_MAX: usize = 64;
+/// A failed load is not tried again for this long: whoever comes meanwhile gets its error.
+const FAILURE_KEPT: Duration = Duration::from_secs(1);
+
+/// A place for one version's program.
 #[derive(Default)]
 pub struct CodeSlot {
     program: ArcSwapOption<Loaded>,
     last_used_ms: AtomicU64,
-    loading: tokio::sync::Mutex<()>,
+    waiters: AtomicUsize,
+    /// Held while loading; the last failure and when it happened.
+    loading: tokio::sync::Mutex<Option<(Instant, Arc<CodeError>)>>,
 }
 
 impl CodeSlot {
-    /// A slot for the same program in another generation: what is loaded stays loaded.
-    pub fn share(&self) -> CodeSlot {
-        CodeSlot {
-            program: ArcSwapOption::new(self.program.load_full()),
-            last_used_ms: AtomicU64::new(self.last_used_ms.load(Relaxed)),
-            loading: Default::default(),
-        }
+    /// Is the program in memory?
+    pub fn is_loaded(&self) -> bool {
+        self.program.load().is_some()
+    }
+}
+
+/// One of a slot's waiters.
+struct Waiter(Arc<CodeSlot>);
+
+impl Waiter {
+    fn enter(slot: &Arc<CodeSlot>) -> Option<Waiter> {
+        let waiter = Waiter(slot.clone());
+        (slot.waiters.fetch_add(1, Relaxed) < WAITERS_MAX).then_some(waiter)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Relaxed);
     }
 }
 
@@ -74,6 +93,9 @@ pub enum CodeError {
     /// It took too long.
     #[error("the artifact was not loaded within {WAIT_MAX:?}")]
     Timeout,
+    /// Too many wait for it already.
+    #[error("{WAITERS_MAX} requests wait for this code already")]
+    Crowded,
     /// The loading task died.
     #[error("loading the artifact was interrupted")]
     Interrupted,
@@ -86,7 +108,7 @@ impl CodeError {
             CodeError::NoArtifact => NackCode::Compat,
             CodeError::Fetch(nack) => return nack.clone(),
             CodeError::Load(error) => return error.nack(),
-            CodeError::Timeout => NackCode::FetchTimeout,
+            CodeError::Timeout | CodeError::Crowded => NackCode::FetchTimeout,
             CodeError::Interrupted => NackCode::Internal,
         };
         Nack { code, detail: chain(self) }
@@ -108,7 +130,7 @@ pub struct CodeCache {
 #[derive(Default)]
 struct Resident {
     bytes: u64,
-    deployments: Vec<(Weak<Deployment>, u64)>,
+    slots: Vec<(Weak<CodeSlot>, u64)>,
 }
 
 impl CodeCache {
@@ -126,27 +148,53 @@ impl CodeCache {
     }
 
     /// The deployment's program, from memory or loaded now.
-    pub async fn get(self: &Arc<Self>, deployment: &Arc<Deployment>) -> Result<Arc<Loaded>, CodeError> {
+    pub async fn get(self: &Arc<Self>, deployment: &Arc<Deployment>) -> Result<Arc<Loaded>, Arc<CodeError>> {
         let slot = &deployment.code;
         slot.last_used_ms.store(meter::now_ns() / 1_000_000, Relaxed);
         if let Some(loaded) = &*slot.program.load() {
             return Ok(loaded.clone());
         }
+        let waiter = Waiter::enter(slot).ok_or(CodeError::Crowded)?;
         let (cache, deployment) = (self.clone(), deployment.clone());
-        let load = self.side.spawn(async move { cache.fill(&deployment).await });
+        // A task of its own: a request that gives up must not stop a load that others wait for.
+        let load = self.side.spawn(async move {
+            let _waiter = waiter;
+            cache.fill(&deployment).await
+        });
         match tokio::time::timeout(WAIT_MAX, load).await {
             Ok(Ok(loaded)) => loaded,
-            Ok(Err(_)) => Err(CodeError::Interrupted),
-            Err(_) => Err(CodeError::Timeout),
+            Ok(Err(_)) => Err(CodeError::Interrupted.into()),
+            Err(_) => Err(CodeError::Timeout.into()),
         }
     }
 
-    /// Loads the program unless somebody else just did. Runs on the side runtime.
-    async fn fill(&self, deployment: &Arc<Deployment>) -> Result<Arc<Loaded>, CodeError> {
-        let _one_at_a_time = deployment.code.loading.lock().await;
-        if let Some(loaded) = deployment.code.program.load_full() {
+    /// Loads the program unless somebody else just did, or just failed to. Runs on the side runtime.
+    async fn fill(&self, deployment: &Arc<Deployment>) -> Result<Arc<Loaded>, Arc<CodeError>> {
+        let slot = &deployment.code;
+        let mut failed = slot.loading.lock().await;
+        if let Some(loaded) = slot.program.load_full() {
             return Ok(loaded);
         }
+        if let Some((_, error)) = failed.as_ref().filter(|(when, _)| when.elapsed() < FAILURE_KEPT) {
+            return Err(error.clone());
+        }
+        match self.load(deployment).await {
+            Ok(loaded) => {
+                let loaded = Arc::new(loaded);
+                slot.program.store(Some(loaded.clone()));
+                self.admit(slot, loaded.bytes);
+                *failed = None;
+                Ok(loaded)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                *failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn load(&self, deployment: &Deployment) -> Result<Loaded, CodeError> {
         let artifact = pick_artifact(&deployment.state, &self.offers).ok_or(CodeError::NoArtifact)?;
         let container = self.shelf.get(artifact).await.map_err(|error| CodeError::Fetch(error.nack()))?;
         let (loader, engine, wasm) = (self.loader.clone(), self.engine.clone(), deployment.wasm);
@@ -156,29 +204,25 @@ impl CodeCache {
             let program = Program::link(&engine, mapped.code).map_err(LoadError::Link)?;
             Ok::<_, LoadError>(Loaded { program, bytes })
         });
-        let loaded = Arc::new(load.await.map_err(|_| CodeError::Interrupted)??);
-        deployment.code.program.store(Some(loaded.clone()));
-        self.admit(deployment, loaded.bytes);
-        Ok(loaded)
+        Ok(load.await.map_err(|_| CodeError::Interrupted)??)
     }
 
     /// Counts a filled slot and empties others until the budget holds. The newest always stays.
-    fn admit(&self, deployment: &Arc<Deployment>, bytes: u64) {
+    fn admit(&self, slot: &Arc<CodeSlot>, bytes: u64) {
         let mut resident = self.resident.lock();
-        resident.deployments.push((Arc::downgrade(deployment), bytes));
-        resident.deployments.retain(|(held, _)| held.strong_count() > 0);
-        resident.bytes = resident.deployments.iter().map(|(_, bytes)| bytes).sum();
-        while resident.bytes > self.bytes_max && resident.deployments.len() > 1 {
-            let newest = resident.deployments.len() - 1;
-            let last_used = |held: &Weak<Deployment>| {
-                held.upgrade().map_or(0, |held| held.code.last_used_ms.load(Relaxed))
-            };
-            let oldest = (0..newest).min_by_key(|at| last_used(&resident.deployments[*at].0));
+        resident.slots.retain(|(held, _)| held.strong_count() > 0);
+        resident.slots.push((Arc::downgrade(slot), bytes));
+        resident.bytes = resident.slots.iter().map(|(_, bytes)| bytes).sum();
+        while resident.bytes > self.bytes_max && resident.slots.len() > 1 {
+            let newest = resident.slots.len() - 1;
+            let last_used =
+                |held: &Weak<CodeSlot>| held.upgrade().map_or(0, |held| held.last_used_ms.load(Relaxed));
+            let oldest = (0..newest).min_by_key(|at| last_used(&resident.slots[*at].0));
             let Some(at) = oldest else { break };
-            let (held, bytes) = resident.deployments.remove(at);
+            let (held, bytes) = resident.slots.remove(at);
             resident.bytes -= bytes;
             if let Some(held) = held.upgrade() {
-                held.code.program.store(None);
+                held.program.store(None);
             }
         }
         self.metrics.code_bytes.set(resident.bytes as i64);

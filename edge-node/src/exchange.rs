@@ -121,11 +121,13 @@ pub struct Bill {
     instantiate_ns: AtomicU64,
     memory_peak_bytes: AtomicU64,
     memory_refused: AtomicBool,
+    yielded: AtomicBool,
 }
 
 impl Bill {
     /// Marks the beginning of a slice of guest execution on this thread.
     pub fn begin_slice(&self) {
+        self.yielded.store(false, Relaxed);
         self.slice_start_ns.store(meter::begin_slice_ns(), Relaxed);
     }
 
@@ -143,6 +145,16 @@ impl Bill {
     /// CPU time of the ended slices, in nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
         self.cpu_ns.load(Relaxed)
+    }
+
+    /// Notes that this slice ends because its time is over, not because the guest waits.
+    pub fn yielding(&self) {
+        self.yielded.store(true, Relaxed);
+    }
+
+    /// Did the last slice end because its time was over? Then others run before the guest does.
+    pub fn yielded(&self) -> bool {
+        self.yielded.load(Relaxed)
     }
 
     /// Notes how long store and instance took to make.

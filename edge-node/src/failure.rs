@@ -15,6 +15,16 @@ pub enum Failure {
     Misdirected,
     /// Client: nothing is deployed for this host and path.
     NoRoute,
+    /// Client: its URL is too long.
+    UrlTooLong,
+    /// Client: its header fields are too many or too long.
+    HeadersTooLarge,
+    /// Client: its method is none that anybody has heard of.
+    MethodTooLong,
+    /// Client: how its body is framed cannot be trusted.
+    BadFraming,
+    /// Client: it went away before it had the whole answer. Never sent to anyone; the status stays what it was.
+    ClientGone,
     /// Guest: it trapped, or exited with an error, before its response.
     GuestTrap,
     /// Guest: it wanted more memory than its limit and gave up.
@@ -29,6 +39,8 @@ pub enum Failure {
     WallLimit,
     /// Node: no room for one more execution now.
     NoRoom,
+    /// Node: the app has as many executions as one app may have.
+    AppBusy,
     /// Node: the version's code could not be fetched, verified or loaded.
     CodeUnavailable,
     /// Node: our bug.
@@ -37,10 +49,15 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 12] = [
+    pub const ALL: [Failure; 18] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
+        Failure::UrlTooLong,
+        Failure::HeadersTooLarge,
+        Failure::MethodTooLong,
+        Failure::BadFraming,
+        Failure::ClientGone,
         Failure::GuestTrap,
         Failure::MemoryLimit,
         Failure::StackLimit,
@@ -48,6 +65,7 @@ impl Failure {
         Failure::CpuLimit,
         Failure::WallLimit,
         Failure::NoRoom,
+        Failure::AppBusy,
         Failure::CodeUnavailable,
         Failure::Internal,
     ];
@@ -58,6 +76,11 @@ impl Failure {
             Failure::BadAuthority => "bad_authority",
             Failure::Misdirected => "misdirected",
             Failure::NoRoute => "no_route",
+            Failure::UrlTooLong => "url_too_long",
+            Failure::HeadersTooLarge => "headers_too_large",
+            Failure::MethodTooLong => "method_too_long",
+            Failure::BadFraming => "bad_framing",
+            Failure::ClientGone => "client_gone",
             Failure::GuestTrap => "guest_trap",
             Failure::MemoryLimit => "memory_limit",
             Failure::StackLimit => "stack_limit",
@@ -65,6 +88,7 @@ impl Failure {
             Failure::CpuLimit => "cpu_limit",
             Failure::WallLimit => "wall_limit",
             Failure::NoRoom => "no_room",
+            Failure::AppBusy => "app_busy",
             Failure::CodeUnavailable => "code_unavailable",
             Failure::Internal => "internal",
         }
@@ -73,17 +97,33 @@ impl Failure {
     /// The status a client gets (DESIGN §4).
     pub fn status(self) -> StatusCode {
         match self {
-            Failure::BadAuthority => StatusCode::BAD_REQUEST,
+            Failure::BadAuthority | Failure::BadFraming | Failure::ClientGone => StatusCode::BAD_REQUEST,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::NoRoute => StatusCode::NOT_FOUND,
+            Failure::UrlTooLong => StatusCode::URI_TOO_LONG,
+            Failure::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Failure::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
             Failure::GuestTrap
             | Failure::MemoryLimit
             | Failure::StackLimit
             | Failure::NoResponse
             | Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::CpuLimit | Failure::WallLimit => StatusCode::GATEWAY_TIMEOUT,
-            Failure::NoRoom | Failure::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoRoom | Failure::AppBusy | Failure::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// Is it the program's doing? Then it speaks against the version; everything else is the client's or the node's.
+    pub fn is_guests_fault(self) -> bool {
+        matches!(
+            self,
+            Failure::GuestTrap
+                | Failure::MemoryLimit
+                | Failure::StackLimit
+                | Failure::NoResponse
+                | Failure::CpuLimit
+                | Failure::WallLimit
+        )
     }
 
     /// The answer to the client.
@@ -109,8 +149,18 @@ mod tests {
     fn codes_are_distinct_and_a_full_node_asks_to_retry() {
         let codes: std::collections::HashSet<_> = Failure::ALL.map(Failure::code).into();
         assert_eq!(codes.len(), Failure::ALL.len());
+        assert!(
+            Failure::ALL.iter().enumerate().all(|(at, failure)| *failure as usize == at),
+            "metrics index by it"
+        );
         let response = Failure::NoRoom.response(RequestId::new());
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn six_failures_are_the_guests() {
+        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 6);
+        assert!(!Failure::ClientGone.is_guests_fault() && !Failure::AppBusy.is_guests_fault());
     }
 }

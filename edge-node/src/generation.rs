@@ -4,7 +4,7 @@
 //! persistent (shared structure), so that a deploy in a fleet of 100,000 apps costs one path of the tree. Code is not
 //! in it: a [`Deployment`] holds a place for code that is loaded on first use and may be evicted ([`crate::code`]).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use artifact::{
     AppId, Digest, HostName, Lane,
@@ -30,8 +30,8 @@ pub struct Deployment {
     pub config: AppConfig,
     /// The version as the log has it: where its artifacts are.
     pub state: Arc<VersionState>,
-    /// Its code, once loaded.
-    pub code: CodeSlot,
+    /// Its code, once loaded. Shared with a later picture of the same version.
+    pub code: Arc<CodeSlot>,
     /// Its counters, looked up once.
     pub metrics: Arc<AppMetrics>,
 }
@@ -68,17 +68,31 @@ impl Generation {
         self.deployments.get(id)
     }
 
+    /// How many apps it serves.
+    pub fn len(&self) -> usize {
+        self.deployments.size()
+    }
+
+    /// True when it serves none.
+    pub fn is_empty(&self) -> bool {
+        self.deployments.is_empty()
+    }
+
     /// Every deployment.
     pub fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {
         self.deployments.values()
     }
 
-    /// Puts a deployment in the place of what served its app before.
+    /// Puts a deployment in the place of what served its app before. Its routes are its own from now on: the log lets
+    /// only one app claim a host and prefix, so whoever still holds one is an app that was held back at an older
+    /// version, and has lost it.
     pub fn insert(&mut self, deployment: Arc<Deployment>) {
         self.remove(&deployment.id);
         for host in &deployment.config.hosts {
             let mut entry = self.hosts.get(host).cloned().unwrap_or_default();
-            let length = deployment.config.path_prefix.len();
+            let prefix = &deployment.config.path_prefix;
+            entry.routes.retain(|other| bare(&other.config.path_prefix) != bare(prefix));
+            let length = prefix.len();
             let at = entry.routes.partition_point(|other| other.config.path_prefix.len() >= length);
             entry.routes.insert(at, deployment.clone());
             self.hosts.insert_mut(host.clone(), entry);
@@ -99,11 +113,11 @@ impl Generation {
         }
         Some(deployment)
     }
+}
 
-    /// The versions in it.
-    pub fn versions(&self) -> BTreeMap<AppId, VersionNumber> {
-        self.deployments.values().map(|deployment| (deployment.id.clone(), deployment.version)).collect()
-    }
+/// `/api` and `/api/` are the same claim.
+fn bare(prefix: &str) -> &str {
+    prefix.strip_suffix('/').unwrap_or(prefix)
 }
 
 /// Does `path` lie under `prefix`? At a segment boundary: `/api` holds `/api` and `/api/x`, not `/apix`.
@@ -143,6 +157,22 @@ mod tests {
             ..AppConfig::default()
         };
         Arc::new(crate::testing::deployment(app, version, config))
+    }
+
+    #[test]
+    fn a_route_has_one_owner_the_newest() {
+        let mut generation = Generation::default();
+        generation.insert(deployment("held-back", 1, &["a.example", "b.example"], "/"));
+        generation.insert(deployment("new-owner", 1, &["a.example"], "/"));
+        let owner = |generation: &Generation, host: &str| {
+            generation.route(&host.parse().unwrap(), "/").map(|d| d.id.app.to_string()).unwrap_or_default()
+        };
+        assert_eq!(
+            (owner(&generation, "a.example"), owner(&generation, "b.example")),
+            ("new-owner".into(), "held-back".into())
+        );
+        generation.remove(&deployment("new-owner", 1, &[], "/").id);
+        assert_eq!(owner(&generation, "a.example"), "", "what was lost does not come back by itself");
     }
 
     #[test]

@@ -16,7 +16,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     /// (monotonic, thread CPU) when the thread's CPU time was last read.
-    static LAST: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    static LAST: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
 /// Monotonic nanoseconds since the process began to measure.
@@ -27,8 +27,8 @@ pub fn now_ns() -> u64 {
 /// The beginning of a slice on this thread.
 pub fn begin_slice_ns() -> u64 {
     let now = now_ns();
-    if now.saturating_sub(LAST.get().0) > TRUSTED_SLICE_NS {
-        LAST.set((now, thread_cpu_ns()));
+    if LAST.get().is_none_or(|(last_mono, _)| now.saturating_sub(last_mono) > TRUSTED_SLICE_NS) {
+        LAST.set(Some((now, thread_cpu_ns())));
     }
     now
 }
@@ -39,7 +39,7 @@ pub fn slice_ns(start_ns: u64) -> u64 {
     if elapsed <= TRUSTED_SLICE_NS {
         return elapsed;
     }
-    let (last_mono, last_cpu) = LAST.get();
+    let Some((last_mono, last_cpu)) = LAST.get() else { return elapsed };
     // What the thread did between its last reading and this slice is not the slice's.
     let before = start_ns.saturating_sub(last_mono);
     thread_cpu_ns().saturating_sub(last_cpu).saturating_sub(before.min(TRUSTED_SLICE_NS)).min(elapsed)

@@ -1,16 +1,23 @@
 //! The node: what lives as long as the process.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use arc_swap::ArcSwap;
+use artifact::AppId;
+use parking_lot::Mutex;
 
 use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
     code::CodeCache,
     exchange::Site,
+    failure::Failure,
     generation::Generation,
 };
 
@@ -26,45 +33,133 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// One line per request.
     pub access_log: AccessLog,
-    /// Admission: guests running now, and how many may.
+    /// Admission: guests running now, and how many may, of all apps and of one.
     pub executions: Executions,
 }
 
-/// Counts executions and bounds them by the pool's size, so that a full pool is an answer and not an error.
-pub struct Executions {
+/// Executions one app may always have, however small the node.
+const APP_EXECUTIONS_MIN: usize = 16;
+/// One app may have this part of a node: the rest is for its neighbours.
+const APP_PART: usize = 4;
+/// Counters are spread over this many locks, so that serving threads seldom meet at one.
+const SHARDS: usize = 16;
+
+/// Counts executions and bounds them: all together by the pool's size, so that a full pool is an answer and not an
+/// error, and those of one app by a part of it, so that one app cannot take the whole node. Clones count together.
+#[derive(Clone)]
+pub struct Executions(Arc<Counts>);
+
+struct Counts {
     running: AtomicUsize,
     max: usize,
+    app_max: usize,
+    /// Executions of each app that has any, by its hash: two apps that shared one would share a bound, no more.
+    of_apps: [Mutex<HashMap<u64, usize>>; SHARDS],
+    hasher: RandomState,
 }
 
 /// One running execution.
-pub struct Permit(Arc<Node>);
+pub struct Permit {
+    counts: Arc<Counts>,
+    app: u64,
+}
 
 impl Executions {
-    /// At most `max` at once.
+    /// At most `max` at once, a quarter of them for one app, but at least 16 where there are as many.
     pub fn new(max: usize) -> Executions {
-        Executions { running: AtomicUsize::new(0), max }
+        Executions(Arc::new(Counts {
+            running: AtomicUsize::new(0),
+            max,
+            app_max: (max / APP_PART).max(APP_EXECUTIONS_MIN).min(max),
+            of_apps: Default::default(),
+            hasher: RandomState::new(),
+        }))
     }
 
     /// Executions running now.
     pub fn running(&self) -> usize {
-        self.running.load(Relaxed)
+        self.0.running.load(Relaxed)
+    }
+
+    /// Room for one more execution of `app`, or [`Failure::NoRoom`] or [`Failure::AppBusy`].
+    pub fn admit(&self, app: &AppId) -> Result<Permit, Failure> {
+        let counts = &self.0;
+        let app = counts.hasher.hash_one(app);
+        {
+            let mut of_apps = counts.shard(app).lock();
+            let of_app = of_apps.entry(app).or_default();
+            if *of_app >= counts.app_max {
+                return Err(Failure::AppBusy);
+            }
+            *of_app += 1;
+        }
+        // Gives back both counts when it is dropped.
+        let permit = Permit { counts: counts.clone(), app };
+        match counts.running.fetch_add(1, Relaxed) {
+            running if running < counts.max => Ok(permit),
+            _ => Err(Failure::NoRoom),
+        }
     }
 }
 
-impl Node {
-    /// Room for one more execution, or none.
-    pub fn admit(self: &Arc<Node>) -> Option<Permit> {
-        let Executions { running, max } = &self.executions;
-        if running.fetch_add(1, Relaxed) >= *max {
-            running.fetch_sub(1, Relaxed);
-            return None;
-        }
-        Some(Permit(self.clone()))
+impl Counts {
+    fn shard(&self, app: u64) -> &Mutex<HashMap<u64, usize>> {
+        &self.of_apps[app as usize % SHARDS]
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.executions.running.fetch_sub(1, Relaxed);
+        self.counts.running.fetch_sub(1, Relaxed);
+        let mut of_apps = self.counts.shard(self.app).lock();
+        if let Entry::Occupied(mut of_app) = of_apps.entry(self.app) {
+            *of_app.get_mut() -= 1;
+            if *of_app.get() == 0 {
+                of_app.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str) -> AppId {
+        AppId { tenant: "default".parse().unwrap(), app: name.parse().unwrap() }
+    }
+
+    /// Takes all an app can get.
+    fn take_all(executions: &Executions, name: &str) -> (Vec<Permit>, Failure) {
+        let mut permits = Vec::new();
+        loop {
+            match executions.admit(&app(name)) {
+                Ok(permit) => permits.push(permit),
+                Err(failure) => return (permits, failure),
+            }
+        }
+    }
+
+    #[test]
+    fn one_app_gets_a_quarter_and_its_neighbours_the_rest() {
+        let executions = Executions::new(100);
+        let (greedy, failure) = take_all(&executions, "greedy");
+        assert_eq!((greedy.len(), failure), (25, Failure::AppBusy));
+        let others: Vec<_> = ["a", "b", "c"].map(|name| take_all(&executions, name).0).into();
+        assert_eq!(executions.running(), 100);
+        assert_eq!(executions.admit(&app("late")).err(), Some(Failure::NoRoom));
+        assert_eq!(executions.running(), 100, "a refused one gives back what it took");
+
+        drop((greedy, others));
+        assert_eq!(executions.running(), 0);
+        assert!(executions.0.of_apps.iter().all(|shard| shard.lock().is_empty()), "idle apps take no memory");
+        assert_eq!(take_all(&executions, "greedy").0.len(), 25);
+    }
+
+    #[test]
+    fn on_a_small_node_an_app_gets_sixteen_or_all_there_are() {
+        assert_eq!(take_all(&Executions::new(20), "a").0.len(), 16);
+        let (permits, failure) = take_all(&Executions::new(3), "a");
+        assert_eq!((permits.len(), failure), (3, Failure::AppBusy));
     }
 }

@@ -54,7 +54,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .thread_name("side")
         .enable_all()
         .build()?;
-    let stop = side.block_on(async { process::Stop::listen() })?;
+    let mut stop = Box::pin(side.block_on(async { process::Stop::listen() })?.asked());
+    raise_file_limit();
 
     let threads =
         config.threads.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
@@ -63,7 +64,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let https = secure.first().context("at least one serving thread")?.tcp.local_addr()?;
     let http = plain.as_ref().and_then(|plain| plain.first()).map(|plain| plain.local_addr()).transpose()?;
 
-    let replica = side.block_on(open_replica(&config, &offers, https))?;
+    // A node that cannot join yet must still stop when asked.
+    let opened = side.block_on(async {
+        tokio::select! {
+            replica = open_replica(&config, &offers, https) => replica.map(Some),
+            () = &mut stop => Ok(None),
+        }
+    })?;
+    let Some(replica) = opened else { return Ok(()) };
     let metrics = Arc::new(Metrics::new()?);
     let targets = offers.iter().map(|(target, _)| *target).collect();
     let loader = Loader::new(engine.clone(), targets, replica.compiler_keys());
@@ -114,7 +122,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!(%https, admin = %admin_address, threads, "serving");
 
-    side.block_on(stop.asked());
+    side.block_on(stop);
     tracing::info!("stopping: requests under way have {} s", config.drain_s);
     drain.start(Duration::from_secs(config.drain_s));
     drop(stop_following);
@@ -179,6 +187,16 @@ async fn enrol(replica: &Replica) -> Result<(), EnrolError> {
         }
     }
     replica.enrol().await
+}
+
+/// Every connection and every program is a descriptor; the usual soft limit of 1024 would be the first to be met.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit on open files could not be raised: {error}");
+    }
 }
 
 fn open_access_log(config: &Config) -> anyhow::Result<AccessLog> {

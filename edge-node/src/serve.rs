@@ -1,4 +1,4 @@
-//! The request path: authority → route → admit → instantiate → run → respond → account.
+//! The request path: authority → route → code → admit → instantiate → run → respond → account.
 //!
 //! Accepting, TLS and framing come before it ([`crate::front`]); it knows no protocol. Answers of its own are
 //! [`Failure`]s.
@@ -12,7 +12,7 @@ use crate::{
     account::Account,
     exchange::{Exchange, RequestId, Responder},
     failure::Failure,
-    front::{Connection, Handler, InboundBody, OutboundBody, Refusal, answer, authority::Target, limits},
+    front::{Connection, Handler, InboundBody, OutboundBody, Refusal, authority::Target, limits},
     generation::Deployment,
     guest::drive::drive,
     node::Node,
@@ -62,8 +62,6 @@ impl Server {
             failure.response(id)
         };
 
-        // admit
-        let Some(permit) = self.node.admit() else { return refuse(Failure::NoRoom) };
         // code: in memory, or loaded now
         let loaded = match self.node.code.get(deployment).await {
             Ok(loaded) => loaded,
@@ -72,15 +70,21 @@ impl Server {
                 return refuse(Failure::CodeUnavailable);
             }
         };
+        // admit: only now, so that nobody holds room while code is on its way
+        let permit = match self.node.executions.admit(&deployment.id) {
+            Ok(permit) => permit,
+            Err(failure) => return refuse(failure),
+        };
         // instantiate, run, respond
         let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+        let wall_left = wall.saturating_sub(exchange.started.elapsed());
         let (responder, response) = Responder::new();
         let run = loaded.program.run(exchange, Request::from_parts(head, body), responder);
         let run = Box::pin(async move {
             let _room = permit; // given back when the instance is gone
             run.await
         });
-        drive(run, response, bill, wall, account.clone()).await.unwrap_or_else(refuse)
+        drive(run, response, bill, wall_left, account.clone()).await.unwrap_or_else(refuse)
     }
 }
 
@@ -107,13 +111,26 @@ impl Handler for Server {
     fn refuse(
         &self,
         head: &request::Parts,
-        why: limits::TooLarge,
+        why: limits::BadHead,
         connection: &Arc<Connection>,
     ) -> Response<OutboundBody> {
+        self.unrouted(head, connection, head_failure(why))
+    }
+
+    fn panicked(&self, connection: &Arc<Connection>) -> Response<OutboundBody> {
         let id = RequestId::new();
-        let account = Account::open(head, None, connection, id, None, &self.node.access_log);
-        account.responded(why.status());
-        answer::plain(why.status(), format!("{why}\n"))
+        tracing::error!(peer = %connection.peer, request = %id, "answering a request panicked; answered 500");
+        self.node.metrics.unrouted(Failure::Internal);
+        Failure::Internal.response(id)
+    }
+}
+
+fn head_failure(why: limits::BadHead) -> Failure {
+    match why {
+        limits::BadHead::Method => Failure::MethodTooLong,
+        limits::BadHead::Url => Failure::UrlTooLong,
+        limits::BadHead::HeaderBytes | limits::BadHead::HeaderFields => Failure::HeadersTooLarge,
+        limits::BadHead::TransferEncoding | limits::BadHead::ConnectionFields => Failure::BadFraming,
     }
 }
 
@@ -121,5 +138,17 @@ fn authority_failure(refusal: Refusal) -> Failure {
     match refusal.status() {
         StatusCode::MISDIRECTED_REQUEST => Failure::Misdirected,
         _ => Failure::BadAuthority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_head_has_one_status_whoever_answers() {
+        for why in limits::BadHead::ALL {
+            assert_eq!(head_failure(why).status(), why.status(), "{why}");
+        }
     }
 }

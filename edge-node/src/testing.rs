@@ -1,39 +1,232 @@
 //! What unit tests of this crate share.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use artifact::{
-    AppId, Digest, Lane, Profile,
+    AppId, Digest, Lane, Profile, Target,
     keys::{Compiler, SecretKey, Trusted},
     manifest::{AppConfig, Limits},
-    record::{Version, VersionNumber},
+    nack::Nack,
+    record::{ArtifactRef, ArtifactSet, Body, RawRecord, Record, Version, VersionNumber},
+    seal::SecretsKey,
     statement::Statement,
 };
 use engine::node::Pool;
-use fleet_sync_replica::VersionState;
+use fleet_sync_replica::{
+    Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
+};
 use http::Request;
 use http_body_util::BodyExt as _;
 use wasmtime::Engine;
 
 use crate::{
-    account::{Account, metrics::Metrics},
+    account::{Account, access_log::AccessLog, metrics::Metrics},
+    activate::Activating,
+    code::CodeCache,
     exchange::{Exchange, Responder, Site},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, Protocol},
     generation::Deployment,
     guest::{Program, drive::drive},
     load::Loader,
+    node::{Executions, Node},
 };
+
+/// A node without sockets: a view of the fleet that tests write by hand, a shelf on disk, and what serves.
+pub struct Shop {
+    view: FleetView,
+    shelf: BlobShelf,
+    guests: BTreeMap<&'static str, Signed>,
+    node: Arc<Node>,
+    activating: Activating,
+    _side: tokio::runtime::Runtime,
+    _dir: tempfile::TempDir,
+}
+
+impl Shop {
+    /// `None` when the guests were not built.
+    pub fn open(code_bytes_max: u64) -> Option<Shop> {
+        let dir = tempfile::tempdir().unwrap();
+        let offers = vec![(best_target(), engine::fingerprint(best_target(), Profile::Serve))];
+        let replica = Replica::open(ReplicaConfig {
+            control: "127.0.0.1:1".into(),
+            data_dir: dir.path().into(),
+            join_token: None,
+            targets: offers.clone(),
+            serving: None,
+            software: "test".into(),
+        });
+        let shelf = replica.unwrap().blobs();
+        let names = ["wasi-hello", "fastly-hello"];
+        let guests = names.into_iter().map(|name| Some((name, signed(name)?))).collect::<Option<_>>()?;
+        let side =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let handle = side.handle().clone();
+        let cache = CodeCache::new(
+            ENGINE.clone(),
+            loader(),
+            shelf.clone(),
+            offers,
+            handle,
+            code_bytes_max,
+            metrics.clone(),
+        );
+        let node = Arc::new(Node {
+            site: site(),
+            generation: Default::default(),
+            code: Arc::new(cache),
+            metrics,
+            access_log: AccessLog::start(std::io::sink()).unwrap(),
+            executions: Executions::new(8),
+        });
+        let secrets = SecretsKey::from_bytes([1; 32]);
+        let activating = Activating::new(node.clone(), Default::default(), secrets);
+        let view = FleetView::default();
+        let shop = Shop { view, shelf, guests, node, activating, _side: side, _dir: dir };
+        shop.stock();
+        Some(shop)
+    }
+
+    /// Puts every guest's blob on the shelf.
+    fn stock(&self) {
+        for signed in self.guests.values() {
+            let path = self.shelf.path(Digest::of(&signed.container));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &signed.container).unwrap();
+        }
+    }
+
+    /// The shelf's copy of a guest rots, and nobody can be asked for another.
+    pub fn spoil(&mut self, guest: &str) {
+        let signed = self.guests.get_mut(guest).unwrap();
+        let (stated, path) = (signed.container.clone(), self.shelf.path(Digest::of(&signed.container)));
+        // The blob is what its digest says, but the artifact in it is not what was signed.
+        let mut native = Vec::new();
+        let container = artifact::container::Container::decode(&stated).unwrap();
+        container.decompress(u64::MAX - 1, &mut native).unwrap();
+        native[100] ^= 1;
+        signed.container = artifact::container::encode(&container.envelope, &native).unwrap();
+        std::fs::remove_file(path).unwrap();
+        self.stock();
+        let number = self.view.apps.keys().next().cloned().unwrap();
+        self.artifacts(&number, guest);
+    }
+
+    fn apply(&mut self, body: Body) {
+        let (rev, epoch) = (self.view.rev + 1, 1);
+        let record =
+            Record { rev, epoch, time_ms: 0, actor: "test".into(), request: None, critical: true, body };
+        let raw = RawRecord::encode(&record).unwrap();
+        self.view.apply(&raw).unwrap();
+    }
+
+    fn artifacts(&mut self, id: &AppId, guest: &str) {
+        let signed = &self.guests[guest];
+        let artifacts = vec![ArtifactRef {
+            target: best_target(),
+            profile: Profile::Serve,
+            fingerprint: engine::fingerprint(best_target(), Profile::Serve),
+            blob: Digest::of(&signed.container),
+            blob_bytes: signed.container.len() as u64,
+        }];
+        let version = self.view.next_version(id) - 1;
+        self.apply(Body::ArtifactSet(ArtifactSet { id: id.clone(), version, artifacts }));
+    }
+
+    /// Writes version, artifacts and release of an app to the view.
+    pub fn publish(&mut self, app: &str, number: VersionNumber, guest: &str) {
+        let (id, signed) = (app_id(app), &self.guests[guest]);
+        let config =
+            AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
+        let (wasm, lane) = (signed.wasm, signed.lane);
+        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config };
+        self.apply(Body::Version(version));
+        self.artifacts(&id, guest);
+        self.apply(Body::Release { id, version: number });
+    }
+
+    /// The fleet is recompiled, to the same code.
+    pub fn publish_more_artifacts(&mut self, app: &str) {
+        let other = ArtifactRef {
+            target: Target::Aarch64,
+            profile: Profile::Serve,
+            fingerprint: engine::fingerprint(Target::Aarch64, Profile::Serve),
+            blob: Digest::ZERO,
+            blob_bytes: 1,
+        };
+        let id = app_id(app);
+        let version = self.view.next_version(&id) - 1;
+        self.apply(Body::ArtifactSet(ArtifactSet { id, version, artifacts: vec![other] }));
+    }
+
+    /// Deletes an app from the view.
+    pub fn delete(&mut self, app: &str) {
+        self.apply(Body::AppDeleted { id: app_id(app) });
+    }
+
+    /// Activates these apps as the replica would.
+    pub async fn activate(&self, apps: &[&str]) -> Vec<(AppId, Nack)> {
+        let changed = apps.iter().map(|app| app_id(app)).collect();
+        self.activating
+            .activate(Activation { view: self.view.clone(), changed, certificates_changed: true })
+            .await
+    }
+
+    /// Starts with these pins.
+    pub fn start(&self, pinned: &[(&str, VersionNumber)]) {
+        let pinned = pinned.iter().map(|(app, number)| (app_id(app), *number)).collect();
+        self.activating.start(&self.view, &pinned);
+    }
+
+    fn deployment(&self, app: &str) -> Option<Arc<Deployment>> {
+        self.node.generation.load().deployment(&app_id(app)).cloned()
+    }
+
+    /// Version and guest an app is answered by.
+    pub fn serves(&self, app: &str) -> Option<(VersionNumber, &'static str)> {
+        let deployment = self.deployment(app)?;
+        let guest = self.guests.iter().find(|(_, signed)| signed.wasm == deployment.wasm);
+        Some((deployment.version, guest.unwrap().0))
+    }
+
+    /// Is an app's code in memory?
+    pub fn is_loaded(&self, app: &str) -> bool {
+        self.deployment(app).unwrap().code.is_loaded()
+    }
+
+    /// Loads it as a request would.
+    pub async fn load(&self, app: &str) {
+        // The cache tells uses apart by the millisecond.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.node.code.get(&self.deployment(app).unwrap()).await.unwrap();
+    }
+
+    /// Bytes of code in memory.
+    pub fn code_bytes(&self) -> u64 {
+        self.node.code.bytes()
+    }
+
+    /// The exposition text.
+    pub fn metrics(&self) -> String {
+        String::from_utf8(self.node.metrics.render()).unwrap()
+    }
+}
+
+fn app_id(app: &str) -> AppId {
+    AppId { tenant: "default".parse().unwrap(), app: app.parse().unwrap() }
+}
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new().unwrap());
 
 /// A deployment of the default tenant without code.
 pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deployment {
-    let id = AppId { tenant: "default".parse().unwrap(), app: app.parse().unwrap() };
+    let id = app_id(app);
     let version = Version {
         id: id.clone(),
         version: number,
@@ -54,15 +247,24 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
     }
 }
 
-/// A fixture guest, compiled, signed, verified and linked as on a node. `None`, said loudly, when the guests were not
-/// built: `fixtures/build` makes them.
-pub fn program(name: &str) -> Option<Program> {
+/// A fixture guest, compiled and signed as the compiler service would.
+pub struct Signed {
+    /// Statement and code in one blob.
+    pub container: Vec<u8>,
+    /// The program's digest.
+    pub wasm: Digest,
+    /// Its lane.
+    pub lane: Lane,
+}
+
+/// `None`, said loudly, when the guests were not built: `fixtures/build` makes them.
+pub fn signed(name: &str) -> Option<Signed> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{name}.wasm"));
     let Ok(wasm) = std::fs::read(&path) else {
         eprintln!("SKIPPED: {} is missing; run fixtures/build", path.display());
         return None;
     };
-    let target = *engine::levels::of_this_machine().last().unwrap();
+    let target = best_target();
     let compiler = engine::compiler::engine(target, Profile::Serve).unwrap();
     let (lane, native) = match wasm[4..8] == [1, 0, 0, 0] {
         true => (Lane::Fastly, compiler.precompile_module(&wasm).unwrap()),
@@ -80,10 +282,26 @@ pub fn program(name: &str) -> Option<Program> {
         compiler: "test".into(),
         flags: vec![],
     };
-    let key = SecretKey::<Compiler>::from_seed([1; 32]);
-    let container = artifact::container::encode(&statement.sign(&key), &native).unwrap();
-    let loader = Loader::new(ENGINE.clone(), vec![target], Trusted::new([key.public()]));
-    let mapped = loader.load(&container, Digest::of(&wasm)).unwrap();
+    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
+    Some(Signed { container, wasm: Digest::of(&wasm), lane })
+}
+
+fn best_target() -> Target {
+    *engine::levels::of_this_machine().last().unwrap()
+}
+
+fn compiler_key() -> SecretKey<Compiler> {
+    SecretKey::from_seed([1; 32])
+}
+
+fn loader() -> Loader {
+    Loader::new(ENGINE.clone(), vec![best_target()], Trusted::new([compiler_key().public()]))
+}
+
+/// A fixture guest, verified, loaded and linked as on a node.
+pub fn program(name: &str) -> Option<Program> {
+    let signed = signed(name)?;
+    let mapped = loader().load(&signed.container, signed.wasm).unwrap();
     Some(Program::link(&ENGINE, mapped.code).unwrap())
 }
 

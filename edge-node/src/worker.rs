@@ -38,6 +38,8 @@ pub fn start(
         pin(index);
         // The engine's per-thread signal state, made now and not inside the first request.
         wasmtime::Engine::tls_eager_initialize();
+        // The same for the random generator: its first draw takes tens of ms, which would be some guest's bill.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 32]);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .event_interval(EVENT_INTERVAL)

@@ -180,6 +180,16 @@ impl Fleet {
         wait_for("the killed process to be gone", 10, || (!process::is_alive(pid)).then_some(()));
     }
 
+    /// Stops a process where it is, as a machine that hangs does. Its connections stay open.
+    pub fn pause(&self, process: Process) {
+        process::signal(self.pid(process).expect("it runs"), Signal::STOP);
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self, process: Process) {
+        process::signal(self.pid(process).expect("it runs"), Signal::CONT);
+    }
+
     /// Starts a killed process again (separate), or waits until `up` has done so.
     #[track_caller]
     pub fn restart(&self, process: Process) {

@@ -10,6 +10,7 @@
 //! where they keep their files.
 
 mod asking;
+mod bad;
 mod client;
 mod command;
 mod fleet;
@@ -19,10 +20,11 @@ mod raw;
 mod separate;
 mod start;
 
+pub use bad::Bad;
 pub use client::{Proto, Request, Response, h3_is_there};
 pub use command::Said;
 pub use fleet::{Fleet, Process};
-pub use guests::{bad_upload, guest, has_guest, too_big_upload};
+pub use guests::{guest, has_guest};
 pub use raw::Raw;
 pub use start::FleetBuilder;
 
@@ -47,8 +49,16 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>
     }
 }
 
-/// Says past the test runner's capture that something was not tested.
+/// Set to `1` where every tool is there (CI): a test that skips then fails.
+const MUST_NOT_SKIP: &str = "SKERRY_TESTS_MUST_NOT_SKIP";
+
+/// Says past the test runner's capture that something was not tested; fails where nothing may be skipped.
+#[track_caller]
 pub fn skipped(what: &str) {
+    assert!(
+        std::env::var_os(MUST_NOT_SKIP).is_none_or(|value| value != "1"),
+        "{MUST_NOT_SKIP}=1, but this would be skipped: {what}"
+    );
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
 

@@ -18,7 +18,7 @@ const STOP_S_MAX: u64 = 15;
 /// A binary of this workspace.
 pub(crate) fn binary(name: &str) -> PathBuf {
     let path = root().join("target/debug").join(name);
-    let cure = "cargo build -p aot-compiler -p control-plane -p edge-node -p skerry-cli (or ./dev test)";
+    let cure = "cargo build --workspace --all-targets (or ./dev test)";
     assert!(path.is_file(), "{} is missing: run {cure}", path.display());
     path
 }

@@ -40,6 +40,9 @@ fn kills_in_the_middle_of_deploys_lose_nothing_that_was_acknowledged() {
     const SEED: u64 = 7;
     /// Deploys take about half a second here: the moments are spread over it.
     const DELAY_MS_MAX: u64 = 500;
+    /// A kill of the node never stops a deploy, and the command line retries over the restart of the others: two
+    /// thirds is what a slow machine may not fall below.
+    const ACKNOWLEDGED_MIN: usize = 4;
     let moments = random_bytes(SEED, ROUNDS);
     println!("seed {SEED}");
 
@@ -64,8 +67,12 @@ fn kills_in_the_middle_of_deploys_lose_nothing_that_was_acknowledged() {
         }
     }
     fleet.wait_connected();
-    assert!(!acknowledged.is_empty(), "no deploy of {ROUNDS} survived its kill: retries do not work");
     println!("acknowledged: {acknowledged:?}");
+    assert!(
+        acknowledged.len() >= ACKNOWLEDGED_MIN,
+        "{} of {ROUNDS} deploys survived a kill: retries do not work",
+        acknowledged.len()
+    );
     for (app, rev) in &acknowledged {
         assert_eq!(fleet.status(app)["rev"].as_u64(), Some(*rev), "{app}");
         serves(&fleet, app, "Hello from wasi:http!\n");
@@ -109,4 +116,33 @@ fn a_deploy_without_its_node_times_out_and_names_the_laggard() {
     // It was durable, and the node follows when it is back.
     fleet.restart(Process::Node);
     serves(&fleet, "wasi-hello", "Hello from wasi:http!\n");
+}
+
+/// Version numbers of an app that was deleted start at 1 again, so a node that hears of both changes at once sees the
+/// same app at the same version as before.
+#[test]
+fn an_app_made_anew_under_its_old_name_while_the_node_was_away_answers_with_its_new_program() {
+    let fleet = Fleet::separate().start();
+    fleet.deploy_as("wstd-hello", "phoenix");
+    serves(&fleet, "phoenix", "Hello from wstd!\n");
+
+    // Paused, not ended: it keeps what it runs. Its connection ends with the control plane, so that both changes come
+    // to it in one answer when it asks again.
+    fleet.pause(Process::Node);
+    fleet.kill9(Process::ControlPlane);
+    fleet.restart(Process::ControlPlane);
+    fleet.skerry(&["app", "delete", "phoenix"]).ok();
+    let file = guest("wasi-hello").display().to_string();
+    let made = fleet.skerry(&["deploy", &file, "--app", "phoenix", "--no-wait", "--json"]).ok().json();
+    assert_eq!(made["version"], 1, "version numbers start again: {made}");
+    fleet.resume(Process::Node);
+    serves(&fleet, "phoenix", "Hello from wasi:http!\n");
+
+    // The same for a node that was dead, and reads both from the log after its start.
+    fleet.kill9(Process::Node);
+    fleet.skerry(&["app", "delete", "phoenix"]).ok();
+    let file = guest("wstd-hello").display().to_string();
+    fleet.skerry(&["deploy", &file, "--app", "phoenix", "--no-wait"]).ok();
+    fleet.restart(Process::Node);
+    serves(&fleet, "phoenix", "Hello from wstd!\n");
 }

@@ -54,6 +54,13 @@ fn a_memory_bomb_is_its_own_500_and_the_node_lives() {
         fleet.deploy_with_cpu_ms(bomb, 5_000);
         fails_as_deployed(bomb, 500, "memory_limit");
     }
+    let node = fleet.pid(Process::Node);
+    fleet.deploy_as("memory-bomb", "bomb-of-default-limits");
+    for proto in Proto::secure() {
+        let status = fleet.get(proto, "bomb-of-default-limits", "/").status;
+        assert!(status == 500 || status == 504, "by {proto:?}: {status}");
+    }
+    assert_eq!(fleet.pid(Process::Node), node, "the node was restarted");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Real programs of others' tools, deployed through the command line, answer by every protocol.
 
+use serde_json::Value;
 use whole_flow::{Fleet, Proto, has_guest, random_bytes, skipped};
 
 /// One mebibyte: beyond every buffer and flow-control window on the way.
@@ -9,6 +10,10 @@ const MIB: usize = 1 << 20;
 fn says(guest: &str, lane: &str, body: &str, content_type: &str) {
     let fleet = Fleet::shared();
     let deployed = fleet.deploy(guest);
+    answers(&fleet, guest, &deployed, lane, body, content_type);
+}
+
+fn answers(fleet: &Fleet, guest: &str, deployed: &Value, lane: &str, body: &str, content_type: &str) {
     assert_eq!((&deployed["lane"], &deployed["outcome"]), (&lane.into(), &"live".into()), "{deployed}");
     for proto in Proto::secure() {
         let response = fleet.get(proto, guest, "/").expect(200);
@@ -22,6 +27,10 @@ fn says(guest: &str, lane: &str, body: &str, content_type: &str) {
 fn echoes(guest: &str, path: &str) {
     let fleet = Fleet::shared();
     fleet.deploy_with_cpu_ms(guest, 5_000);
+    gives_back(&fleet, guest, path);
+}
+
+fn gives_back(fleet: &Fleet, guest: &str, path: &str) {
     for (seed, proto) in Proto::secure().into_iter().enumerate() {
         let body = random_bytes(seed as u64, MIB);
         let request = fleet.request(proto, guest).path(path).body(&body);
@@ -51,8 +60,11 @@ fn a_componentize_js_component_answers_and_echoes() {
     if !has_guest("js-echo") {
         return skipped("js-echo: not built; it needs node and npm (fixtures/build --js)");
     }
-    says("js-echo", "wasi", "Hello from JS\n", "text/plain");
-    echoes("js-echo", "/echo");
+    // Deployed once: its engine is 12 MB of code, the longest compilation of the suite.
+    let fleet = Fleet::shared();
+    let deployed = fleet.deploy_with_cpu_ms("js-echo", 5_000);
+    answers(&fleet, "js-echo", &deployed, "wasi", "Hello from JS\n", "text/plain");
+    gives_back(&fleet, "js-echo", "/echo");
 }
 
 #[test]

@@ -71,6 +71,28 @@ fn the_same_directory_brings_back_the_same_fleet_with_all_apps() {
 }
 
 #[test]
+fn a_node_that_the_control_plane_no_longer_knows_is_said_and_everything_stays_up() {
+    let first = Fleet::up().start();
+    first.deploy("wstd-hello");
+    let directory = first.directory();
+    let control = first.data_of(Process::ControlPlane);
+    assert_eq!(first.stop(), Some(0));
+    // As if the rest had been restored from a backup without it.
+    fs::remove_dir_all(control).unwrap();
+
+    let second = Fleet::up().on(directory).start();
+    let said = second.up_said();
+    assert!(said.contains("did not reach the control plane") && said.contains("edge-node.log"), "{said}");
+    assert_eq!(second.get(Proto::Plain, "wstd-hello", "/").expect(200).text, "Hello from wstd!\n");
+    let nodes = second.skerry(&["node", "list", "--json"]).ok().json();
+    assert!(
+        nodes.as_array().is_some_and(|nodes| nodes.iter().all(|node| node["connected"] == false)),
+        "{nodes}"
+    );
+    assert_eq!(second.stop(), Some(0));
+}
+
+#[test]
 fn a_killed_part_is_started_again_and_every_app_is_there() {
     let fleet = Fleet::up().start();
     fleet.deploy("wstd-hello");

@@ -1,6 +1,6 @@
 //! What must not be deployed is refused with its reason, and the running version keeps serving.
 
-use whole_flow::{Fleet, Proto, bad_upload, guest, too_big_upload};
+use whole_flow::{Bad, Fleet, Proto, guest};
 
 /// Exit code of a rejection.
 const REJECTED: i32 = 3;
@@ -17,16 +17,17 @@ fn refused(fleet: &Fleet, app: &str, file: &std::path::Path, reason: &str) {
 fn bad_uploads_are_refused_by_name_and_the_running_version_keeps_serving() {
     let fleet = Fleet::shared();
     fleet.deploy_as("wstd-hello", "shop");
-    for (name, reason) in [
-        ("empty.wasm", "empty"),
-        ("text.wasm", "not_wasm"),
-        ("truncated.wasm", "invalid"),
-        ("garbage-after-magic.wasm", "invalid"),
-        ("native.cwasm", "not_wasm"),
-        ("unknown-import.wasm", "mystery"),
-        ("core-no-start.wasm", "_start"),
+    let folder = tempfile::tempdir().unwrap();
+    for (bad, reason) in [
+        (Bad::Empty, "empty"),
+        (Bad::Text, "not_wasm"),
+        (Bad::Truncated, "invalid"),
+        (Bad::GarbageAfterMagic, "invalid"),
+        (Bad::Native, "not_wasm"),
+        (Bad::UnknownImport, "mystery"),
+        (Bad::CoreNoStart, "_start"),
     ] {
-        refused(&fleet, "shop", &bad_upload(name), reason);
+        refused(&fleet, "shop", &bad.write(folder.path()), reason);
     }
     refused(&fleet, "shop", &guest("not-http"), "wasi:http");
 }
@@ -36,7 +37,7 @@ fn two_hundred_megabytes_are_refused_by_the_command_line_and_by_the_api() {
     let fleet = Fleet::shared();
     fleet.deploy_as("wstd-hello", "big");
     let folder = tempfile::tempdir().unwrap();
-    let file = too_big_upload(folder.path());
+    let file = Bad::TooBig.write(folder.path());
     refused(&fleet, "big", &file, "at most");
 
     // Past the command line: curl announces the length, and is refused before it has sent it.

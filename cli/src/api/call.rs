@@ -1,9 +1,16 @@
 //! Sending one call: retries, time limits, TLS, and what an answer that is not success means.
 //!
 //! Retries: only when the connection failed or the control plane said it is busy, only for calls that are
-//! idempotent by nature or by key, at most [`RETRIES_MAX`] times.
+//! idempotent by nature or by key, at most [`RETRIES_MAX`] times; a call with a deadline also as often as the control
+//! plane says when to come back (`Retry-After`), until that deadline.
 
-use std::{fs, path::Path, sync::Arc, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use artifact::manifest::Mistake;
 use serde::{Serialize, de::DeserializeOwned};
@@ -71,6 +78,8 @@ pub(super) struct Call<'a> {
     key: Option<&'a str>,
     again: Again,
     answer_s_max: u64,
+    /// Until then `Retry-After` is honoured.
+    deadline: Option<Instant>,
 }
 
 impl<'a> Call<'a> {
@@ -84,6 +93,7 @@ impl<'a> Call<'a> {
             key: None,
             again,
             answer_s_max: ANSWER_S_MAX,
+            deadline: None,
         }
     }
 
@@ -101,6 +111,21 @@ impl<'a> Call<'a> {
     pub fn wait_s(mut self, seconds: u64) -> Call<'a> {
         self.answer_s_max = seconds;
         self
+    }
+
+    /// Until then a busy control plane that says when to come back is asked again.
+    pub fn until(mut self, deadline: Instant) -> Call<'a> {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The pause an answer asks for, if the call may be repeated and the pause ends before its deadline.
+    fn pause_asked(&self, response: &Response<Body>) -> Option<Duration> {
+        let asked = response.headers().get("retry-after")?.to_str().ok()?.parse().ok()?;
+        // A control plane that asks for none is not hammered.
+        let pause = Duration::from_secs(asked).max(Duration::from_millis(RETRY_PAUSE_MS));
+        let left = self.deadline?.saturating_duration_since(Instant::now());
+        (self.again == Again::Safe && pause <= left).then_some(pause)
     }
 
     /// With a key a call is safe to repeat.
@@ -151,16 +176,20 @@ impl Api {
     }
 
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Response<Body>> {
-        let mut pause = Duration::from_millis(RETRY_PAUSE_MS);
         for attempt in 0.. {
-            let result = self.attempt(call);
+            let short = Duration::from_millis(RETRY_PAUSE_MS << attempt.min(RETRIES_MAX));
             let may_retry = call.again == Again::Safe && attempt < RETRIES_MAX;
-            match result {
-                Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE && may_retry => {}
+            let pause = match self.attempt(call) {
+                Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    match call.pause_asked(&response).or(may_retry.then_some(short)) {
+                        Some(pause) => pause,
+                        None => return Ok(response),
+                    }
+                }
                 Ok(response) => return Ok(response),
-                Err(error) if may_retry && is_connection(&error) => {}
+                Err(error) if may_retry && is_connection(&error) => short,
                 // A call that must not be made twice may be tried again when it cannot have been received.
-                Err(error) if attempt < RETRIES_MAX && is_refused(&error) => {}
+                Err(error) if attempt < RETRIES_MAX && is_refused(&error) => short,
                 Err(cause) => {
                     return Err(Error::Unreachable {
                         doing: call.doing.clone(),
@@ -169,9 +198,8 @@ impl Api {
                         cause: Box::new(cause),
                     });
                 }
-            }
+            };
             thread::sleep(pause);
-            pause *= 2;
         }
         unreachable!("the loop returns when attempts are used up")
     }

@@ -6,7 +6,7 @@
 mod call;
 mod types;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use artifact::{AppName, Digest, NodeName, TenantName};
 use serde_json::{Value, json};
@@ -35,17 +35,24 @@ impl Api {
         }
     }
 
-    /// Uploads a program.
-    pub fn put_wasm(&self, digest: &Digest, wasm: &[u8], name: &str) -> Result<()> {
+    /// Uploads a program; while the control plane says when to come back, it is tried again until `deadline`.
+    pub fn put_wasm(&self, digest: &Digest, wasm: &[u8], name: &str, deadline: Instant) -> Result<()> {
         let call = Call::new(format!("uploading {name}"), "PUT", format!("/v1/wasm/{digest}")).bytes(wasm);
-        self.answer::<Value>(call).map(drop)
+        self.answer::<Value>(call.until(deadline)).map(drop)
     }
 
-    /// Makes a version and its release. The same key never makes a second one.
-    pub fn deploy(&self, app: &AppName, body: &NewVersion<'_>, key: &str) -> Result<Deployed> {
+    /// Makes a version and its release. The same key never makes a second one. While the control plane says when to
+    /// come back, it is tried again until `deadline`.
+    pub fn deploy(
+        &self,
+        app: &AppName,
+        body: &NewVersion<'_>,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Deployed> {
         let path = format!("/v1/apps/{app}/versions");
         let call = Call::new(format!("deploying {app}"), "POST", path).json(body).key(key);
-        self.answer(call.wait_s(COMPILE_ANSWER_S_MAX))
+        self.answer(call.wait_s(COMPILE_ANSWER_S_MAX).until(deadline))
     }
 
     /// Where a rev is active, refused or not yet arrived; waits up to `wait` for the answer to be complete.

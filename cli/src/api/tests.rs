@@ -9,8 +9,11 @@ use std::{
 use super::{call::is_loopback, *};
 use crate::{credentials::Credentials, exit::Exit};
 
+/// A status and a body; `None` hangs up.
+type Answer = Option<(u16, &'static str)>;
+
 /// Answers each connection with the next of `answers`; `None` hangs up. Gives back the requests' heads.
-fn serve(answers: Vec<Option<(u16, &'static str)>>) -> (String, JoinHandle<Vec<String>>) {
+fn serve(answers: Vec<Answer>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
@@ -36,7 +39,8 @@ fn serve(answers: Vec<Option<(u16, &'static str)>>) -> (String, JoinHandle<Vec<S
             if let Some((status, body)) = answer {
                 write!(
                     stream,
-                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    "HTTP/1.1 {status} X\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    if body.contains("come_back") { "retry-after: 1\r\n" } else { "" },
                     body.len()
                 )
                 .unwrap();
@@ -64,7 +68,7 @@ const DEPLOYED: &str = r#"{"app":"hello","tenant":"acme","version":1,"rev":3,"la
 fn deploy(api: &Api) -> Result<Deployed> {
     let config = artifact::manifest::AppConfig::default();
     let body = NewVersion { wasm: Digest::of(b"x"), config: &config };
-    api.deploy(&"hello".parse().unwrap(), &body, "key-1")
+    api.deploy(&"hello".parse().unwrap(), &body, "key-1", Instant::now() + Duration::from_millis(2_500))
 }
 
 #[test]
@@ -79,6 +83,23 @@ fn a_deploy_is_retried_with_the_same_key_after_a_lost_connection_and_after_busy(
         assert!(head.contains("authorization: bearer skt_test"), "{head}");
         assert!(head.contains("skerry-tenant: acme"), "{head}");
     }
+}
+
+#[test]
+fn a_deploy_comes_back_when_it_is_told_to_until_its_time_is_over() {
+    let busy = r#"{"error":{"code":"come_back","message":"all jobs are taken"}}"#;
+    let (url, server) = serve(vec![Some((503, busy)), Some((201, DEPLOYED))]);
+    let start = Instant::now();
+    assert_eq!(deploy(&api(&url)).unwrap().rev, 3);
+    assert!(start.elapsed() >= Duration::from_secs(1), "came back too soon");
+    assert_eq!(server.join().unwrap().len(), 2);
+
+    // After its time it makes the last of its short retries, and says why it gave up.
+    let (url, server) = serve(vec![Some((503, busy)); 8]);
+    let error = deploy(&api(&url)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Failed);
+    assert!(error.report().contains("all jobs are taken"), "{}", error.report());
+    drop(server);
 }
 
 #[test]

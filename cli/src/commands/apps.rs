@@ -49,6 +49,9 @@ pub fn rollback(api: &Api, args: &Rollback, output: Output) -> Result<()> {
     let version = changed.version.map_or_else(String::new, |version| format!(" v{version}"));
     let done = RolledBack { changed, waited };
     output.print(&done, || match &done.waited {
+        Some(Waited { convergence, .. }) if convergence.active == 0 => {
+            format!("{}{version} is durable, but no node serves it yet", args.app)
+        }
         Some(Waited { convergence, active_ms, .. }) => format!(
             "{}{version} is live again on {} of {} nodes (active {active_ms} ms)",
             args.app, convergence.active, convergence.nodes

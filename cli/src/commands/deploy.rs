@@ -1,5 +1,7 @@
 //! `skerry deploy`: read → upload → version → wait → say.
 
+use std::time::Instant;
+
 use artifact::Digest;
 use serde::Serialize;
 
@@ -10,10 +12,13 @@ use super::{
 use crate::{
     api::{Api, Deployed, NewVersion},
     args::Deploy,
-    error::Result,
+    error::{Error, Result},
     output::{Output, Progress},
     project::Package,
 };
+
+/// Code of the refusal that is cured by sending the program again.
+const UPLOAD_AGAIN: &str = "upload_again";
 
 /// The result, also the JSON form.
 #[derive(Debug, Serialize)]
@@ -41,16 +46,24 @@ pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
 pub fn deploy(api: &Api, args: &Deploy) -> Result<Report> {
     let package = Package::read(&args.source, args.app.as_ref(), &args.hosts)?;
     let progress = Progress::start(format!("{}: uploading", package.app));
+    let deadline = Instant::now() + args.timeout;
 
     let wasm = Digest::of(&package.wasm);
     let file = package.file.display().to_string();
     if !api.has_wasm(&wasm, &file)? {
-        api.put_wasm(&wasm, &package.wasm, &file)?;
+        api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
     }
 
     progress.now(format!("{}: compiling", package.app));
     let body = NewVersion { wasm, config: &package.config };
-    let deployed = api.deploy(&package.app, &body, &idempotency_key()?)?;
+    let deployed = match api.deploy(&package.app, &body, &idempotency_key()?, deadline) {
+        // The program that was there a moment ago is gone or damaged. Nothing was made, so this is a new call.
+        Err(Error::Rejected { code, .. }) if code == UPLOAD_AGAIN => {
+            api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
+            api.deploy(&package.app, &body, &idempotency_key()?, deadline)?
+        }
+        other => other?,
+    };
 
     if args.no_wait {
         return Ok(Report { deployed, wasm, waited: None });
@@ -65,6 +78,9 @@ impl Report {
     pub fn text(&self) -> String {
         let Deployed { app, version, compile_ms, publish_ms, urls, rev, .. } = &self.deployed;
         let first = match &self.waited {
+            Some(Waited { convergence, .. }) if convergence.active == 0 => format!(
+                "{app} v{version} is durable, but no node serves it yet (compile {compile_ms} ms, publish {publish_ms} ms)"
+            ),
             Some(Waited { active_ms, convergence, .. }) => format!(
                 "{app} v{version} is live on {} of {} nodes (compile {compile_ms} ms, publish {publish_ms} ms, active {active_ms} ms)",
                 convergence.active, convergence.nodes
@@ -111,6 +127,10 @@ mod tests {
             "hello v3 is live on 1 of 1 nodes (compile 210 ms, publish 4 ms, active 38 ms)\n  https://hello.localhost:8443/"
         );
         assert!(report(None).text().starts_with("hello v3 is durable at rev 9"));
+        let convergence = Convergence { rev: 9, nodes: 1, active: 0, failed: vec![], lagging: vec![] };
+        let nowhere = Waited { outcome: Spread::TimedOut, active_ms: 2_000, convergence };
+        let text = report(Some(nowhere)).text();
+        assert!(text.starts_with("hello v3 is durable, but no node serves it yet"), "{text}");
     }
 
     #[test]

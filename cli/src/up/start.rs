@@ -31,8 +31,8 @@ use crate::{
 const POP: &str = "local";
 /// The join token is used within the second; the rest is for a machine that swaps.
 const JOIN_TOKEN_S: u64 = 600;
-/// How long the node may take from serving to its first word to the control plane.
-const CONNECT_S_MAX: u64 = 20;
+/// How long the node may take from serving to its first word to the control plane, before that is said.
+const CONNECT_S_MAX: u64 = 10;
 /// How long a server may take to finish its requests when asked to stop.
 const STOP_S_MAX: u64 = 10;
 /// How long servers of an `up` that was killed may take to notice.
@@ -134,16 +134,38 @@ fn client(layout: &Layout, api: SocketAddr, token_file: &Path) -> Result<Api> {
     })
 }
 
-/// Waits until the control plane knows the node, so that the first deploy waits for it.
+/// Waits until the control plane knows the node, so that the first deploy waits for it. A node that is not let in (its
+/// directory was restored without the control plane's, or it was revoked) serves what it has: that is said, and
+/// nothing is stopped.
 fn await_connected(api: &Api, node: &mut Part, stop: &Stop) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(CONNECT_S_MAX);
     while !api.nodes()?.iter().any(|node| node.connected) {
-        if node.ended().is_some() || stop.is_raised() || Instant::now() >= deadline {
-            return Err(super::failed(NODE.server, "serves but did not reach the control plane", node.log()));
+        if node.ended().is_some() {
+            return Err(super::failed(NODE.server, "ended before it reached the control plane", node.log()));
+        }
+        if stop.is_raised() {
+            return Err(Error::Fleet("stopped before the fleet was up".into()));
+        }
+        if Instant::now() >= deadline {
+            eprintln!("{}", not_connected(node.log()));
+            return Ok(());
         }
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+fn not_connected(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().next_back().unwrap_or("(nothing)");
+    format!(
+        "warning: {} serves what it has, but did not reach the control plane in {CONNECT_S_MAX} s; deploys will not \
+         arrive. Its last word: {last}\n  its log is {}; to let it join anew, stop this fleet and remove the \
+         node's directory",
+        NODE.server,
+        log.display()
+    )
 }
 
 /// Servers of an `up` that was killed end by themselves; two on one data directory would be a disaster. A process

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Names the wish to stop when standard input ends; the servers know it too.
-pub const EXIT_WITH_STDIN: &str = "SKERRY_EXIT_WITH_STDIN";
+pub use process::EXIT_WITH_STDIN;
 
 /// Raised once, never lowered.
 #[derive(Clone)]

@@ -63,6 +63,23 @@ impl Admin {
         })
         .await
     }
+
+    /// Forgets native code whose bytes are gone or damaged.
+    pub async fn forget_compiled(
+        &self,
+        tenant: TenantName,
+        wasm: Digest,
+        blob: Digest,
+    ) -> Result<(), AdminError> {
+        self.run("forgetting a compiled program", move |store| {
+            store.execute(
+                "DELETE FROM compiled WHERE tenant = ?1 AND wasm = ?2 AND blob = ?3",
+                (tenant.as_str(), wasm.to_string(), blob.to_string()),
+            )?;
+            Ok(())
+        })
+        .await
+    }
 }
 
 fn lane<E>(word: &str) -> Result<Lane, Failure<E>> {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     plane::{self, Plane},
     tokens::{Action, Caller},
-    upload::{DeployError, Wish, deploy},
+    upload::{DeployError, Reach, Wish, deploy},
 };
 
 /// Longest wait of a convergence question, ms.
@@ -48,20 +48,17 @@ pub async fn create_version(
     caller.allow_app(&[Action::Deploy], &app)?;
     let object = app.to_string();
     let (work_plane, actor, tenant) = (Arc::clone(&plane), caller.token_id.clone(), caller.tenant.clone());
+    let reach = if caller.only_app().is_some() { Reach::App } else { Reach::Tenant };
     let work = async move {
-        let Ok(_room) = work_plane.deploys.try_acquire() else {
-            return Err(ApiError::unavailable(
-                "busy",
-                "too many deploys are under way: try again in a moment",
-            ));
-        };
         let wish = Wish {
             id: AppId { tenant: tenant.clone(), app: app.clone() },
             wasm: request.wasm,
             config: request.config.clone(),
             actor,
             request: log_key(&tenant, key.as_ref()),
+            reach,
         };
+        // Room is taken once, and inside: a repeated request that already has its answer needs none.
         let deployed = async {
             let room = tokio::time::timeout(DEPLOY_TURN_WAIT_MAX, work_plane.deploys.acquire()).await;
             let Ok(Ok(_room)) = room else {
@@ -184,6 +181,10 @@ impl From<DeployError> for ApiError {
             DeployError::ConfigTooLarge(_) => unprocessable("config_too_large"),
             DeployError::NoUpload(_) => unprocessable("wasm_not_uploaded"),
             DeployError::Claim(conflict) => conflict.into(),
+            DeployError::HostOfOtherApp { .. } => {
+                ApiError::new(StatusCode::FORBIDDEN, "host_of_other_app", message)
+            }
+            DeployError::UploadAgain(_) => ApiError::new(StatusCode::CONFLICT, "upload_again", message),
             DeployError::TooManyApps(_) => ApiError::new(StatusCode::CONFLICT, "quota", message),
             DeployError::Compiler(error) => error.into(),
             DeployError::AnswerGone(_) => ApiError::new(StatusCode::CONFLICT, "answer_gone", message),

@@ -65,6 +65,7 @@ impl From<ReceiveError> for ApiError {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", message)
             }
             ReceiveError::Cut(_) => ApiError::bad_request("body_cut", message),
+            ReceiveError::TooSlow { .. } => ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message),
             ReceiveError::Busy => ApiError::unavailable("busy", message),
             ReceiveError::Upload(error) => error.into(),
             ReceiveError::Blob(_) => ApiError::internal(&error),

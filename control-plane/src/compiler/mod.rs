@@ -2,16 +2,17 @@
 //!
 //! Relies on the wire types in `artifact::compile` and on the compiler's public key from our own configuration. Answers
 //! are checked in full (signature, program, target, fingerprint, size and digest of the code) before anything is kept.
-//! Deliberately absent: retries. Whoever waits for the answer decides; the background recompiler has its own back-off.
+//! A full service is asked again for a while. Deliberately absent: any other retry. Whoever waits for the answer decides;
+//! the background recompiler has its own back-off.
 
 mod check;
 mod error;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use artifact::{
     Digest, Fingerprint, Lane, Target, TenantName,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health},
+    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
     container::CONTAINER_BYTES_MAX,
     keys::{Compiler, PublicKey, Trusted},
 };
@@ -23,7 +24,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use check::{Wanted, check};
 pub use error::CompilerError;
@@ -33,6 +38,14 @@ use crate::files;
 /// Compile calls under way at once, over all deploys: as many as the service lets wait, so that its queue, which is fair
 /// between tenants, decides who is next, and not ours.
 const COMPILE_CALLS_MAX: usize = 64;
+/// Of them for one tenant: half of what the service lets wait for one label, so that deploys side by side wait here and
+/// are not refused there.
+const TENANT_CALLS_MAX: usize = 8;
+/// Longest wait for that turn: eight calls at a time, some seconds each, for a few hundred calls.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(300);
+/// How long a service that says it is full is asked again, and the pause before each try.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// Names the tenant to the service's fair queue; opaque there.
 const TENANT_HEADER: &str = "skerry-tenant";
 /// Longest wait for one compile answer, queueing in the service included.
@@ -64,6 +77,14 @@ pub struct CompilerClient {
     key: PublicKey<Compiler>,
     http: Client<HttpConnector, Full<Bytes>>,
     calls: Semaphore,
+    /// Turns of the tenants that have calls under way or waiting.
+    tenants: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
+}
+
+/// The right to one compile call. The tenant's part keeps its entry in the table alive.
+struct Turn<'c> {
+    _own: OwnedSemaphorePermit,
+    _all: SemaphorePermit<'c>,
 }
 
 impl CompilerClient {
@@ -79,6 +100,7 @@ impl CompilerClient {
             key,
             http: Client::builder(TokioExecutor::new()).build(connector),
             calls: Semaphore::new(COMPILE_CALLS_MAX),
+            tenants: Mutex::new(HashMap::new()),
         }
     }
 
@@ -110,18 +132,10 @@ impl CompilerClient {
         target: Target,
         fingerprint: Fingerprint,
     ) -> Result<CompiledBlob, CompilerError> {
-        let _slot = self.calls.acquire().await.map_err(|_| CompilerError::Stopping)?;
-        let asked = async {
-            let path = format!("{COMPILE_PATH}?target={target}");
-            let response = self.call(Method::POST, &path, Some(tenant), wasm).await?;
-            let status = response.status();
-            if status != StatusCode::OK {
-                let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
-                return Err(self.refusal(status, &body));
-            }
-            self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await
+        let blob = {
+            let _turn = self.turn(tenant).await?;
+            self.ask_until_taken(tenant, wasm, target).await?
         };
-        let blob = self.within(COMPILE_WAIT_MAX, asked).await?;
         let trusted = Trusted::new([self.key]);
         let wanted = Wanted { wasm: wasm_digest, target, fingerprint };
         // Decompressing and hashing tens of megabytes is no work for an async thread.
@@ -131,6 +145,57 @@ impl CompilerClient {
         })
         .await
         .map_err(|_| CompilerError::Stopping)?
+    }
+
+    /// A turn of the tenant, then one of all.
+    async fn turn(&self, tenant: &TenantName) -> Result<Turn<'_>, CompilerError> {
+        let own = {
+            let mut tenants = self.tenants.lock();
+            // Whoever waits or works holds the tenant's semaphore; the others are forgotten here.
+            tenants.retain(|_, turns| Arc::strong_count(turns) > 1);
+            let fresh = || Arc::new(Semaphore::new(TENANT_CALLS_MAX));
+            Arc::clone(tenants.entry(tenant.clone()).or_insert_with(fresh))
+        };
+        let both = async {
+            let own = own.acquire_owned().await.map_err(|_| CompilerError::Stopping)?;
+            let all = self.calls.acquire().await.map_err(|_| CompilerError::Stopping)?;
+            Ok::<_, CompilerError>(Turn { _own: own, _all: all })
+        };
+        let waited = || {
+            let message = format!("no turn to compile within {} s", TURN_WAIT_MAX.as_secs());
+            CompilerError::Refused(Refusal { code: RefusalCode::Busy, message })
+        };
+        tokio::time::timeout(TURN_WAIT_MAX, both).await.unwrap_or_else(|_| Err(waited()))
+    }
+
+    /// The service's answer, asking again while it is full.
+    async fn ask_until_taken(
+        &self,
+        tenant: &TenantName,
+        wasm: Bytes,
+        target: Target,
+    ) -> Result<Bytes, CompilerError> {
+        let busy_until = Instant::now() + BUSY_WAIT_MAX;
+        loop {
+            let asked = self.ask(tenant, wasm.clone(), target);
+            match self.within(COMPILE_WAIT_MAX, asked).await {
+                Err(error) if error.is_busy() && Instant::now() + BUSY_PAUSE < busy_until => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn ask(&self, tenant: &TenantName, wasm: Bytes, target: Target) -> Result<Bytes, CompilerError> {
+        let path = format!("{COMPILE_PATH}?target={target}");
+        let response = self.call(Method::POST, &path, Some(tenant), wasm).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
+            return Err(self.refusal(status, &body));
+        }
+        self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await
     }
 
     async fn call(

@@ -9,9 +9,9 @@ use artifact::{
     record::{ArtifactRef, ArtifactSet, Body, RECORD_BYTES_MAX, Version, VersionNumber},
     seal::SecretsKey,
 };
-use fleet_sync_proto::FleetView;
+use fleet_sync_proto::{FleetView, projection::claims::claim_path};
 
-use super::DeployError;
+use super::{DeployError, Reach};
 use crate::{
     clock::now_ms,
     local_ca::{LocalCa, LocalCaError},
@@ -40,12 +40,15 @@ pub struct ReleasePlan {
     pub ca: Arc<LocalCa>,
     /// Seals their keys.
     pub secrets: SecretsKey,
+    /// Which host names the caller may use.
+    pub reach: Reach,
 }
 
 impl ReleasePlan {
     /// Version, native code, missing certificates, release.
     pub fn bodies(self, view: &FleetView) -> Result<Vec<Body>, DeployError> {
         view.check_claim(&self.id, &self.config)?;
+        check_reach(view, self.reach, &self.id, &self.config)?;
         if view.app(&self.id).is_none() && apps_of_tenant(view, &self.id) >= APPS_PER_TENANT_MAX {
             return Err(DeployError::TooManyApps(self.id.tenant));
         }
@@ -81,6 +84,28 @@ impl ReleasePlan {
     }
 }
 
+/// See [`Reach`].
+pub fn check_reach(
+    view: &FleetView,
+    reach: Reach,
+    id: &AppId,
+    config: &AppConfig,
+) -> Result<(), DeployError> {
+    let path_prefix = claim_path(&config.path_prefix);
+    let is_others = |host: &&HostName| {
+        view.hosts.get(*host).is_some_and(|state| {
+            state.claims.get(path_prefix) != Some(id) && state.holders().any(|holder| holder != id)
+        })
+    };
+    match reach {
+        Reach::Tenant => Ok(()),
+        Reach::App => match config.hosts.iter().find(is_others) {
+            Some(host) => Err(DeployError::HostOfOtherApp { host: host.clone() }),
+            None => Ok(()),
+        },
+    }
+}
+
 /// A certificate for each of `hosts` that has none, or one that is due.
 pub fn certificates_for(
     view: &FleetView,
@@ -113,6 +138,7 @@ mod tests {
             artifacts: vec![],
             ca: Arc::new(LocalCa::open(folder.path(), now_ms()).unwrap()),
             secrets: SecretsKey::from_bytes([1; 32]),
+            reach: Reach::Tenant,
         };
         (folder, plan)
     }

@@ -20,9 +20,9 @@ use fleet_sync_proto::ClaimConflict;
 pub use bodies::{APPS_PER_TENANT_MAX, certificates_for};
 use native::Native;
 pub use native::{compile_missing, missing};
-pub use receive::{ReceiveError, UPLOADS_AT_ONCE_MAX, discard, receive};
+pub use receive::{ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive};
 
-use bodies::ReleasePlan;
+use bodies::{ReleasePlan, check_reach};
 
 use crate::{
     admin::AdminError, api::types::Deployed, compiler::CompilerError, fleet::PublishFailure,
@@ -42,6 +42,18 @@ pub struct Wish {
     pub actor: String,
     /// The log's name for this request: a second append under it is refused by the origin.
     pub request: Option<String>,
+    /// Which host names he may use.
+    pub reach: Reach,
+}
+
+/// How far the caller's right to host names goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Every name of the tenant: apps may share a host, each under its own path.
+    Tenant,
+    /// Names that no other app of the tenant has, and routes that the app answers already: a token of one app must not
+    /// take paths of a neighbour.
+    App,
 }
 
 /// A program did not become a version. The running version keeps serving.
@@ -61,6 +73,19 @@ pub enum DeployError {
     /// The routes are somebody else's.
     #[error(transparent)]
     Claim(#[from] ClaimConflict),
+    /// [`Reach::App`].
+    #[error(
+        "the host name {host} is used by another app, and this token reaches one app only: deploy with a token of the whole tenant, or choose another name"
+    )]
+    HostOfOtherApp {
+        /// The name.
+        host: artifact::HostName,
+    },
+    /// The stored bytes of an upload are lost or damaged.
+    #[error(
+        "the stored program {0} is damaged: upload it again with PUT /v1/wasm/{0}, then repeat this request"
+    )]
+    UploadAgain(Digest),
     /// [`APPS_PER_TENANT_MAX`].
     #[error("the tenant {0} has its {APPS_PER_TENANT_MAX} apps: delete one first")]
     TooManyApps(TenantName),
@@ -100,7 +125,9 @@ pub enum DeployError {
 pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> {
     let wish = Wish { config: settled(&wish, plane)?, ..wish };
     // Asked again under the log's lock; asked here so that a hopeless deploy costs no compilation.
-    plane.fleet.view().check_claim(&wish.id, &wish.config)?;
+    let view = plane.fleet.view();
+    view.check_claim(&wish.id, &wish.config)?;
+    check_reach(&view, wish.reach, &wish.id, &wish.config)?;
     let wasm_bytes = uploaded(plane, &wish).await?;
 
     let compiling = Instant::now();
@@ -151,6 +178,7 @@ async fn publish(plane: &Plane, wish: &Wish, wasm_bytes: u64, native: &Native) -
         artifacts: native.artifacts.clone(),
         ca: plane.ca.clone(),
         secrets: plane.secrets.clone(),
+        reach: wish.reach,
     };
     let decide = move |view: &fleet_sync_proto::FleetView| plan.bodies(view);
     let published = plane.fleet.publish(wish.actor.clone(), wish.request.clone(), decide).await;

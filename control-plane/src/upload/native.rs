@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use artifact::{Digest, Fingerprint, Lane, Profile, Target, TenantName, record::ArtifactRef};
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use fleet_sync_origin::BlobError;
+use futures_util::future::join_all;
 
 use super::DeployError;
 use crate::{
     admin::Compiled,
     compiler::{CompilerClient, CompilerError},
+    fleet::FleetError,
     plane::Plane,
 };
 
@@ -35,11 +37,7 @@ pub async fn compile_missing(
     let known = plane.admin.compiled(tenant.clone(), wasm).await?;
     let mut done = Vec::new();
     for known in known.into_iter().filter(|known| is_current(&known.artifact, &current)) {
-        let there = plane.fleet.has_blob(known.artifact.blob).await;
-        if there.map_err(|source| DeployError::Blob {
-            what: format!("native code {}", known.artifact.blob),
-            source,
-        })? {
+        if is_whole(plane, tenant, wasm, &known.artifact).await? {
             done.push(known);
         }
     }
@@ -48,18 +46,39 @@ pub async fn compile_missing(
 
     let compiled = missing.len();
     if compiled > 0 {
-        let bytes = plane
-            .fleet
-            .blob(wasm)
-            .await
-            .map_err(|source| DeployError::Blob { what: format!("the program {wasm}"), source })?;
+        let bytes = plane.fleet.blob(wasm).await.map_err(|source| match source {
+            FleetError::Blob(BlobError::Missing(_) | BlobError::Corrupt(_)) => DeployError::UploadAgain(wasm),
+            source => DeployError::Blob { what: format!("the program {wasm}"), source },
+        })?;
         let calls =
             missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair));
-        done.extend(try_join_all(calls).await?);
+        // All to their end: what one of them got is kept, and the next try has less to do.
+        for made in join_all(calls).await {
+            done.push(made?);
+        }
     }
     let lane = one_lane(&done)?;
     let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
     Ok(Native { lane, artifacts, compiled })
+}
+
+/// Are the bytes of known native code there, and those of their digest? What is not is forgotten, so that it is compiled
+/// again. Reads and hashes the whole of it (off the async threads): a node would fetch it, refuse it and stay behind.
+async fn is_whole(
+    plane: &Plane,
+    tenant: &TenantName,
+    wasm: Digest,
+    artifact: &ArtifactRef,
+) -> Result<bool, DeployError> {
+    match plane.fleet.blob(artifact.blob).await {
+        Ok(_) => Ok(true),
+        Err(FleetError::Blob(error @ (BlobError::Missing(_) | BlobError::Corrupt(_)))) => {
+            tracing::warn!(%error, target = %artifact.target, "native code is compiled again");
+            plane.admin.forget_compiled(tenant.clone(), wasm, artifact.blob).await?;
+            Ok(false)
+        }
+        Err(source) => Err(DeployError::Blob { what: format!("native code {}", artifact.blob), source }),
+    }
 }
 
 /// The current pairs for which `held` has nothing.

@@ -6,6 +6,7 @@ use artifact::{Digest, TenantName, compile::WASM_BYTES_MAX};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use crate::{
     admin::{AdminError, UploadError},
@@ -17,12 +18,43 @@ use crate::{
 
 /// Uploads held in memory at once, 64 MiB each at most.
 pub const UPLOADS_AT_ONCE_MAX: usize = 8;
-/// Longest silence within a body: a client that sends nothing for so long is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Of them for one tenant: nobody's slow line keeps the others out.
+pub const UPLOADS_OF_TENANT_MAX: usize = 2;
+/// Longest wait for one of these places. The body is not read meanwhile, so nothing lies in memory.
+const PLACE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How fast a body must come.
+const PACE: Pace =
+    Pace { silence_max: Duration::from_secs(30), grace: Duration::from_secs(10), bytes_per_s_min: 16 * 1024 };
 /// How much of a refused body is read and thrown away, and for how long, so that a client that writes before it reads
 /// sees our refusal rather than a reset connection.
 const DISCARD_BYTES_MAX: u64 = 512 << 20;
 const DISCARD_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Bounds on a slow body: it may be held in memory for 68 minutes at the slowest pace, and then it is whole.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Longest silence: a client that sends nothing for so long is gone.
+    silence_max: Duration,
+    /// Before this time no average is taken.
+    grace: Duration,
+    /// Least average since the body's start.
+    bytes_per_s_min: u64,
+}
+
+impl Pace {
+    /// Until when a body that began at `start` and has `bytes` may take for its next piece, and what is wrong then.
+    fn patience(&self, start: Instant, bytes: u64) -> (Instant, ReceiveError) {
+        let silent = Instant::now() + self.silence_max;
+        let earned = Duration::from_millis(bytes.saturating_mul(1000) / self.bytes_per_s_min.max(1));
+        let slow = start + earned.max(self.grace);
+        match slow < silent {
+            true => (slow, ReceiveError::TooSlow { bytes, bytes_per_s_min: self.bytes_per_s_min }),
+            false => {
+                (silent, ReceiveError::Cut(format!("nothing came for {} s", self.silence_max.as_secs())))
+            }
+        }
+    }
+}
 
 /// A program is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +75,20 @@ pub enum ReceiveError {
     /// The client went away or fell silent.
     #[error("the body ended early: {0}")]
     Cut(String),
-    /// [`UPLOADS_AT_ONCE_MAX`].
-    #[error("{UPLOADS_AT_ONCE_MAX} uploads are under way: try again in a moment")]
+    /// Under the least average.
+    #[error(
+        "the body came too slowly, {bytes} bytes so far, at least {bytes_per_s_min} bytes/s are needed: upload over a better line"
+    )]
+    TooSlow {
+        /// What had come.
+        bytes: u64,
+        /// What is needed.
+        bytes_per_s_min: u64,
+    },
+    /// [`UPLOADS_AT_ONCE_MAX`], [`UPLOADS_OF_TENANT_MAX`].
+    #[error(
+        "{UPLOADS_OF_TENANT_MAX} uploads of this tenant or {UPLOADS_AT_ONCE_MAX} of all are under way: try again in a moment"
+    )]
     Busy,
     /// The tenant's quota, or the store.
     #[error(transparent)]
@@ -76,11 +120,11 @@ pub async fn receive(
         discard(body);
         return Err(full.into());
     }
-    let Ok(_slot) = plane.uploads.try_acquire() else {
+    let Ok(_place) = tokio::time::timeout(PLACE_WAIT_MAX, plane.upload_place(tenant)).await else {
         discard(body);
         return Err(ReceiveError::Busy);
     };
-    let wasm = collect(body, stated_bytes).await?;
+    let wasm = collect(body, stated_bytes, PACE).await?;
     let bytes = wasm.len() as u64;
     let found = digest_of(wasm.clone()).await?;
     if found != named {
@@ -92,14 +136,14 @@ pub async fn receive(
 }
 
 /// The whole body, at most [`WASM_BYTES_MAX`], whatever its framing says.
-async fn collect(body: Body, stated_bytes: Option<u64>) -> Result<Bytes, ReceiveError> {
+async fn collect(body: Body, stated_bytes: Option<u64>, pace: Pace) -> Result<Bytes, ReceiveError> {
     let room = stated_bytes.unwrap_or(0).min(WASM_BYTES_MAX);
     let mut wasm = BytesMut::with_capacity(usize::try_from(room).unwrap_or(0));
     let mut body = body;
+    let start = Instant::now();
     loop {
-        let frame = tokio::time::timeout(SILENCE_MAX, body.frame()).await;
-        let frame =
-            frame.map_err(|_| ReceiveError::Cut(format!("nothing came for {} s", SILENCE_MAX.as_secs())))?;
+        let (until, fault) = pace.patience(start, wasm.len() as u64);
+        let Ok(frame) = tokio::time::timeout_at(until, body.frame()).await else { return Err(fault) };
         match frame {
             None => return Ok(wasm.freeze()),
             Some(Err(error)) => return Err(ReceiveError::Cut(error.to_string())),
@@ -133,4 +177,33 @@ pub fn discard(body: Body) {
             }
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Pace = Pace {
+        silence_max: Duration::from_secs(5),
+        grace: Duration::from_millis(200),
+        bytes_per_s_min: 1000,
+    };
+
+    /// One piece of 20 bytes every `pause`, 20 times.
+    fn trickle(pause: Duration) -> Body {
+        Body::from_stream(futures_util::stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(pause).await;
+            (sent < 20).then(|| (Ok::<_, std::io::Error>(Bytes::from_static(&[0; 20])), sent + 1))
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_trickling_body_is_refused_after_the_grace_and_a_steady_one_is_taken() {
+        let start = Instant::now();
+        let refused = collect(trickle(Duration::from_millis(60)), None, QUICK).await.unwrap_err();
+        assert!(matches!(refused, ReceiveError::TooSlow { .. }), "{refused:?}");
+        assert!(start.elapsed() < Duration::from_millis(800), "not held to its end: {:?}", start.elapsed());
+        let taken = collect(trickle(Duration::from_millis(2)), None, QUICK).await.unwrap();
+        assert_eq!(taken.len(), 400);
+    }
 }

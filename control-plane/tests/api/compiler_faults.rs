@@ -37,6 +37,10 @@ enum Behaviour {
     SendsOtherBytes,
     Refuses(RefusalCode),
     SpeaksGibberish,
+    /// Refuses as busy so many times, then is sound.
+    IsBusyFor(usize),
+    /// Takes its time, and refuses more calls at once than this.
+    TakesAtOnce(usize),
 }
 
 struct StandIn {
@@ -44,6 +48,8 @@ struct StandIn {
     behaviour: Mutex<Behaviour>,
     fingerprint: Mutex<Digest>,
     compiled: AtomicUsize,
+    at_once: AtomicUsize,
+    refused: AtomicUsize,
 }
 
 impl StandIn {
@@ -53,6 +59,8 @@ impl StandIn {
             behaviour: Mutex::new(Behaviour::Sound),
             fingerprint: Mutex::new(Digest::of(b"engine 1")),
             compiled: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -83,6 +91,21 @@ async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response 
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         return (status, Json(Refusal { code, message: "the reason".into() })).into_response();
+    }
+    let too_many = match behaviour {
+        Behaviour::IsBusyFor(times) => stand_in.refused.load(Ordering::Relaxed) < times,
+        Behaviour::TakesAtOnce(most) => {
+            let too_many = stand_in.at_once.fetch_add(1, Ordering::Relaxed) >= most;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stand_in.at_once.fetch_sub(1, Ordering::Relaxed);
+            too_many
+        }
+        _ => false,
+    };
+    if too_many {
+        stand_in.refused.fetch_add(1, Ordering::Relaxed);
+        let refusal = Refusal { code: RefusalCode::Busy, message: "full".into() };
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)).into_response();
     }
     if behaviour == Behaviour::SpeaksGibberish {
         return "gibberish".into_response();
@@ -180,4 +203,99 @@ async fn a_new_engine_gets_old_versions_recompiled_without_a_new_version() {
     }
     let app = plane.ask(Method::GET, "/v1/apps/shop").send().await.ok();
     assert_eq!((&app["active_version"], app["versions"].as_array().unwrap().len()), (&json!(1), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_deploys_of_one_tenant_at_once_all_come_through_and_never_overrun_the_compiler() {
+    let (stand_in, url) = StandIn::start().await;
+    stand_in.behave(Behaviour::TakesAtOnce(8));
+    let plane = Arc::new(Plane::with_compiler_at(&url, &stand_in.key).await);
+    let deploys = (0..16).map(|number| {
+        let plane = Arc::clone(&plane);
+        tokio::spawn(async move {
+            let (app, wasm) = (format!("app-{number}"), program(&format!("many {number}")));
+            plane.deploy(&plane.operator, &app, &wasm, json!({})).await
+        })
+    });
+    for deployed in deploys.collect::<Vec<_>>() {
+        deployed.await.unwrap().ok();
+    }
+    assert_eq!(stand_in.refused.load(Ordering::Relaxed), 0, "the tenant's calls wait their turn here");
+}
+
+#[tokio::test]
+async fn a_compiler_that_is_full_for_a_moment_is_asked_again() {
+    let (stand_in, url) = StandIn::start().await;
+    stand_in.behave(Behaviour::IsBusyFor(2));
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    assert_eq!(deploy(&plane).await.ok()["version"], 1);
+    assert_eq!(stand_in.refused.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn native_code_that_rotted_is_compiled_again_and_a_rotten_program_is_asked_for_again() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    deploy(&plane).await.ok();
+    let wasm = plane.upload(&plane.operator, &program("faults")).await;
+    let again = async || {
+        let ask = plane.ask(Method::POST, "/v1/apps/shop/versions");
+        ask.json(json!({ "wasm": wasm, "config": {} })).send().await
+    };
+    rot(&plane, |name| name != wasm);
+    again().await.ok();
+    assert_eq!(stand_in.compiled.load(Ordering::Relaxed), 2);
+
+    rot(&plane, |_| true);
+    let refused = again().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (409, "upload_again"), "{refused:?}");
+    assert!(refused.body.to_string().contains("PUT /v1/wasm/"), "{refused:?}");
+    plane.upload(&plane.operator, &program("faults")).await;
+    again().await.ok();
+    assert_eq!(stand_in.compiled.load(Ordering::Relaxed), 3);
+}
+
+/// Overwrites blobs on the disk, as many bytes as before.
+fn rot(plane: &Plane, wanted: impl Fn(&str) -> bool) {
+    let mut rotted = 0;
+    for directory in std::fs::read_dir(plane.data_dir().join("blobs/sha256")).unwrap() {
+        for blob in std::fs::read_dir(directory.unwrap().path()).unwrap() {
+            let blob = blob.unwrap();
+            if wanted(&blob.file_name().to_string_lossy()) {
+                let bytes = blob.metadata().unwrap().len() as usize;
+                std::fs::write(blob.path(), vec![0; bytes]).unwrap();
+                rotted += 1;
+            }
+        }
+    }
+    assert!(rotted > 0);
+}
+
+#[tokio::test]
+async fn a_second_control_plane_on_the_same_data_is_refused_and_the_first_goes_on() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    let Err(refused) = plane.start_another().await else {
+        panic!("two control planes on one data directory")
+    };
+    assert!(refused.to_string().contains("stop that one first"), "{refused}");
+    deploy(&plane).await.ok();
+}
+
+#[tokio::test]
+async fn a_token_of_one_app_takes_no_path_of_a_neighbours_host() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    let tenant = plane.tenant("a").await;
+    let wasm = program("neighbours");
+    let route = |prefix: &str| json!({ "hosts": ["shop.example"], "path_prefix": prefix });
+    plane.deploy(&tenant, "front", &wasm, route("/")).await.ok();
+    let only_api = plane.token(json!({ "tenant": "a", "actions": ["deploy"], "app": "api" })).await;
+    let refused = plane.deploy(&only_api, "api", &wasm, route("/login")).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (403, "host_of_other_app"), "{refused:?}");
+    plane.deploy(&only_api, "api", &wasm, json!({ "hosts": ["api.example"] })).await.ok();
+    // Somebody who may speak for the whole tenant gives it a path; from then on the app may deploy there.
+    plane.deploy(&tenant, "api", &wasm, route("/api")).await.ok();
+    plane.deploy(&only_api, "api", &wasm, route("/api")).await.ok();
+    assert_eq!(plane.deploy(&only_api, "api", &wasm, route("/login")).await.code(), "host_of_other_app");
 }

@@ -11,7 +11,7 @@ use artifact::{
     keys::{Compiler, SecretKey},
 };
 use axum::body::Body;
-use control_plane::{Config, ControlPlane};
+use control_plane::{Config, ControlPlane, StartError};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::{
@@ -114,6 +114,11 @@ impl Plane {
     pub async fn restart(&mut self) {
         self.running.take().unwrap().stop().await;
         self.running = Some(ControlPlane::start(self.config.clone()).await.unwrap());
+    }
+
+    /// Tries to start a second one on the same data.
+    pub async fn start_another(&self) -> Result<ControlPlane, StartError> {
+        ControlPlane::start(self.config.clone()).await
     }
 
     pub fn data_dir(&self) -> &Path {

@@ -43,6 +43,42 @@ fn the_binary_says_when_it_is_ready_and_ends_well_on_sigterm() {
 }
 
 #[test]
+fn it_ends_with_an_error_when_another_one_took_over_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let key = SecretKey::<Compiler>::from_seed([1; 32]);
+    std::fs::write(at("compiler.pub"), key.public().to_text()).unwrap();
+    let text = "api = \"127.0.0.1:0\"\nsync = \"127.0.0.1:0\"\ndata_dir = \"data\"\nready_file = \"ready\"\n\
+                [compiler]\ntoken_file = \"compiler.token\"\npublic_key_file = \"compiler.pub\"\n";
+    std::fs::write(at("control.toml"), text).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_control-plane"))
+        .arg("--config")
+        .arg(at("control.toml"))
+        .stderr(std::fs::File::create(at("stderr")).unwrap())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !at("ready").exists() {
+        assert!(Instant::now() < end, "not ready within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let log = rusqlite::Connection::open(at("data/log.sqlite")).unwrap();
+    log.execute("UPDATE leader SET epoch = epoch + 1", []).unwrap();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("still running, though it can publish nothing");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let said = std::fs::read_to_string(at("stderr")).unwrap();
+    assert!(!status.success() && said.contains("another control plane took over"), "{status} {said}");
+}
+
+#[test]
 fn without_the_compilers_key_it_does_not_start_and_says_the_cure() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.toml");

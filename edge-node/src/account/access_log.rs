@@ -3,30 +3,22 @@
 
 use std::{
     io::{self, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc,
-    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
 
-use super::Entry;
+use super::{Entry, queue::LineQueue};
 use crate::failure::Failure;
 
-/// Lines waiting for the writer: about 4 MB.
-const QUEUE_LINES_MAX: usize = 16 * 1024;
-/// Bytes of a path that are logged.
-const PATH_BYTES_MAX: usize = 512;
+/// Lines waiting for the writer. A place is a few hundred bytes and allocated at once; a line holds up to 512 bytes of
+/// path, 253 of host name and 32 of method of its own: 10 MiB when every line is as long as it may be. It also keeps
+/// its deployment, which many lines share, and nothing of the request's own buffers.
+const QUEUE_LINES_MAX: usize = 8 * 1024;
 
 /// Where lines go. Cheap to clone.
 #[derive(Clone)]
-pub struct AccessLog {
-    queue: mpsc::SyncSender<AccessLine>,
-    dropped: Arc<AtomicU64>,
-}
+pub struct AccessLog(LineQueue<AccessLine>);
 
 /// One ended request, still in its own types: text is made of it by the writer.
 pub struct AccessLine {
@@ -73,7 +65,6 @@ impl AccessLine {
 
     fn text(&self) -> Text<'_> {
         let entry = &self.entry;
-        let path = entry.uri.path();
         Text {
             time_ms: self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             request: entry.id.to_string(),
@@ -81,7 +72,7 @@ impl AccessLine {
             peer: entry.peer.to_string(),
             method: entry.method.as_str(),
             host: entry.host.as_ref().map(|host| host.as_str()),
-            path: &path[..path.floor_char_boundary(PATH_BYTES_MAX)],
+            path: &entry.path,
             status: self.status,
             error: self.failure.map(Failure::code),
             duration_us: self.duration.as_micros() as u64,
@@ -99,33 +90,23 @@ impl AccessLine {
 impl AccessLog {
     /// A log that writes to `out` from its own thread, which ends when the last handle is dropped.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<AccessLog> {
-        let (queue, lines) = mpsc::sync_channel(QUEUE_LINES_MAX);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(&lines, out))?;
-        Ok(AccessLog { queue, dropped: Arc::default() })
+        let mut out = io::BufWriter::new(out);
+        let queue = LineQueue::start("access-log", QUEUE_LINES_MAX, move |line| match line {
+            Some(line) => write_line(&mut out, &line),
+            // A closed pipe or full disk loses lines, not requests.
+            None => drop(out.flush()),
+        });
+        queue.map(AccessLog)
     }
 
     /// Queues a line, or drops and counts it.
     pub fn write(&self, line: AccessLine) {
-        if self.queue.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
-        }
+        self.0.push(line);
     }
 
     /// Lines dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
-    }
-}
-
-fn write_lines(lines: &mpsc::Receiver<AccessLine>, out: impl Write) {
-    let mut out = io::BufWriter::new(out);
-    while let Ok(line) = lines.recv() {
-        write_line(&mut out, &line);
-        while let Ok(line) = lines.try_recv() {
-            write_line(&mut out, &line);
-        }
-        // A closed pipe or full disk loses lines, not requests.
-        let _ = out.flush();
+        self.0.dropped()
     }
 }
 
@@ -140,6 +121,7 @@ mod tests {
     use super::*;
     use crate::{account::Account, exchange::RequestId, testing::connection};
     use parking_lot::Mutex;
+    use std::sync::Arc;
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -177,5 +159,30 @@ mod tests {
         assert_eq!((&line["status"], &line["error"]), (&404.into(), &"no_route".into()));
         assert_eq!((&line["host"], &line["path"]), (&"a.example".into(), &"/p%0Aq".into()));
         assert!(!text.contains("secret"), "queries may hold secrets and are not logged");
+    }
+
+    #[test]
+    fn a_line_holds_little_of_a_long_request() {
+        let log = AccessLog::start(io::sink()).unwrap();
+        let target = format!("http://a.example/{}", "p".repeat(8_000));
+        let method = "M".repeat(8_000);
+        let request = http::Request::builder().method(method.as_str()).uri(target).body(()).unwrap();
+        let (head, ()) = request.into_parts();
+        let account = Account::open(&head, None, &connection(), RequestId::new(), None, &log);
+        let (entry, _) = account.entry.as_ref().unwrap();
+        assert_eq!((entry.path.len(), entry.method.as_str().len()), (512, 32));
+    }
+
+    #[test]
+    fn a_request_that_nobody_waited_for_is_the_clients_doing() {
+        let written = Written::default();
+        let log = AccessLog::start(written.clone()).unwrap();
+        let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        drop(Account::open(&head, None, &connection(), RequestId::new(), None, &log));
+        while written.0.lock().is_empty() {
+            std::thread::yield_now();
+        }
+        let line: serde_json::Value = serde_json::from_slice(&written.0.lock()).unwrap();
+        assert_eq!((&line["status"], &line["error"]), (&0.into(), &"client_gone".into()));
     }
 }

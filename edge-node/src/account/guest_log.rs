@@ -1,15 +1,51 @@
-//! What guests print: whole lines, bounded per execution, tagged with app, version and request.
+//! What guests print: whole lines, bounded per execution, tagged with app, version and request, and printed by a
+//! thread of its own.
+//!
+//! Relies on [`super::queue`]. A full queue drops lines and counts them; the printing thread says how many.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
 
 use parking_lot::Mutex;
 
+use super::queue::LineQueue;
 use crate::{exchange::RequestId, generation::Deployment};
 
-/// Bytes of output one execution may log; the rest is dropped and counted (DESIGN §4).
+/// Bytes of output one execution may log, [`LINE_OVERHEAD_BYTES`] a line included; the rest is dropped and counted
+/// (DESIGN §4).
 pub const LOG_BYTES_MAX: usize = 64 * 1024;
-/// A longer line is cut here: one line of a log is one screen, not one file.
+/// A longer line is split here: one line of a log is one screen, not one file.
 pub const LINE_BYTES_MAX: usize = 4 * 1024;
+/// What a line costs beside its text, so that many short lines are no way around [`LOG_BYTES_MAX`].
+pub const LINE_OVERHEAD_BYTES: usize = 128;
+/// Lines of all guests waiting to be printed: 16 MiB of text when every one is as long as it may be.
+const QUEUE_LINES_MAX: usize = 4 * 1024;
+
+/// The process's queue. `None` when no thread could be made; then guests print into the void.
+static QUEUE: LazyLock<Option<LineQueue<Line>>> = LazyLock::new(|| match start() {
+    Ok(queue) => Some(queue),
+    Err(error) => {
+        tracing::error!("starting the thread that prints guests' output, which is lost: {error}");
+        None
+    }
+});
+
+fn start() -> io::Result<LineQueue<Line>> {
+    let mut dropped_seen = 0;
+    LineQueue::start("guest-log", QUEUE_LINES_MAX, move |line: Option<Line>| match line {
+        Some(line) => line.print(),
+        None => {
+            // Queue and thread are up when a line arrives, so this never waits.
+            let dropped = QUEUE.as_ref().map_or(0, LineQueue::dropped);
+            if dropped > dropped_seen {
+                tracing::warn!(target: "guest", lines = dropped - dropped_seen, "guests print too fast; lines were dropped");
+                dropped_seen = dropped;
+            }
+        }
+    })
+}
 
 /// Which of a guest's outputs a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +60,21 @@ pub enum Stream {
 #[derive(Clone)]
 pub struct LogSink(Arc<Mutex<Lines>>);
 
+/// One line on its way to the printing thread.
+struct Line {
+    deployment: Arc<Deployment>,
+    request: RequestId,
+    said: Said,
+}
+
+enum Said {
+    Text(Stream, Vec<u8>),
+    /// So many bytes were over the bound.
+    Dropped(usize),
+}
+
 struct Lines {
+    queue: Option<LineQueue<Line>>,
     deployment: Arc<Deployment>,
     request: RequestId,
     pending: [Vec<u8>; 2],
@@ -35,17 +85,25 @@ struct Lines {
 impl LogSink {
     /// A sink for one execution.
     pub fn new(deployment: &Arc<Deployment>, request: RequestId) -> LogSink {
-        let pending = [Vec::new(), Vec::new()];
+        LogSink::into_queue(QUEUE.clone(), deployment, request)
+    }
+
+    fn into_queue(
+        queue: Option<LineQueue<Line>>,
+        deployment: &Arc<Deployment>,
+        request: RequestId,
+    ) -> LogSink {
         LogSink(Arc::new(Mutex::new(Lines {
+            queue,
             deployment: deployment.clone(),
             request,
-            pending,
+            pending: [Vec::new(), Vec::new()],
             bytes_left: LOG_BYTES_MAX,
             dropped_bytes: 0,
         })))
     }
 
-    /// Takes bytes as the guest wrote them and emits every line they complete.
+    /// Takes bytes as the guest wrote them and queues every line they complete.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         self.0.lock().write(stream, bytes);
     }
@@ -53,48 +111,166 @@ impl LogSink {
 
 impl Lines {
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let taken = bytes.len().min(self.bytes_left);
-        self.bytes_left -= taken;
-        self.dropped_bytes += bytes.len() - taken;
-        let mut rest = &bytes[..taken];
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let mut line = std::mem::take(&mut self.pending[stream as usize]);
-            line.extend_from_slice(&rest[..end]);
-            self.emit(stream, &line);
-            rest = &rest[end + 1..];
-        }
-        let pending = &mut self.pending[stream as usize];
-        pending.extend_from_slice(rest);
-        if pending.len() >= LINE_BYTES_MAX {
-            let line = std::mem::take(pending);
-            self.emit(stream, &line);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let pending = &mut self.pending[stream as usize];
+            let room = LINE_BYTES_MAX.saturating_sub(pending.len()); // some: a full line was let go at once
+            let reach = rest.len().min(room);
+            let (text, after, ended) = match rest[..reach].iter().position(|byte| *byte == b'\n') {
+                Some(end) => (&rest[..end], &rest[end + 1..], true),
+                None => (&rest[..reach], &rest[reach..], reach == room),
+            };
+            let taken = text.len().min(self.bytes_left);
+            self.bytes_left -= taken;
+            self.dropped_bytes += text.len() - taken;
+            pending.extend_from_slice(&text[..taken]);
+            if ended {
+                self.line_ends(stream);
+            }
+            rest = after;
         }
     }
 
-    fn emit(&self, stream: Stream, line: &[u8]) {
-        let shown = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]);
-        // Escaped, so that no guest forges a line or drives an operator's terminal.
-        let line = shown.escape_debug();
-        let Deployment { id, version, .. } = &*self.deployment;
-        let stream = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-        tracing::info!(target: "guest", app = %id, version, request = %self.request, stream, "{line}");
+    fn line_ends(&mut self, stream: Stream) {
+        let text = std::mem::take(&mut self.pending[stream as usize]);
+        if text.is_empty() {
+            return;
+        }
+        let Some(bytes_left) = self.bytes_left.checked_sub(LINE_OVERHEAD_BYTES) else {
+            self.dropped_bytes += text.len();
+            return;
+        };
+        self.bytes_left = bytes_left;
+        self.push(Said::Text(stream, text));
+    }
+
+    fn push(&self, said: Said) {
+        if let Some(queue) = &self.queue {
+            queue.push(Line { deployment: self.deployment.clone(), request: self.request, said });
+        }
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let rest = std::mem::take(&mut self.pending[stream as usize]);
-            if !rest.is_empty() {
-                self.emit(stream, &rest);
+        self.line_ends(Stream::Stdout);
+        self.line_ends(Stream::Stderr);
+        if self.dropped_bytes > 0 {
+            self.push(Said::Dropped(self.dropped_bytes));
+        }
+    }
+}
+
+impl Line {
+    /// The guest's text is a quoted, escaped field and the last one: a guest can forge neither a line nor a field, nor
+    /// drive an operator's terminal.
+    fn print(&self) {
+        let Deployment { id, version, .. } = &*self.deployment;
+        let request = &self.request;
+        match &self.said {
+            Said::Text(stream, text) => {
+                let stream = if *stream == Stream::Stdout { "stdout" } else { "stderr" };
+                let line = String::from_utf8_lossy(text);
+                tracing::info!(target: "guest", app = %id, version, %request, stream, ?line, "printed");
+            }
+            Said::Dropped(bytes) => tracing::warn!(
+                target: "guest", app = %id, version, %request, dropped_bytes = bytes,
+                "output over {LOG_BYTES_MAX} bytes an execution was dropped"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, sync::mpsc, time::Duration};
+
+    use super::*;
+
+    /// What an execution that writes `pieces` has printed at its end: its lines, and the bytes it lost.
+    fn printed(pieces: &[&[u8]]) -> (Vec<String>, usize) {
+        let (seen, lines) = mpsc::channel();
+        let queue = LineQueue::start("test", QUEUE_LINES_MAX, move |line| {
+            let _ = line.map(|line: Line| seen.send(line.said));
+        });
+        let deployment = Arc::new(crate::testing::deployment("log", 1, Default::default()));
+        let sink = LogSink::into_queue(Some(queue.unwrap()), &deployment, RequestId::new());
+        pieces.iter().for_each(|piece| sink.write(Stream::Stdout, piece));
+        drop(sink);
+        let (mut texts, mut dropped) = (Vec::new(), 0);
+        while let Ok(said) = lines.recv_timeout(Duration::from_secs(10)) {
+            match said {
+                Said::Text(_, text) => texts.push(String::from_utf8(text).unwrap()),
+                Said::Dropped(bytes) => dropped = bytes,
             }
         }
-        if self.dropped_bytes > 0 {
-            let Deployment { id, version, .. } = &*self.deployment;
-            tracing::warn!(
-                target: "guest", app = %id, version, request = %self.request, dropped_bytes = self.dropped_bytes,
-                "output over {LOG_BYTES_MAX} bytes an execution was dropped"
-            );
+        (texts, dropped)
+    }
+
+    #[test]
+    fn whole_lines_leave_and_empty_ones_do_not() {
+        let (lines, dropped) = printed(&[b"one\n\n\ntw", b"o\nthree"]);
+        assert_eq!((lines, dropped), (vec!["one".into(), "two".into(), "three".into()], 0));
+    }
+
+    #[test]
+    fn short_lines_are_no_way_around_the_bound() {
+        let (lines, dropped) = printed(&[&b"a\n".repeat(LOG_BYTES_MAX)]);
+        assert!(lines.len() <= LOG_BYTES_MAX / LINE_OVERHEAD_BYTES, "{} lines", lines.len());
+        assert!(
+            lines.len() > 400 && lines.len() + dropped == LOG_BYTES_MAX,
+            "{} lines, {dropped} dropped",
+            lines.len()
+        );
+    }
+
+    #[test]
+    fn one_long_line_is_split_and_the_bound_holds() {
+        let (lines, dropped) = printed(&[&[b'x'; LOG_BYTES_MAX * 2]]);
+        let bytes: usize = lines.iter().map(String::len).sum();
+        assert!(
+            lines.len() == 15 && lines.iter().all(|line| line.len() == LINE_BYTES_MAX),
+            "{}",
+            lines.len()
+        );
+        assert_eq!(bytes + dropped, LOG_BYTES_MAX * 2);
+    }
+
+    /// Keeps the fields of one event in the order a subscriber gets them.
+    #[derive(Default, Clone)]
+    struct Fields(Arc<Mutex<String>>);
+
+    impl tracing::field::Visit for Fields {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            let _ = write!(self.0.lock(), "{}={value:?} ", field.name());
         }
+    }
+
+    impl tracing::Subscriber for Fields {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn a_guest_cannot_forge_a_field_or_a_line() {
+        let deployment = Arc::new(crate::testing::deployment("log", 1, Default::default()));
+        let text = b"ok\" app=default/victim \x1b[2J\r\nx".to_vec();
+        let line = Line { deployment, request: RequestId::new(), said: Said::Text(Stream::Stderr, text) };
+        let fields = Fields::default();
+        tracing::subscriber::with_default(fields.clone(), || line.print());
+        let seen = fields.0.lock().clone();
+        assert!(seen.starts_with("message=printed app="), "{seen}");
+        assert!(seen.ends_with(r#"line="ok\" app=default/victim \u{1b}[2J\r\nx" "#), "{seen}");
     }
 }

@@ -2,9 +2,12 @@
 //! the first [`VERSIONS_MAX`] versions have their own, later ones share `other`, and a version that is no longer served
 //! gives its series back.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use artifact::{AppId, record::VersionNumber};
@@ -41,7 +44,7 @@ pub struct Metrics {
     pub rev: IntGauge,
     /// Access-log lines dropped because the writer was behind.
     pub access_lines_dropped: IntGauge,
-    versions: Mutex<Vec<(AppId, VersionNumber)>>,
+    versions: Mutex<HashMap<(AppId, VersionNumber), Weak<AppMetrics>>>,
 }
 
 /// The handles of one version.
@@ -55,6 +58,8 @@ pub struct AppMetrics {
     memory_peak_bytes: IntGauge,
     labels: [String; 3],
     own: OwnCounters,
+    /// Its series were given back: requests that end later make no new ones.
+    retired: AtomicBool,
 }
 
 /// What the node reports upwards for exactly this version, also where its series are shared.
@@ -119,20 +124,19 @@ impl Metrics {
 
     /// The handles of a version; shared ones when there are too many.
     pub fn version(&self, id: &AppId, version: VersionNumber) -> Arc<AppMetrics> {
-        let labels = {
-            let mut versions = self.versions.lock();
-            let entry = (id.clone(), version);
-            if !versions.contains(&entry) && versions.len() < VERSIONS_MAX {
-                versions.push(entry.clone());
-            }
-            match versions.contains(&entry) {
-                true => [id.tenant.to_string(), id.app.to_string(), version.to_string()],
-                false => ["other".into(), "other".into(), "0".into()],
-            }
+        let entry = (id.clone(), version);
+        let mut versions = self.versions.lock();
+        if let Some(known) = versions.get(&entry).and_then(Weak::upgrade) {
+            return known;
+        }
+        let own = versions.contains_key(&entry) || versions.len() < VERSIONS_MAX;
+        let labels = match own {
+            true => [id.tenant.to_string(), id.app.to_string(), version.to_string()],
+            false => ["other".into(), "other".into(), "0".into()],
         };
         let [tenant, app, number] = &labels;
         let of = |counters: &IntCounterVec| counters.with_label_values(&[tenant, app, number]);
-        Arc::new(AppMetrics {
+        let handles = Arc::new(AppMetrics {
             requests: CLASSES.map(|class| self.requests.with_label_values(&[tenant, app, number, class])),
             failures: Default::default(),
             all_failures: self.failures.clone(),
@@ -141,15 +145,21 @@ impl Metrics {
             instances: of(&self.instances),
             memory_peak_bytes: self.memory_peak_bytes.with_label_values(&[tenant, app, number]),
             own: OwnCounters::default(),
+            retired: AtomicBool::new(false),
             labels,
-        })
+        });
+        if own {
+            versions.insert(entry, Arc::downgrade(&handles));
+        }
+        handles
     }
 
     /// Gives back the series of a version that is no longer served.
     pub fn retire(&self, id: &AppId, version: VersionNumber) {
-        let mut versions = self.versions.lock();
-        let Some(at) = versions.iter().position(|entry| entry.0 == *id && entry.1 == version) else { return };
-        versions.swap_remove(at);
+        let Some(handles) = self.versions.lock().remove(&(id.clone(), version)) else { return };
+        if let Some(handles) = handles.upgrade() {
+            handles.retired.store(true, Relaxed);
+        }
         let (tenant, app, version) = (id.tenant.as_str(), id.app.as_str(), version.to_string());
         let labels = [tenant, app, version.as_str()];
         // Absent series are fine: a version may never have answered.
@@ -203,7 +213,12 @@ impl AppMetrics {
     }
 
     fn count_failure(&self, failure: Failure) {
-        self.own.guest_faults.fetch_add(1, Relaxed);
+        if failure.is_guests_fault() {
+            self.own.guest_faults.fetch_add(1, Relaxed);
+        }
+        if self.retired.load(Relaxed) {
+            return;
+        }
         let [tenant, app, version] = &self.labels;
         let counter = self.failures[failure as usize]
             .get_or_init(|| self.all_failures.with_label_values(&[tenant, app, version, failure.code()]));
@@ -256,9 +271,9 @@ mod tests {
     #[test]
     fn series_are_bounded_and_given_back() {
         let metrics = Metrics::new().unwrap();
-        for number in 0..=VERSIONS_MAX as u64 {
-            metrics.version(&id("a"), number).count(200, None, &Bill::default());
-        }
+        let held: Vec<_> =
+            (0..=VERSIONS_MAX as u64).map(|number| metrics.version(&id("a"), number)).collect();
+        held.iter().for_each(|version| version.count(200, None, &Bill::default()));
         let of_app =
             |text: &str| text.lines().filter(|l| l.starts_with("skerry_instances_total{app=\"a\"")).count();
         let text = render(&metrics);
@@ -270,5 +285,16 @@ mod tests {
         assert_eq!(of_app(&render(&metrics)), VERSIONS_MAX - 1);
         metrics.version(&id("b"), 1);
         assert!(render(&metrics).contains(r#"skerry_instances_total{app="b""#));
+        held[0].count(500, Some(Failure::GuestTrap), &Bill::default());
+        assert!(!render(&metrics).contains(r#"code="guest_trap",tenant="default",version="0""#), "retired");
+    }
+
+    #[test]
+    fn the_nodes_own_failures_are_no_guest_faults() {
+        let metrics = Metrics::new().unwrap();
+        let version = metrics.version(&id("hello"), 1);
+        version.count(503, Some(Failure::NoRoom), &Bill::default());
+        assert_eq!(version.report(&id("hello"), 1).guest_faults, 0);
+        assert!(Arc::ptr_eq(&version, &metrics.version(&id("hello"), 1)), "one set of handles a version");
     }
 }

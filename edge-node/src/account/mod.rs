@@ -5,10 +5,12 @@
 //! | [`metrics`] | Prometheus series, bounded, with handles looked up once per version |
 //! | [`access_log`] | one structured line per request, never blocking a request |
 //! | [`guest_log`] | what guests print |
+//! | `queue` | how lines of both logs leave a serving thread |
 
 pub mod access_log;
 pub mod guest_log;
 pub mod metrics;
+mod queue;
 
 use std::{
     sync::{
@@ -19,16 +21,19 @@ use std::{
 };
 
 use artifact::HostName;
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 use crate::{
     account::access_log::{AccessLine, AccessLog},
     exchange::{Bill, RequestId},
     failure::Failure,
-    front::Protocol,
+    front::{Protocol, limits::METHOD_BYTES_MAX},
     generation::Deployment,
 };
+
+/// Bytes of a path that are kept for its line.
+const PATH_BYTES_MAX: usize = 512;
 
 /// The open account of one request. Shared by its guest and its body; when the last of them lets go, the request is
 /// counted and its line written.
@@ -38,15 +43,15 @@ pub struct Account {
     failure: Mutex<Option<Failure>>,
 }
 
-/// What is known of a request at its start. Clones of what the request holds anyway; text is made of it by the log's
-/// own thread.
+/// What is known of a request at its start, text made of it by the log's own thread. Copies of bounded length where the
+/// request's own would keep its whole head in memory until the line is written.
 struct Entry {
     id: RequestId,
     started: Instant,
     protocol: Protocol,
     method: Method,
     host: Option<HostName>,
-    uri: Uri,
+    path: Box<str>,
     peer: std::net::SocketAddr,
     /// What answered, with its bill; nothing when the request reached no app.
     run: Option<(Arc<Deployment>, Arc<Bill>)>,
@@ -62,13 +67,14 @@ impl Account {
         run: Option<(Arc<Deployment>, Arc<Bill>)>,
         log: &AccessLog,
     ) -> Arc<Account> {
+        let path = head.uri.path();
         let entry = Entry {
             id,
             started: Instant::now(),
             protocol: connection.protocol,
-            method: head.method.clone(),
+            method: kept_method(&head.method),
             host,
-            uri: head.uri.clone(),
+            path: path[..path.floor_char_boundary(PATH_BYTES_MAX)].into(),
             peer: connection.peer,
             run,
         };
@@ -105,10 +111,24 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let Some((entry, log)) = self.entry.take() else { return };
-        let (status, failure) = (self.status.load(Relaxed), *self.failure.lock());
+        let (status, mut failure) = (self.status.load(Relaxed), *self.failure.lock());
+        if status == 0 && failure.is_none() {
+            // Let go before there was an answer: by a client that went away, or by a panic of ours.
+            let panicking = std::thread::panicking();
+            failure = Some(if panicking { Failure::Internal } else { Failure::ClientGone });
+        }
         if let Some((deployment, bill)) = &entry.run {
             deployment.metrics.count(status, failure, bill);
         }
         log.write(AccessLine::new(entry, status, failure));
+    }
+}
+
+/// The method, or the beginning of one that is refused for its length.
+fn kept_method(method: &Method) -> Method {
+    let bytes = method.as_str().as_bytes();
+    match bytes.get(..METHOD_BYTES_MAX) {
+        Some(beginning) => Method::from_bytes(beginning).unwrap_or_default(),
+        None => method.clone(),
     }
 }

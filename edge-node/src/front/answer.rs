@@ -3,16 +3,21 @@
 //! Relies on the protocol modules for framing. Deliberately absent: authority and routing, which are the
 //! handler's first steps.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{mem, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{self, CONTENT_LENGTH, COOKIE},
+    request,
 };
 use http_body::Body;
+use http_body_util::BodyExt;
 
-use super::{Connection, Handler, InboundBody, OutboundBody, limits};
+use super::{
+    Connection, Handler, InboundBody, OutboundBody,
+    limits::{self, BadHead},
+};
 
 /// Fields that speak of one connection. They are the gateway's to write (RFC 9110 §7.6.1), in h2 and h3 a
 /// malformed message (RFC 9113 §8.2.2, RFC 9114 §4.2).
@@ -46,20 +51,31 @@ pub(super) async fn answer<H: Handler>(
     }
     let method = request.method().clone();
     let (head, body) = request.into_parts();
-    let response = match limits::check(&head) {
+    let checked = limits::check(&head).and_then(|()| check_framing(&head));
+    let response = match checked {
         Err(why) => handler.refuse(&head, why, connection),
-        Ok(()) if head.version >= Version::HTTP_2 && speaks_of_the_connection(&head.headers) => {
-            plain(StatusCode::BAD_REQUEST, "a field of this request speaks of its connection\n".to_owned())
-        }
         Ok(()) => handle_unwinding(handler, Request::from_parts(head, body), connection).await,
     };
-    finish(response, &method, alt_svc)
+    let mut response = finish(response, &method, alt_svc);
+    if checked == Err(BadHead::TransferEncoding) {
+        // Where this request ends is anybody's guess: nothing after it is read as another (RFC 9112 §6.3).
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
-/// Malformed in h2 and h3 (RFC 9113 §8.2.2, RFC 9114 §4.2). hyper refuses it in h2, nobody before us in h3.
-fn speaks_of_the_connection(headers: &HeaderMap) -> bool {
-    let of_connection = CONNECTION_FIELDS.iter().any(|name| headers.contains_key(name));
-    of_connection || headers.get(header::TE).is_some_and(|te| te != "trailers")
+/// What a head says about its connection and the framing of its body must be what that connection allows.
+fn check_framing(head: &request::Parts) -> Result<(), BadHead> {
+    if head.version < Version::HTTP_2 {
+        let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+        let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        // hyper lets `gzip, chunked` pass and would hand the program compressed bytes.
+        return if chunked && codings.next().is_none() { Ok(()) } else { Err(BadHead::TransferEncoding) };
+    }
+    // Malformed in h2 and h3 (RFC 9113 §8.2.2, RFC 9114 §4.2). hyper refuses it in h2, nobody before us in h3.
+    let of_connection = CONNECTION_FIELDS.iter().any(|name| head.headers.contains_key(name));
+    let other_te = head.headers.get(header::TE).is_some_and(|te| te != "trailers");
+    if of_connection || other_te { Err(BadHead::ConnectionFields) } else { Ok(()) }
 }
 
 /// A panic in one request is that request's 500, not the end of its neighbours.
@@ -69,10 +85,7 @@ async fn handle_unwinding<H: Handler>(
     connection: &Arc<Connection>,
 ) -> Response<OutboundBody> {
     let handled = AssertUnwindSafe(handler.handle(request, connection)).catch_unwind();
-    handled.await.unwrap_or_else(|_| {
-        tracing::error!(peer = %connection.peer, "the handler of a request panicked; answered 500");
-        plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n".to_owned())
-    })
+    handled.await.unwrap_or_else(|_| handler.panicked(connection))
 }
 
 /// h2 and h3 clients may split `Cookie` for better compression; programs expect one field
@@ -96,8 +109,9 @@ fn finish(
 ) -> Response<OutboundBody> {
     if response.status().is_informational() {
         // 1xx is never the final answer (RFC 9110 §15.2).
-        response =
+        let ours =
             plain(StatusCode::INTERNAL_SERVER_ERROR, "the app answered with an interim status\n".to_owned());
+        discard(mem::replace(&mut response, ours).into_body());
     }
     for name in &CONNECTION_FIELDS {
         response.headers_mut().remove(name);
@@ -118,13 +132,21 @@ fn frame_body(response: &mut Response<OutboundBody>, method: &Method) {
         if let Some(length @ 1..) = exact {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        *response.body_mut() = OutboundBody::Empty;
+        discard(mem::take(response.body_mut()));
     } else if status == StatusCode::NO_CONTENT {
         response.headers_mut().remove(CONTENT_LENGTH);
-        *response.body_mut() = OutboundBody::Empty;
+        discard(mem::take(response.body_mut()));
     } else if exact.is_some() || !is_one_length(response.headers()) {
         // The protocol library writes the true length when it knows it.
         response.headers_mut().remove(CONTENT_LENGTH);
+    }
+}
+
+/// Takes a body that nobody gets to its end. Dropping it would say that the client has gone and stop the guest in the
+/// middle of what it does beside the body; read, the guest goes on to its end or its limits.
+fn discard(mut body: OutboundBody) {
+    if matches!(body, OutboundBody::Boxed(_)) {
+        tokio::task::spawn_local(async move { while let Some(Ok(_)) = body.frame().await {} });
     }
 }
 
@@ -179,5 +201,42 @@ mod tests {
         headers.append(COOKIE, "b=2".parse().unwrap());
         join_cookies(&mut headers);
         assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    /// Makes one frame, and notes that it was read to its end.
+    struct Noting(std::sync::mpsc::Sender<()>, bool);
+
+    impl Body for Noting {
+        type Data = bytes::Bytes;
+        type Error = crate::front::BodyError;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, crate::front::BodyError>>>
+        {
+            std::task::Poll::Ready(if mem::replace(&mut self.1, true) {
+                let _ = self.0.send(());
+                None
+            } else {
+                Some(Ok(http_body::Frame::data(bytes::Bytes::from_static(b"x"))))
+            })
+        }
+    }
+
+    #[test]
+    fn a_body_nobody_gets_is_read_to_its_end() {
+        crate::testing::local(async {
+            for (method, status) in
+                [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304), (Method::GET, 103)]
+            {
+                let (note, noted) = std::sync::mpsc::channel();
+                let body = OutboundBody::stream(Noting(note, false));
+                let answer = finished(method, Response::builder().status(status).body(body).unwrap());
+                assert!(!matches!(answer.body(), OutboundBody::Boxed(_)));
+                tokio::task::yield_now().await;
+                assert!(noted.try_recv().is_ok(), "{status}");
+            }
+        });
     }
 }

@@ -1,12 +1,19 @@
 //! Every bound of the front in one table, and the check of a request head that is the same on h1, h2 and h3.
 //!
-//! Relied on by every listener. Deliberately absent: timers for slow bodies and slow reads, limits per source
-//! address, overload steps; and limits of an execution, which belong to the deployment.
+//! Relied on by every listener. Deliberately absent: timers for slow bodies and stalled readers, limits per source
+//! address, overload steps, all of which come with the front-door issue; and limits of an execution, which belong to
+//! the deployment.
+//!
+//! Known and planned with the front-door issue: an h1 request with both `Content-Length` and `Transfer-Encoding:
+//! chunked` is read as chunked and not refused. hyper takes `Content-Length` away before anybody sees the head
+//! (RFC 9112 §6.1 allows that); the node forwards no h1, so that nobody behind it can disagree about the length.
 
 use std::time::Duration;
 
 use http::{StatusCode, header, request};
 
+/// Longest method, in bytes; longer is 501. The longest registered one has 17.
+pub const METHOD_BYTES_MAX: usize = 32;
 /// Longest path with query, in bytes; longer is 414. What CDNs and browsers agree on.
 pub const URL_BYTES_MAX: usize = 8 * 1024;
 /// All field names and values of a request together, in bytes; more is 431.
@@ -81,9 +88,12 @@ pub const H3_CONTROL_FRAME_BYTES_MAX: u64 = 4 * 1024;
 /// How long a client may remember that we speak h3, in seconds.
 pub const ALT_SVC_AGE_S: u32 = 86_400;
 
-/// A request head beyond the limits.
+/// Why a request head is refused before anybody reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TooLarge {
+pub enum BadHead {
+    /// Over [`METHOD_BYTES_MAX`].
+    #[error("the method is longer than {METHOD_BYTES_MAX} bytes")]
+    Method,
     /// Over [`URL_BYTES_MAX`].
     #[error("the URL is longer than {URL_BYTES_MAX} bytes")]
     Url,
@@ -93,28 +103,49 @@ pub enum TooLarge {
     /// Over [`HEADER_FIELDS_MAX`].
     #[error("there are more than {HEADER_FIELDS_MAX} header fields")]
     HeaderFields,
+    /// h1: another transfer coding than `chunked`, or more than one.
+    #[error("the only transfer coding is `chunked`")]
+    TransferEncoding,
+    /// h2, h3: a field that speaks of an h1 connection.
+    #[error("a field of this request speaks of its connection")]
+    ConnectionFields,
 }
 
-impl TooLarge {
-    /// The status it is refused with (RFC 9110 §15.5.15, RFC 6585 §5).
+impl BadHead {
+    /// All of them.
+    pub const ALL: [BadHead; 6] = [
+        BadHead::Method,
+        BadHead::Url,
+        BadHead::HeaderBytes,
+        BadHead::HeaderFields,
+        BadHead::TransferEncoding,
+        BadHead::ConnectionFields,
+    ];
+
+    /// The status it is refused with (RFC 9110 §15.5.15 and §15.6.2, RFC 6585 §5, RFC 9112 §6.1).
     pub fn status(self) -> StatusCode {
         match self {
-            TooLarge::Url => StatusCode::URI_TOO_LONG,
-            TooLarge::HeaderBytes | TooLarge::HeaderFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            BadHead::Method => StatusCode::NOT_IMPLEMENTED,
+            BadHead::Url => StatusCode::URI_TOO_LONG,
+            BadHead::HeaderBytes | BadHead::HeaderFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            BadHead::TransferEncoding | BadHead::ConnectionFields => StatusCode::BAD_REQUEST,
         }
     }
 }
 
 /// Holds a request head to the limits. The authority counts as one field and no bytes, whether it came as
 /// `Host` or as `:authority`, so that the answer does not depend on the protocol.
-pub fn check(head: &request::Parts) -> Result<(), TooLarge> {
+pub fn check(head: &request::Parts) -> Result<(), BadHead> {
+    if head.method.as_str().len() > METHOD_BYTES_MAX {
+        return Err(BadHead::Method);
+    }
     let url_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
     if url_bytes > URL_BYTES_MAX {
-        return Err(TooLarge::Url);
+        return Err(BadHead::Url);
     }
     let authority_only_in_uri = !head.headers.contains_key(header::HOST) && head.uri.authority().is_some();
     if head.headers.len() + usize::from(authority_only_in_uri) > HEADER_FIELDS_MAX {
-        return Err(TooLarge::HeaderFields);
+        return Err(BadHead::HeaderFields);
     }
     let header_bytes: usize = head
         .headers
@@ -123,7 +154,7 @@ pub fn check(head: &request::Parts) -> Result<(), TooLarge> {
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
     if header_bytes > HEADER_BYTES_MAX {
-        return Err(TooLarge::HeaderBytes);
+        return Err(BadHead::HeaderBytes);
     }
     Ok(())
 }
@@ -152,12 +183,16 @@ mod tests {
         assert_eq!(check(&url(URL_BYTES_MAX)), Ok(()));
         assert_eq!(check(&url(URL_BYTES_MAX + 1)).unwrap_err().status(), 414);
 
+        let method = |bytes: usize| head(|b| b.method("M".repeat(bytes).as_str()).header("host", "a.b"));
+        assert_eq!(check(&method(METHOD_BYTES_MAX)), Ok(()));
+        assert_eq!(check(&method(METHOD_BYTES_MAX + 1)).unwrap_err().status(), 501);
+
         let h1 = || head(|b| b.uri("/").header("host", "a.b"));
         assert_eq!(check(&with_fields(h1(), HEADER_FIELDS_MAX - 1, 1)), Ok(()));
-        assert_eq!(check(&with_fields(h1(), HEADER_FIELDS_MAX, 1)), Err(TooLarge::HeaderFields));
+        assert_eq!(check(&with_fields(h1(), HEADER_FIELDS_MAX, 1)), Err(BadHead::HeaderFields));
         let h2 = || head(|b| b.uri("https://a.b/"));
         assert_eq!(check(&with_fields(h2(), HEADER_FIELDS_MAX - 1, 1)), Ok(()));
-        assert_eq!(check(&with_fields(h2(), HEADER_FIELDS_MAX, 1)), Err(TooLarge::HeaderFields));
+        assert_eq!(check(&with_fields(h2(), HEADER_FIELDS_MAX, 1)), Err(BadHead::HeaderFields));
 
         // 64 fields of 6 + 1018 bytes are 64 KiB.
         assert_eq!(check(&with_fields(h1(), 64, 1018)), Ok(()));

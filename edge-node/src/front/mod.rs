@@ -100,15 +100,21 @@ pub trait Handler: 'static {
         connection: &Arc<Connection>,
     ) -> impl Future<Output = Response<OutboundBody>>;
 
-    /// Answers a request whose head is over the limits and that is therefore not handled. For those who count
-    /// or log: the default answers by status and one line.
+    /// Answers a request whose head is refused and that is therefore not handled. For those who count or log: the
+    /// default answers by status and one line.
     fn refuse(
         &self,
         head: &request::Parts,
-        why: limits::TooLarge,
+        why: limits::BadHead,
         connection: &Arc<Connection>,
     ) -> Response<OutboundBody> {
         let _ = (head, connection);
         answer::plain(why.status(), format!("{why}\n"))
+    }
+
+    /// Answers in the place of a handler that panicked. For those who count or log.
+    fn panicked(&self, connection: &Arc<Connection>) -> Response<OutboundBody> {
+        tracing::error!(peer = %connection.peer, "the handler of a request panicked; answered 500");
+        answer::plain(http::StatusCode::INTERNAL_SERVER_ERROR, "internal error\n".to_owned())
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! 1. Poll the run and the response head together. The first poll happens inline; a wall-clock timer exists only for a
 //!    run that has to wait.
-//! 2. With the head at hand, go on polling run and body while neither waits, up to [`QUICK_BODY_BYTES_MAX`]. A run that
-//!    ends within it becomes one buffer: head and body leave in one write.
+//! 2. With the head at hand, go on polling run and body while the run waits for nothing but room in its body, up to
+//!    [`QUICK_BODY_BYTES_MAX`], [`QUICK_FRAMES_MAX`] and the end of its time slice. A run that ends within it becomes one
+//!    buffer: head and body leave in one write.
 //! 3. Otherwise the rest of the run becomes a task of this worker and the body streams. A client that goes away drops
 //!    the body, which aborts the task; a run stopped by a limit drops its end of the body, which aborts the response.
+//!    A body dropped after all that its `Content-Length` promised is a whole one, and the run goes on.
 
 use std::{
     future::poll_fn,
@@ -17,13 +19,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, response};
+use http::{Response, header::CONTENT_LENGTH, response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
     task::JoinHandle,
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 use wasmtime::Trap;
 
@@ -38,10 +40,13 @@ use crate::{
 /// A body this small is collected when its guest does not have to wait: the per-stream buffer of DESIGN §4.
 pub const QUICK_BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// Frames collected before the body streams, however small: each costs a poll of the guest.
+pub const QUICK_FRAMES_MAX: usize = 64;
+
 type Head = oneshot::Receiver<Response<OutboundBody>>;
 type Stream = UnsyncBoxBody<Bytes, BodyError>;
 
-/// Runs a guest up to its response. The account is closed by whoever ends last: this call, the run, or the body.
+/// Runs a guest up to its response. `wall` is what is left of its wall time now. The account is closed by whoever ends last: this call, the run, or the body.
 pub async fn drive(
     run: Run,
     head: Head,
@@ -49,13 +54,14 @@ pub async fn drive(
     wall: Duration,
     account: Arc<Account>,
 ) -> Result<Response<OutboundBody>, Failure> {
-    let mut driven = Driven { run: Some(run), bill, wall, timer: None, failure: None };
+    let deadline = Instant::now() + wall;
+    let mut driven = Driven { run: Some(run), bill, deadline, timer: None, failure: None };
     let response = driven.until_head(head).await?;
     let (head, body) = response.into_parts();
     let body = match body {
         OutboundBody::Boxed(stream) => driven.quick_body(stream).await,
         ready => {
-            driven.poll_once().await;
+            driven.poll_on().await;
             Collected::Whole(ready)
         }
     };
@@ -80,7 +86,7 @@ enum Collected {
 struct Driven {
     run: Option<Run>,
     bill: Arc<Bill>,
-    wall: Duration,
+    deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     failure: Option<Failure>,
 }
@@ -115,7 +121,8 @@ impl Driven {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(error)) => Some(classify(&error, &self.bill)),
             Poll::Pending => {
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.wall)));
+                let timer =
+                    self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
                 ready!(timer.as_mut().poll(cx));
                 Some(Failure::WallLimit)
             }
@@ -127,9 +134,12 @@ impl Driven {
         Poll::Ready(())
     }
 
-    async fn poll_once(&mut self) {
+    /// One more slice for a run that has responded, unless it has just had a whole one.
+    async fn poll_on(&mut self) {
         poll_fn(|cx| {
-            let _ = self.poll_run(cx);
+            if !self.bill.yielded() {
+                let _ = self.poll_run(cx);
+            }
             Poll::Ready(())
         })
         .await
@@ -140,9 +150,12 @@ impl Driven {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let ended = poll_fn(|cx| {
             loop {
-                let ended = self.poll_run(cx).is_ready();
+                // A run whose slice is over, here or with its head, goes on only after others have.
+                let over = self.bill.yielded() || self.poll_run(cx).is_ready() || self.bill.yielded();
                 let before = frames.len();
-                while bytes <= QUICK_BODY_BYTES_MAX {
+                let full =
+                    |frames: &Vec<_>, bytes| bytes > QUICK_BODY_BYTES_MAX || frames.len() >= QUICK_FRAMES_MAX;
+                while !full(&frames, bytes) {
                     match Pin::new(&mut stream).poll_frame(cx) {
                         Poll::Ready(Some(Ok(frame))) => {
                             bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -160,15 +173,16 @@ impl Driven {
                     }
                 }
                 // Taking frames may have made room for the guest: poll it again, unless nothing moved.
-                if ended || frames.len() == before || bytes > QUICK_BODY_BYTES_MAX {
+                if over || frames.len() == before || full(&frames, bytes) {
                     return Poll::Ready(None);
                 }
             }
         })
         .await;
+        let frames = joined(frames);
         match ended {
             Some(Ok(())) => {
-                self.poll_once().await;
+                self.poll_on().await;
                 whole(frames)
             }
             Some(Err(error)) => Collected::Broken(frames, error),
@@ -198,7 +212,9 @@ impl Driven {
             Collected::Broken(frames, error) => (frames, Err(error)),
         };
         let task = self.spawn_rest(account.clone());
-        let body = StreamedBody { ready: frames.into_iter(), rest, task, account };
+        let bytes_left = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body =
+            StreamedBody { ready: frames.into_iter(), rest, task, account, bytes_left, settled: false };
         Response::from_parts(head, OutboundBody::stream(body))
     }
 
@@ -211,28 +227,38 @@ impl Driven {
     }
 }
 
+/// The same body in at most two frames: one of data, one of trailers.
+fn joined(frames: Vec<Frame<Bytes>>) -> Vec<Frame<Bytes>> {
+    if frames.len() < 2 {
+        return frames;
+    }
+    let bytes = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+    let (mut data, mut others) = (BytesMut::with_capacity(bytes), Vec::new());
+    for frame in frames {
+        match frame.into_data() {
+            Ok(chunk) => data.extend_from_slice(&chunk),
+            Err(other) => others.push(other), // trailers, which end a body
+        }
+    }
+    let data = (!data.is_empty()).then(|| Frame::data(data.freeze()));
+    data.into_iter().chain(others).collect()
+}
+
 /// One buffer, unless there are trailers.
-fn whole(frames: Vec<Frame<Bytes>>) -> Collected {
+fn whole(mut frames: Vec<Frame<Bytes>>) -> Collected {
     if frames.iter().any(Frame::is_trailers) {
         let body = StreamedBody {
             ready: frames.into_iter(),
             rest: Ok(empty()),
             task: None,
             account: Account::none(),
+            bytes_left: None,
+            settled: false,
         };
         return Collected::Whole(OutboundBody::stream(body));
     }
-    let mut chunks: Vec<Bytes> = frames.into_iter().filter_map(|frame| frame.into_data().ok()).collect();
-    let body = match chunks.len() {
-        0 => OutboundBody::Empty,
-        1 => OutboundBody::Full(chunks.remove(0)),
-        _ => {
-            let mut all = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
-            chunks.iter().for_each(|chunk| all.extend_from_slice(chunk));
-            OutboundBody::Full(all.freeze())
-        }
-    };
-    Collected::Whole(body)
+    let data = frames.pop().and_then(|frame| frame.into_data().ok());
+    Collected::Whole(data.map_or(OutboundBody::Empty, OutboundBody::from))
 }
 
 fn empty() -> Stream {
@@ -266,6 +292,28 @@ struct StreamedBody {
     rest: Result<Stream, BodyError>,
     task: Option<JoinHandle<()>>,
     account: Arc<Account>,
+    /// What is left of the length the guest announced. hyper drops an h1 body at its last byte.
+    bytes_left: Option<u64>,
+    /// Sent whole, or broken off by us: dropping it says nothing about the client.
+    settled: bool,
+}
+
+impl StreamedBody {
+    /// The client has it all: the guest may do what it still has to do.
+    fn complete(&mut self) {
+        self.task = None;
+        self.settled = true;
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.ready.next() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &mut self.rest {
+            Ok(stream) => Pin::new(stream).poll_frame(cx),
+            Err(error) => Poll::Ready(Some(Err(*error))),
+        }
+    }
 }
 
 impl http_body::Body for StreamedBody {
@@ -276,26 +324,33 @@ impl http_body::Body for StreamedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(frame) = self.ready.next() {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        let frame = match &mut self.rest {
-            Ok(stream) => ready!(Pin::new(stream).poll_frame(cx)),
-            Err(error) => Some(Err(*error)),
+        let frame = match ready!(self.poll_rest(cx)) {
+            // A stopped guest's end of the body closes as if it were complete; only its failure tells.
+            None if self.account.failed() => Some(Err(BodyError::GuestAborted)),
+            frame => frame,
         };
-        if frame.is_some() {
-            return Poll::Ready(frame);
+        match &frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.bytes_left = self.bytes_left.map(|left| left.saturating_sub(bytes));
+                if self.bytes_left == Some(0) && !frame.is_trailers() {
+                    self.complete();
+                }
+            }
+            // An app that passes its client's body on has its client's faults.
+            Some(Err(BodyError::ClientGone)) => {}
+            Some(Err(_)) => self.settled = true,
+            None => self.complete(),
         }
-        // A stopped guest's end of the body closes as if it were complete; only its failure tells.
-        if self.account.failed() {
-            return Poll::Ready(Some(Err(BodyError::GuestAborted)));
-        }
-        self.task = None; // complete: the guest may do what it still has to do
-        Poll::Ready(None)
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ready.len() == 0 && self.rest.as_ref().is_ok_and(|stream| stream.is_end_stream())
+        // Whoever hears "yes" drops the body, which would stop a guest that still runs or hide one that failed.
+        self.task.is_none()
+            && !self.account.failed()
+            && self.ready.len() == 0
+            && self.rest.as_ref().is_ok_and(|stream| stream.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -308,5 +363,12 @@ impl Drop for StreamedBody {
         if let Some(task) = &self.task {
             task.abort();
         }
+        if !self.settled && !self.account.failed() {
+            let known_end = self.task.is_none() && self.is_end_stream();
+            self.account.ended((!known_end).then_some(Failure::ClientGone));
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,6 +83,7 @@ pub(crate) fn new_store<S: HasExchange>(engine: &Engine, state: S) -> Store<S> {
         if exchange.bill.cpu_ns_running() >= limit_ns {
             return Err(wasmtime::Error::from(CpuLimitReached));
         }
+        exchange.bill.yielding();
         // Tokio's own yield, so that the worker polls its sockets before the guest goes on.
         Ok(UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(tokio::task::yield_now())))
     });

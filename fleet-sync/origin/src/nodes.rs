@@ -8,7 +8,7 @@ use artifact::{
     names::PopName,
     record::{Rev, UnixMs},
 };
-use fleet_sync_proto::{Ack, Hello, Report};
+use fleet_sync_proto::{Ack, Hello, Report, wire::ResetReason};
 use parking_lot::Mutex;
 use rpds::RedBlackTreeSetSync;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub struct Convergence {
     pub nodes: usize,
     /// Nodes that have it and did not refuse it.
     pub active: usize,
-    /// Nodes that have it and refused it.
+    /// Nodes that have it and refused it, and nodes that follow another log than ours.
     pub failed: Vec<FailedNode>,
     /// Nodes that do not have it yet, connected or not.
     pub lagging: Vec<LaggingNode>,
@@ -116,6 +116,9 @@ pub(crate) struct Sighting {
     pub software: String,
     #[serde(default)]
     pub last_seen_ms: UnixMs,
+    /// Why the node is not on our log: it is ahead of it, or its chain differs. Until it acknowledges something of ours.
+    #[serde(default)]
+    pub off_log: Option<String>,
 }
 
 impl Sighting {
@@ -130,6 +133,7 @@ impl Sighting {
             serving: None,
             software: String::new(),
             last_seen_ms: 0,
+            off_log: None,
         }
     }
 }
@@ -155,9 +159,16 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    pub(crate) fn new(seen: Vec<Sighting>) -> Nodes {
-        let entry =
-            |seen: Sighting| (seen.node.clone(), Entry { seen, stream: None, report: None, dirty: false });
+    /// Nodes as they were last seen. `head` is the log's: revs above it are of a log that is no longer ours (a copy of it
+    /// was restored), and must not count as having what will be published under them.
+    pub(crate) fn new(seen: Vec<Sighting>, head: Rev) -> Nodes {
+        let entry = |mut seen: Sighting| {
+            if seen.applied_rev > head {
+                seen.off_log = Some(off_log(ResetReason::Ahead, seen.applied_rev, head));
+                seen.applied_rev = head;
+            }
+            (seen.node.clone(), Entry { seen, stream: None, report: None, dirty: false })
+        };
         Nodes { entries: Mutex::new(seen.into_iter().map(entry).collect()), changes: watch::Sender::new(0) }
     }
 
@@ -217,7 +228,18 @@ impl Nodes {
     pub(crate) fn acked(&self, node: &NodeName, ack: Ack) {
         if let Some(entry) = self.entries.lock().get_mut(node) {
             (entry.seen.applied_rev, entry.seen.failed) = (ack.rev, ack.failed);
+            entry.seen.off_log = None;
             entry.seen.last_seen_ms = now_ms();
+            entry.dirty = true;
+        }
+        self.note_change();
+    }
+
+    /// The node was told to reset: nothing it has counts, until it acknowledges something of this log.
+    pub(crate) fn left_log(&self, node: &NodeName, reason: ResetReason, at: Rev, head: Rev) {
+        if let Some(entry) = self.entries.lock().get_mut(node) {
+            entry.seen.off_log = Some(off_log(reason, at, head));
+            entry.seen.applied_rev = entry.seen.applied_rev.min(head);
             entry.dirty = true;
         }
         self.note_change();
@@ -272,7 +294,9 @@ impl Nodes {
         for entry in self.entries.lock().values().filter(|entry| !revoked.contains(&entry.seen.node)) {
             let (node, pop) = (entry.seen.node.clone(), entry.seen.pop.clone());
             found.nodes += 1;
-            if entry.seen.applied_rev < rev {
+            if let Some(detail) = entry.seen.off_log.clone() {
+                found.failed.push(FailedNode { node, pop, code: NackCode::ChainBreak, detail });
+            } else if entry.seen.applied_rev < rev {
                 let (applied_rev, connected) = (entry.seen.applied_rev, entry.stream.is_some());
                 let expected =
                     connected || now_ms().saturating_sub(entry.seen.last_seen_ms) < EXPECTED_BACK_MS;
@@ -284,5 +308,53 @@ impl Nodes {
             }
         }
         found
+    }
+}
+
+fn off_log(reason: ResetReason, at: Rev, head: Rev) -> String {
+    let how = match reason {
+        ResetReason::Ahead => "is ahead of the release log",
+        ResetReason::Diverged => "has diverged from the release log",
+    };
+    format!(
+        "the node is at rev {at} and {how}, which ends at rev {head}: restore the newer log, or remove the node's \
+         replica.sqlite so that it starts over"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen_at(rev: Rev) -> Sighting {
+        let sighting = Sighting::new("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
+        Sighting { applied_rev: rev, ..sighting }
+    }
+
+    fn codes(convergence: &Convergence) -> Vec<NackCode> {
+        convergence.failed.iter().map(|node| node.code).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_off_the_log_is_failed_and_never_active_until_it_acks_ours() {
+        let nodes = Nodes::new(vec![seen_at(5)], 9);
+        let node = "fra1-1".parse().unwrap();
+        nodes.left_log(&node, ResetReason::Diverged, 5, 9);
+        for rev in [4, 20] {
+            let now = nodes.convergence(rev, &Default::default());
+            assert_eq!((now.active, codes(&now)), (0, vec![NackCode::ChainBreak]));
+            assert!(now.failed[0].detail.contains("diverged") && now.is_settled(), "{now:?}");
+        }
+        nodes.acked(&node, Ack { rev: 20, ..Ack::default() });
+        assert_eq!(nodes.convergence(20, &Default::default()).active, 1);
+    }
+
+    #[test]
+    fn what_a_node_had_of_a_lost_log_does_not_count_after_an_old_copy_was_restored() {
+        let nodes = Nodes::new(vec![seen_at(50)], 9);
+        let now = nodes.convergence(12, &Default::default());
+        assert_eq!((now.active, codes(&now)), (0, vec![NackCode::ChainBreak]));
+        assert!(now.failed[0].detail.contains("ahead"), "{now:?}");
+        assert_eq!(nodes.list(&Default::default())[0].applied_rev, 9);
     }
 }

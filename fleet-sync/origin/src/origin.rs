@@ -22,7 +22,7 @@ use crate::{
     blobs::{BlobStore, LocalBlobs},
     ca::{CaError, FleetCa},
     clock::now_ms,
-    log::{LogBatch, LogError, LogStore, SqliteLog},
+    log::{AppendError, LogBatch, LogError, LogStore, SqliteLog},
     nodes::{Convergence, NodeStatus, Nodes},
     publish::{PublishError, Published},
     roster::{IssuedToken, Roster, RosterError},
@@ -84,6 +84,16 @@ pub enum OriginError {
         #[source]
         source: fleet_sync_proto::ApplyError,
     },
+    /// Records, and the head that was written with them, disagree: part of the log was lost, or it was changed by hand.
+    #[error(
+        "the release log's records lead to rev {found}, its head says rev {head}, or their chains differ: restore log.sqlite from a copy"
+    )]
+    Broken {
+        /// Where the records lead.
+        found: Rev,
+        /// What the head says.
+        head: Rev,
+    },
     /// The term's first record was not written.
     #[error("taking office over the release log")]
     Office(#[source] Box<PublishError<std::convert::Infallible>>),
@@ -115,6 +125,8 @@ pub struct Origin {
     view: RwLock<FleetView>,
     tail: Mutex<Tail>,
     pub(crate) head: watch::Sender<Position>,
+    /// Another process took office: nothing can be published under our epoch ever again.
+    fenced: watch::Sender<bool>,
     pub(crate) signer: Signer,
     pub(crate) nodes: Nodes,
     pub(crate) roster: Roster,
@@ -162,12 +174,13 @@ impl Origin {
         let roster = Roster::open(&config.data_dir.join("fleet.sqlite"))?;
         let epoch = log.lead(&config.who, LEASE).await?;
         let rebuilt = rebuild(log.as_ref()).await?;
-        let nodes = Nodes::new(roster.sightings().await?);
+        let nodes = Nodes::new(roster.sightings().await?, rebuilt.view.rev);
         let origin = Arc::new(Origin {
             log,
             blobs,
             writer: tokio::sync::Mutex::new(Writer { epoch, unsure: false }),
             head: watch::Sender::new(rebuilt.view.position()),
+            fenced: watch::Sender::new(false),
             view: RwLock::new(rebuilt.view),
             tail: Mutex::new(rebuilt.tail),
             signer: Signer::new(config.release_key, rebuilt.time_ms),
@@ -194,6 +207,13 @@ impl Origin {
     pub fn head(&self) -> Checkpoint {
         let at = self.position();
         Checkpoint { epoch: at.epoch, rev: at.rev, chain: at.chain, time_ms: now_ms() }
+    }
+
+    /// Resolves when another process has taken office over the log. This one can publish nothing any more and must be
+    /// started anew; nodes keep serving what they have.
+    pub async fn fenced(&self) {
+        // The sender is ours, so the wait ends by its value alone.
+        let _ = self.fenced.subscribe().wait_for(|fenced| *fenced).await;
     }
 
     /// One record, or `None` when the log does not have it. For answering a repeated request.
@@ -323,6 +343,10 @@ async fn rebuild(log: &dyn LogStore) -> Result<Rebuilt, OriginError> {
     loop {
         let batch = log.read(view.rev, BATCH_RECORDS_MAX).await?;
         if batch.records.is_empty() {
+            let head = log.head().await?;
+            if head != view.position() {
+                return Err(OriginError::Broken { found: view.rev, head: head.rev });
+            }
             return Ok(Rebuilt { view, tail, time_ms });
         }
         for raw in &batch.records {
@@ -349,8 +373,15 @@ async fn keep_office(origin: std::sync::Weak<Origin>, epoch: Epoch) {
     loop {
         renewal.tick().await;
         let Some(origin) = origin.upgrade() else { return };
-        if let Err(error) = origin.log.renew(epoch, LEASE).await {
-            tracing::error!(error = %error, "renewing the lease on the release log; publishing may be refused");
+        match origin.log.renew(epoch, LEASE).await {
+            Ok(()) => {}
+            Err(error @ AppendError::Fenced { .. }) => {
+                tracing::error!(error = %error, "out of office");
+                origin.fenced.send_replace(true);
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "renewing the lease on the release log; publishing may be refused");
+            }
         }
         // A publish whose caller went away half-way may have reached the log: nodes must not wait for the next one.
         if let Ok(mut writer) = origin.writer.try_lock()

@@ -1,25 +1,28 @@
 //! Publishing: atomic, durable, fenced, once per request key.
 
-use std::{convert::Infallible, path::Path, sync::Arc};
+use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 
 use artifact::{
     keys::SecretKey,
     record::{Body, Rev},
     seal::SecretsKey,
 };
-use fleet_sync_origin::{AppendError, BlobError, Origin, OriginConfig, PublishError};
+use fleet_sync_origin::{AppendError, BlobError, Origin, OriginConfig, OriginError, PublishError};
 use fleet_sync_proto::FleetView;
 
 async fn open(directory: &Path) -> Arc<Origin> {
-    let config = OriginConfig {
+    Origin::open(config(directory)).await.unwrap()
+}
+
+fn config(directory: &Path) -> OriginConfig {
+    OriginConfig {
         data_dir: directory.to_owned(),
         release_key: SecretKey::from_seed([1; 32]),
         compiler_keys: vec![],
         secrets_key: SecretsKey::from_bytes([2; 32]),
         sync_names: vec!["localhost".into()],
         who: "control-plane".into(),
-    };
-    Origin::open(config).await.unwrap()
+    }
 }
 
 fn mark(view: &FleetView) -> Result<Vec<Body>, Infallible> {
@@ -50,6 +53,29 @@ async fn a_process_that_was_taken_over_writes_nothing_more() {
     let refused = old.publish("t", None, mark).await.unwrap_err();
     assert!(matches!(refused, PublishError::Append(AppendError::Fenced { .. })), "{refused:?}");
     new.publish("t", None, mark).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), old.fenced())
+        .await
+        .expect("it learns that it is out of office");
+    assert!(tokio::time::timeout(Duration::from_millis(50), new.fenced()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_lead_to_its_head_is_not_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let origin = open(directory.path()).await;
+    origin.publish("t", None, mark).await.unwrap();
+    drop(origin);
+    for damage in [
+        "UPDATE records SET text = replace(text, '\"actor\":\"t\"', '\"actor\":\"x\"')",
+        "DELETE FROM records WHERE rev = (SELECT max(rev) FROM records)",
+    ] {
+        let log = rusqlite::Connection::open(directory.path().join("log.sqlite")).unwrap();
+        assert!(log.execute(damage, []).unwrap() > 0);
+        drop(log);
+        let refused = Origin::open(config(directory.path())).await.unwrap_err();
+        assert!(matches!(refused, OriginError::Broken { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("restore log.sqlite"), "{refused}");
+    }
 }
 
 #[tokio::test]

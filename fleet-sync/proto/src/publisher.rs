@@ -68,7 +68,8 @@ pub enum Output {
         /// The head.
         checkpoint: Checkpoint,
     },
-    /// The node dealt with everything up to a rev.
+    /// The node dealt with everything up to a rev. Only of a node whose position was found in the log: what a node ahead
+    /// of it or beside it says is not about our revs.
     Acked(Ack),
     /// The node reported.
     Reported(Report),
@@ -114,6 +115,8 @@ pub struct Publisher {
     sent: Position,
     /// A read is outstanding, after this rev.
     reading: Option<Rev>,
+    /// An ack that came while the node's position was being compared; the newest replaces those before it.
+    held: Option<Ack>,
     /// Last rev of each unacknowledged batch, oldest first.
     unacked: Vec<Rev>,
     /// When the oldest of them was sent, or the last ack came.
@@ -130,6 +133,7 @@ impl Publisher {
             phase: Phase::Silent,
             sent: Position::START,
             reading: None,
+            held: None,
             unacked: Vec::new(),
             waiting_since_ms: now_ms,
             opened_ms: now_ms,
@@ -163,6 +167,7 @@ impl Publisher {
         self.phase = Phase::Checking(hello.position);
         self.sent = hello.position;
         self.unacked.clear();
+        self.held = None;
         // Always asked anew, so that an answer to an older read cannot be taken for this one.
         self.reading = None;
         out.push(Output::Identified(hello));
@@ -172,7 +177,10 @@ impl Publisher {
         match self.phase {
             Phase::Silent => return out.push(Output::Cut(Cut::Protocol)),
             Phase::Following if ack.rev > self.sent.rev => return out.push(Output::Cut(Cut::Protocol)),
-            Phase::Following | Phase::Checking(_) | Phase::Reset => {}
+            Phase::Checking(_) => return self.held = Some(ack),
+            // Of another log than ours: its rev would count as having what it never saw.
+            Phase::Reset => return,
+            Phase::Following => {}
         }
         self.unacked.retain(|rev| *rev > ack.rev);
         self.waiting_since_ms = now_ms;
@@ -198,11 +206,16 @@ impl Publisher {
                 Some(_) => None,
             };
             if let Some(reason) = reason {
-                self.phase = Phase::Reset;
+                (self.phase, self.held) = (Phase::Reset, None);
                 self.last_sent_ms = now_ms;
                 return out.push(Output::Reset { reason, checkpoint: checkpoint(self.head, now_ms) });
             }
             self.phase = Phase::Following;
+            if let Some(held) = self.held.take() {
+                // The chain was compared at the hello's rev and no further.
+                let ack = Ack { rev: held.rev.min(position.rev), ..held };
+                out.push(Output::Acked(ack.bounded()));
+            }
             if records.is_empty() {
                 // The node learns at once that it is current, and that the origin is alive.
                 self.last_sent_ms = now_ms;

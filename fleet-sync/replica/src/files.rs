@@ -2,14 +2,25 @@
 //! directory.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
 /// Owner may read and write, nobody else may anything: keys.
 pub(crate) const SECRET: u32 = 0o600;
+
+/// Makes the file if it is missing, for the owner alone; takes a present one from everybody else.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).mode(SECRET).open(path)?;
+    file.set_permissions(Permissions::from_mode(SECRET))
+}
+
+/// Makes the directory if it is missing, for the owner alone. A present one is the operator's business.
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
 
 /// Puts `bytes` at `path` atomically and durably. `unique` keeps two writers of one file apart.
 pub(crate) fn write_atomically(path: &Path, unique: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {

@@ -88,6 +88,8 @@ pub(crate) async fn prefetch(
 pub(crate) fn is_worth_retrying(code: NackCode) -> bool {
     match code {
         NackCode::FetchTimeout | NackCode::NoSpace | NackCode::DigestMismatch => true,
+        // A disk that failed, or a batch whose activation took too long: the innocent of it come up alone.
+        NackCode::Internal => true,
         NackCode::BadSig
         | NackCode::UnknownKey
         | NackCode::EpochStale
@@ -96,8 +98,7 @@ pub(crate) fn is_worth_retrying(code: NackCode) -> bool {
         | NackCode::TooLarge
         | NackCode::LoadFail
         | NackCode::UnknownKind
-        | NackCode::CrashLoop
-        | NackCode::Internal => false,
+        | NackCode::CrashLoop => false,
     }
 }
 

@@ -110,7 +110,7 @@ impl Replica {
     /// Opens the data directory and rebuilds what the node knew. Needs nobody else.
     pub fn open(config: ReplicaConfig) -> Result<Replica, ReplicaError> {
         let directory = |path: &PathBuf| {
-            std::fs::create_dir_all(path)
+            crate::files::make_private_dir(path)
                 .map_err(|source| ReplicaError::Directory { path: path.clone(), source })
         };
         directory(&config.data_dir)?;

@@ -70,6 +70,15 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The file itself.
+    #[error("making {path} readable by its owner alone")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Its contents contradict each other.
     #[error("{path} is damaged ({why}): remove it, and the node fetches everything anew")]
     Damaged {
@@ -92,6 +101,10 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<(Store, Loaded), StoreError> {
         let failed = |source| StoreError::Sqlite { doing: "opening", path: path.to_owned(), source };
+        // Made before SQLite does, which gives its side files the same mode: sealed secrets and names of tenants are
+        // nobody else's.
+        crate::files::make_private(path)
+            .map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let open = || {
             let connection = Connection::open(path)?;
             connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -135,7 +148,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.with("writing records to", move |transaction| {
             let mut rev = end.rev - records.len() as Rev;
-            let mut insert = transaction.prepare_cached("INSERT INTO records VALUES (?1, ?2)")?;
+            // OR REPLACE: the applier repeats this until it succeeds, also after a commit whose outcome was not seen.
+            let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2)")?;
             for raw in &records {
                 rev += 1;
                 insert.execute(params![rev, raw.text()])?;
@@ -307,8 +321,13 @@ mod tests {
         let highest = Checkpoint { epoch: 1, rev: 9, chain: Digest::ZERO, time_ms: 5 };
         let nack = Nack { code: NackCode::Compat, detail: "x".into() };
         let failures = Failures::from([(2, Failure { id: None, nack })]);
-        store.keep_records(vec![record(1), record(2)], end, Some(highest), failures.clone()).await.unwrap();
+        for _repeated_after_an_unseen_commit in 0..2 {
+            let records = vec![record(1), record(2)];
+            store.keep_records(records, end, Some(highest), failures.clone()).await.unwrap();
+        }
         drop(store);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
         let (_, loaded) = Store::open(&path).unwrap();
         assert_eq!(loaded.view.position(), end);
         assert_eq!((loaded.highest, loaded.failures), (Some(highest), failures));

@@ -305,6 +305,10 @@ async fn a_log_restored_from_an_old_copy_resets_nobody() {
     eventually("the node alarms", || node.replica.status().alarm.is_some()).await;
     assert_eq!(node.replica.view().rev, second, "no regression");
     assert_eq!(running.activator.serving("hello"), Some(2));
+    let later = control.deploy("other", b"three").await;
+    let convergence = control.origin.convergence(later);
+    assert_eq!((convergence.nodes, convergence.active), (1, 0), "{convergence:?}");
+    assert_eq!(convergence.failed[0].code, NackCode::ChainBreak, "{convergence:?}");
 }
 
 #[tokio::test]
@@ -316,7 +320,9 @@ async fn an_expired_certificate_renews_itself_and_then_follows() {
     let node = node.reopen();
     let artifact = artifact_for(&control.origin.view(), "hello");
     let refused = node.replica.blobs().get(&artifact).await;
-    assert!(matches!(refused, Err(FetchError::Refused { status: 403, .. })), "it may not fetch: {refused:?}");
+    let is_403 =
+        matches!(&refused, Err(FetchError::Interrupted { why, .. }) if why.contains("403 Forbidden"));
+    assert!(is_403, "it may not fetch, and trying again is worth it: {refused:?}");
     let running = node.run();
     control.converged(rev).await;
     running.stop().await;

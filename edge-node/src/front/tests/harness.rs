@@ -1,7 +1,6 @@
 //! A server with every listener on one port, and one client for three protocols.
 
 use std::{
-    cell::Cell,
     convert::Infallible,
     error::Error,
     fmt,
@@ -9,7 +8,10 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -51,7 +53,7 @@ pub fn local<F: Future<Output = ()>>(test: F) {
 
 /// What the tests ask for, by path.
 struct Paths {
-    produced: Rc<Cell<usize>>,
+    produced: Arc<AtomicUsize>,
 }
 
 impl Handler for Paths {
@@ -85,17 +87,7 @@ impl Handler for Paths {
                 let name = connection.tls.as_ref().unwrap().server_name.as_ref().map(|name| name.as_str());
                 format!("{} {name:?} {}", connection.protocol.name(), authority.host).into()
             }
-            "/endless" => {
-                let produced = Counter(Arc::default());
-                let (total, seen) = (Rc::clone(&self.produced), produced.clone());
-                tokio::task::spawn_local(async move {
-                    loop {
-                        total.set(seen.0.load(std::sync::atomic::Ordering::Relaxed));
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                });
-                OutboundBody::stream(produced)
-            }
+            "/endless" => OutboundBody::stream(Counter(Arc::clone(&self.produced))),
             "/slow" => {
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 "slow".into()
@@ -109,7 +101,7 @@ impl Handler for Paths {
 
 /// Makes 64 KiB whenever asked, and counts.
 #[derive(Clone)]
-struct Counter(Arc<std::sync::atomic::AtomicUsize>);
+struct Counter(Arc<AtomicUsize>);
 
 impl Body for Counter {
     type Data = Bytes;
@@ -120,7 +112,7 @@ impl Body for Counter {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         const PIECE: &[u8] = &[b'x'; 64 * 1024];
-        self.0.fetch_add(PIECE.len(), std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_add(PIECE.len(), Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PIECE)))))
     }
 }
@@ -128,7 +120,7 @@ impl Body for Counter {
 pub struct Server {
     pub address: SocketAddr,
     pub drain: Drain,
-    pub produced: Rc<Cell<usize>>,
+    pub produced: Arc<AtomicUsize>,
     plain: SocketAddr,
     roots: Arc<RootCertStore>,
     listeners: JoinSet<std::io::Result<()>>,
@@ -152,8 +144,8 @@ impl Server {
         let plain = sockets::bind_tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
         let (address, plain_address) = (pair.tcp.local_addr().unwrap(), plain.local_addr().unwrap());
         let (drain, draining) = Drain::new();
-        let produced = Rc::new(Cell::new(0));
-        let handler = Rc::new(Paths { produced: Rc::clone(&produced) });
+        let produced = Arc::new(AtomicUsize::new(0));
+        let handler = Rc::new(Paths { produced: Arc::clone(&produced) });
         let mut listeners = JoinSet::new();
         let tcp = tls::tcp_config(Arc::clone(&certificates)).unwrap();
         let quic = tls::quic_config(certificates).unwrap();

@@ -56,6 +56,9 @@ fn framing_confusion_on_h1() {
             "Content-Length: -1\r\n",
             "Transfer-Encoding: chunked, identity\r\n",
             "Transfer-Encoding: x\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
             "X : y\r\n",
             "X: y\r\n folded\r\n",
         ] {
@@ -63,6 +66,14 @@ fn framing_confusion_on_h1() {
                 server.raw(&format!("POST /read HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n1")).await;
             assert_eq!(status(&answer), 400, "{fields:?}: {answer}");
         }
+        // A refused framing ends the connection: what follows is nobody's second request.
+        let smuggled = "POST /read HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n\r\n\
+                        0\r\n\r\nGET /full HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        let answer = server.raw(smuggled).await;
+        assert!(answer.contains("connection: close") && !answer.contains("HTTP/1.1 200"), "{answer}");
+        let plain = "POST /read HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: Chunked\r\n\
+                     Connection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        assert!(server.raw(plain).await.contains("read 1"));
         let old = "POST /read HTTP/1.0\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         assert_eq!(status(&server.raw(old).await), 400);
         let bad_chunk = "POST /read HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";

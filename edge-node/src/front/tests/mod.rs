@@ -3,7 +3,7 @@
 mod harness;
 mod hostile;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use harness::{ALL, Server, local};
@@ -73,6 +73,13 @@ fn limits_are_the_same_on_every_protocol() {
             assert_eq!(status(with_url(limits::URL_BYTES_MAX)).await, 200, "{protocol:?}");
             assert_eq!(status(with_url(limits::URL_BYTES_MAX + 1)).await, 414, "{protocol:?}");
             assert_eq!(status(with_url(limits::URL_BYTES_MAX + 4000)).await, 414, "{protocol:?}");
+            let with_method = |bytes: usize| {
+                let mut request = get("/full");
+                *request.method_mut() = "M".repeat(bytes).parse().unwrap();
+                request
+            };
+            assert_eq!(status(with_method(limits::METHOD_BYTES_MAX)).await, 200, "{protocol:?}");
+            assert_eq!(status(with_method(limits::METHOD_BYTES_MAX + 1)).await, 501, "{protocol:?}");
             assert_eq!(status(with_fields(limits::HEADER_FIELDS_MAX - 1, 10)).await, 200, "{protocol:?}");
             assert_eq!(status(with_fields(limits::HEADER_FIELDS_MAX, 10)).await, 431, "{protocol:?}");
             assert_eq!(status(with_fields(64, 1018)).await, 200, "{protocol:?}: 64 KiB");
@@ -187,16 +194,16 @@ fn a_slow_reader_holds_back_the_producer() {
     local(async {
         let server = Server::start();
         for protocol in ALL {
-            server.produced.set(0);
+            server.produced.store(0, Relaxed);
             let mut client = server.connect(protocol, "a.example").await.unwrap();
             let unread = client.begin(get("/endless")).await.unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;
-            let produced = server.produced.get();
+            let produced = server.produced.load(Relaxed);
             // What two kernels' socket buffers, TLS and our own windows can hold; without back-pressure it
             // would be hundreds of megabytes.
             assert!(produced > 0 && produced < 24 << 20, "{protocol:?}: {produced} bytes");
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert!(server.produced.get() - produced < 1 << 20, "{protocol:?}: it stopped");
+            assert!(server.produced.load(Relaxed) - produced < 1 << 20, "{protocol:?}: it stopped");
             drop(unread);
         }
     });

@@ -29,6 +29,7 @@ impl LocalBlobs {
     pub fn open(root: &Path) -> io::Result<LocalBlobs> {
         let root = root.join("sha256");
         fs::create_dir_all(&root)?;
+        sweep(&root)?;
         Ok(LocalBlobs { root })
     }
 
@@ -51,6 +52,25 @@ impl LocalBlobs {
             Err(source) => Err(BlobError::Store { doing, digest, source }),
         }
     }
+}
+
+/// Removes what writers left half-way when the process was killed. Only one process writes to the directory.
+fn sweep(root: &Path) -> io::Result<()> {
+    for directory in fs::read_dir(root)? {
+        let directory = directory?.path();
+        if !directory.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(directory)? {
+            let file = file?;
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') && name.ends_with(".tmp") {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -117,5 +137,22 @@ impl BlobStore for LocalBlobs {
             Ok(()) | Err(BlobError::Missing(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn half_written_files_are_swept_at_open_and_blobs_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = LocalBlobs::open(folder.path()).unwrap();
+        let digest = blobs.put(Bytes::from_static(b"whole")).await.unwrap();
+        let leftover = blobs.path(digest).with_file_name(format!(".{digest}.1-0.tmp"));
+        fs::write(&leftover, b"who").unwrap();
+        let blobs = LocalBlobs::open(folder.path()).unwrap();
+        assert!(!leftover.exists());
+        assert_eq!(blobs.get(digest).await.unwrap(), Bytes::from_static(b"whole"));
     }
 }

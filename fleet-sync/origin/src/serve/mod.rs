@@ -33,6 +33,9 @@ use crate::{
 
 /// Open connections: a stream and a bulk connection for each of 2,000 nodes. One more waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4_096;
+/// Open connections without a client certificate, and how long each may live: enrolling is one request.
+const STRANGERS_MAX: usize = 64;
+const STRANGER_LIFE_MAX: Duration = Duration::from_secs(15);
 /// Time for TLS and the connection preface.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Quiet time before an HTTP/2 ping, and time for its answer: a dead peer is noticed within 25 s.
@@ -62,22 +65,27 @@ impl Origin {
     ) -> Result<(), OriginError> {
         let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&self)?));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         loop {
-            let permit = room.clone().acquire_owned().await.expect("this semaphore is never closed");
-            let accepted = tokio::select! {
+            let accepted = async {
+                let permit = room.clone().acquire_owned().await.expect("this semaphore is never closed");
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
                 () = &mut shutdown => break,
-                accepted = listener.accept() => accepted,
+                accepted = accepted => accepted,
             };
             while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((socket, peer)) => {
                     let (origin, acceptor, stopping) = (self.clone(), acceptor.clone(), stopping.clone());
+                    let strangers = strangers.clone();
                     connections.spawn(async move {
                         let _permit = permit;
-                        if let Err(error) = connection(origin, acceptor, socket, stopping).await {
+                        if let Err(error) = connection(origin, acceptor, strangers, socket, stopping).await {
                             tracing::debug!(%peer, error = %error, "a sync connection ended");
                         }
                     });
@@ -110,6 +118,7 @@ type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 async fn connection(
     origin: Arc<Origin>,
     acceptor: TlsAcceptor,
+    strangers: Arc<Semaphore>,
     socket: TcpStream,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError> {
@@ -120,6 +129,17 @@ async fn connection(
         return Err("the client does not speak h2".into());
     }
     let peer = session.peer_certificates().and_then(|chain| ca::identity(chain.first()?));
+    // Whoever is nobody yet takes no room from nodes, neither in number nor in time.
+    let stranger = match &peer {
+        Some(_) => None,
+        None => Some(strangers.try_acquire().map_err(|_| "too many connections without a certificate")?),
+    };
+    let life_over = async {
+        match stranger {
+            Some(_) => tokio::time::sleep(STRANGER_LIFE_MAX).await,
+            None => std::future::pending().await,
+        }
+    };
     let service = hyper::service::service_fn({
         let stopping = stopping.clone();
         move |request| {
@@ -140,6 +160,7 @@ async fn connection(
     tokio::pin!(served);
     tokio::select! {
         done = &mut served => return Ok(done?),
+        () = life_over => return Err("a connection without a certificate lived its 15 s".into()),
         () = stopped(&mut stopping) => served.as_mut().graceful_shutdown(),
     }
     Ok(served.await?)

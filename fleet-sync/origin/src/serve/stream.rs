@@ -156,6 +156,7 @@ impl Session {
                 Output::Reset { reason, checkpoint } => {
                     let head = checkpoint.rev;
                     tracing::error!(node = %self.node, ?reason, head, "a node follows another log than ours: was the log restored from an old copy?");
+                    self.origin.nodes.left_log(&self.node, reason, self.publisher.sent(), head);
                     let checkpoint = self.origin.signer.sign(checkpoint);
                     self.send(&ToNode::Reset { reason, checkpoint }).await?;
                 }

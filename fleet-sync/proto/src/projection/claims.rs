@@ -29,6 +29,13 @@ pub struct HostState {
     holders: RedBlackTreeMapSync<AppId, usize>,
 }
 
+impl HostState {
+    /// Apps with versions that name the host, active or not.
+    pub fn holders(&self) -> impl Iterator<Item = &AppId> {
+        self.holders.keys()
+    }
+}
+
 /// The routes of a version are somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimConflict {

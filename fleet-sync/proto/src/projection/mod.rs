@@ -37,6 +37,9 @@ pub const VERSIONS_KEPT_MAX: usize = 256;
 /// Artifacts of one version: four targets for sixteen recompilations. The oldest leave first.
 pub const ARTIFACTS_KEPT_MAX: usize = 64;
 
+/// Deleted apps whose next version number is remembered. Beyond it some start again at 1; records' revs never repeat.
+pub const DELETED_KEPT_MAX: usize = 10_000;
+
 /// The fleet's state at one rev. Cloning shares everything.
 #[derive(Debug, Clone, Default)]
 pub struct FleetView {
@@ -54,6 +57,8 @@ pub struct FleetView {
     pub certificates: RedBlackTreeMapSync<HostName, Arc<Certificate>>,
     /// Nodes that may not connect again.
     pub revoked: RedBlackTreeSetSync<NodeName>,
+    /// Next version number of apps that were deleted, at most [`DELETED_KEPT_MAX`].
+    deleted: RedBlackTreeMapSync<AppId, VersionNumber>,
     requests: RedBlackTreeMapSync<String, Rev>,
     request_order: RedBlackTreeMapSync<Rev, String>,
 }
@@ -214,8 +219,15 @@ impl FleetView {
         self.apps.get(id)?.active_version()
     }
 
-    /// The number the app's next version gets. Numbers of a deleted app start again at 1.
+    /// The number the app's next version gets. An app that is made again after its deletion goes on counting, so that
+    /// nobody takes a new version for one of the deleted app.
     pub fn next_version(&self, id: &AppId) -> VersionNumber {
+        self.next_of_living(id).max(self.deleted.get(id).copied().unwrap_or(1))
+    }
+
+    /// What a record must at least have. Lower than [`Self::next_version`] for an app made again: logs of earlier
+    /// releases count from 1 there.
+    fn next_of_living(&self, id: &AppId) -> VersionNumber {
         self.apps.get(id).and_then(|app| app.versions.last()).map_or(1, |(number, _)| number + 1)
     }
 
@@ -268,7 +280,7 @@ impl FleetView {
 
     fn add_version(&mut self, version: Version, rev: Rev, time_ms: UnixMs) -> Result<Applied, Nack> {
         let (id, number) = (version.id.clone(), version.version);
-        if number < self.next_version(&id) {
+        if number < self.next_of_living(&id) {
             return Err(internal(format!(
                 "version {number} of {id} is not a new one: versions are immutable"
             )));
@@ -329,6 +341,12 @@ impl FleetView {
     fn delete(&mut self, id: AppId) -> Result<Applied, Nack> {
         let unknown = || internal(format!("deletion of {id}, which is not there"));
         let app = self.apps.get(&id).cloned().ok_or_else(unknown)?;
+        self.deleted.insert_mut(id.clone(), self.next_version(&id));
+        if self.deleted.size() > DELETED_KEPT_MAX
+            && let Some(some) = self.deleted.keys().find(|some| **some != id).cloned()
+        {
+            self.deleted.remove_mut(&some);
+        }
         self.apps.remove_mut(&id);
         if let Some(active) = app.active_version() {
             self.unclaim(&id, &active.version.config);

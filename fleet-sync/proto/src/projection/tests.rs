@@ -63,6 +63,20 @@ fn a_release_makes_a_version_active_and_a_rollback_names_an_old_one() {
 }
 
 #[test]
+fn an_app_made_again_after_its_deletion_goes_on_counting() {
+    let mut view = FleetView::new();
+    deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
+    deployed(&mut view, "t/a", 2, config(&["a.example"], "/"));
+    put(&mut view, Body::AppDeleted { id: id("t/a") }).unwrap();
+    assert_eq!(view.next_version(&id("t/a")), 3);
+    // A log of an earlier release counts from 1: it still reads.
+    deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
+    assert_eq!(view.next_version(&id("t/a")), 3);
+    put(&mut view, Body::AppDeleted { id: id("t/a") }).unwrap();
+    assert_eq!((view.next_version(&id("t/a")), view.next_version(&id("t/b"))), (3, 1));
+}
+
+#[test]
 fn gap_repeat_and_older_epoch_leave_the_view_as_it_was() {
     let mut view = FleetView::new();
     view.apply(&raw(1, 2, None, Body::EpochStart { base_rev: 0 })).unwrap();

@@ -127,3 +127,30 @@ fn a_log_that_does_not_lead_to_its_head_is_not_published() {
     let gap = Input::Records { after: 2, chain: Some(at(2).chain), records: vec![record(4)] };
     assert_eq!(publisher.handle(0, gap)[..1], [Output::Cut(Cut::LogBroken)]);
 }
+
+fn acked(outputs: &[Output]) -> Vec<Rev> {
+    let rev = |output: &Output| if let Output::Acked(ack) = output { Some(ack.rev) } else { None };
+    outputs.iter().filter_map(rev).collect()
+}
+
+#[test]
+fn an_ack_counts_once_the_node_is_known_to_be_on_the_log() {
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(at(4)));
+    assert!(acked(&publisher.handle(0, ack(4))).is_empty(), "not compared yet");
+    assert_eq!(acked(&publisher.handle(0, records(5, 4, 512))), [4]);
+    assert_eq!(acked(&publisher.handle(0, ack(5))), [5]);
+}
+
+#[test]
+fn an_ack_of_a_node_ahead_of_the_log_or_beside_it_never_counts() {
+    let fork = Position { chain: Digest::of(b"fork"), ..at(3) };
+    for position in [Position { rev: 9, ..at(5) }, fork] {
+        let mut publisher = Publisher::new(0, at(5));
+        publisher.handle(0, hello(position));
+        assert!(acked(&publisher.handle(0, ack(position.rev))).is_empty());
+        let out = publisher.handle(0, records(5, position.rev, 512));
+        assert!(matches!(out[..], [Output::Reset { .. }]), "{out:?}");
+        assert_eq!(publisher.handle(0, ack(position.rev)), []);
+    }
+}

@@ -25,7 +25,13 @@ const ATTEMPTS_MAX: usize = 3;
 pub(super) struct Bulk {
     control: String,
     identity: Arc<RwLock<Option<Identity>>>,
-    connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+    connection: tokio::sync::Mutex<Option<Dialled>>,
+}
+
+/// An open connection and the certificate it was opened with.
+struct Dialled {
+    connection: Arc<Connection>,
+    certificate_pem: String,
 }
 
 impl Bulk {
@@ -71,6 +77,11 @@ impl Bulk {
                 // The origin's blob has another size than the record says, or it answered another range.
                 file.set_len(0).await.map_err(disk)?;
                 return Err(FetchError::Mismatch(digest));
+            }
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                // The connection outlived its certificate: a new one shows the renewed one.
+                let why = format!("the origin answered {status} to this node's certificate");
+                return Err(FetchError::Interrupted { digest, why });
             }
             status => return Err(FetchError::Refused { digest, status: status.as_u16() }),
         }
@@ -119,16 +130,20 @@ impl Bulk {
 
     async fn connection(&self, digest: Digest) -> Result<Arc<Connection>, FetchError> {
         let mut held = self.connection.lock().await;
-        if let Some(open) = held.as_ref().filter(|open| !open.sender.is_closed()) {
-            return Ok(open.clone());
-        }
         let unreachable = |error| FetchError::Unreachable(digest, error);
         let identity = self.identity.read().clone();
         let none = || DialError::Identity(rustls::Error::General("not enrolled".into()));
         let identity = identity.ok_or_else(none).map_err(unreachable)?;
+        // A renewed certificate is shown at once: the origin looks at the one the connection was opened with.
+        let fits = |open: &&Dialled| {
+            !open.connection.sender.is_closed() && open.certificate_pem == identity.certificate_pem
+        };
+        if let Some(open) = held.as_ref().filter(fits) {
+            return Ok(open.connection.clone());
+        }
         let tls = dial::as_node(&identity).map_err(unreachable)?;
         let open = Arc::new(dial::dial(&self.control, tls).await.map_err(unreachable)?);
-        *held = Some(open.clone());
+        *held = Some(Dialled { connection: open.clone(), certificate_pem: identity.certificate_pem.clone() });
         Ok(open)
     }
 

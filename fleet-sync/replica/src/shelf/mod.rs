@@ -28,6 +28,9 @@ use crate::{dial::DialError, identity::Identity};
 /// Blobs fetched at once: enough to fill a link, few enough to hold in buffers (4 windows of 4 MiB).
 const FETCHES_MAX: usize = 4;
 
+/// How long a part of a blob waits for its rest, across restarts. Its record may be long gone by then.
+const PARTIAL_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// A handle; clones share everything.
 #[derive(Clone)]
 pub struct BlobShelf {
@@ -125,6 +128,7 @@ impl BlobShelf {
         let (root, partial) = (directory.join("sha256"), directory.join("partial"));
         fs::create_dir_all(&root)?;
         fs::create_dir_all(&partial)?;
+        sweep(&partial)?;
         let inner = Inner {
             root,
             partial,
@@ -226,6 +230,18 @@ impl Drop for Landing<'_> {
     }
 }
 
+/// Removes parts that nobody came back for. Younger ones stay: a restart in the middle of a fetch resumes it.
+fn sweep(partial: &Path) -> io::Result<()> {
+    for part in fs::read_dir(partial)? {
+        let part = part?;
+        let age = part.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > PARTIAL_KEPT {
+            fs::remove_file(part.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives the fetched bytes their name, durably, if they are the right ones; else removes them.
 fn keep(digest: Digest, partial: &Path, path: &Path, root: &Path) -> io::Result<bool> {
     let file = fs::File::open(partial)?;
@@ -248,5 +264,23 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(panicked) => Err(io::Error::other(panicked)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_nobody_came_back_for_are_swept_at_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = folder.path().join("partial");
+        fs::create_dir_all(&partial).unwrap();
+        let (old, young) = (partial.join("old"), partial.join("young"));
+        fs::write(&young, b"half").unwrap();
+        let file = fs::File::create(&old).unwrap();
+        file.set_modified(std::time::SystemTime::now() - PARTIAL_KEPT - Duration::from_secs(1)).unwrap();
+        BlobShelf::open(folder.path().to_owned(), "localhost:1".into(), Arc::default()).unwrap();
+        assert!(!old.exists() && young.exists());
     }
 }
