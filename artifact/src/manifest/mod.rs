@@ -205,7 +205,7 @@ fn check_path_prefix(prefix: &str) -> Result<(), String> {
         return Err(format!("{prefix:?} has a character that a path prefix may not have"));
     }
     let segments = rest.strip_suffix('/').unwrap_or(rest);
-    if !segments.is_empty() && segments.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+    if !rest.is_empty() && segments.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
         return Err(format!("{prefix:?} has an empty, '.' or '..' segment"));
     }
     Ok(())

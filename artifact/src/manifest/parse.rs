@@ -47,8 +47,9 @@ impl Reader<'_> {
                 "name" => name = self.string(path, value).and_then(|text| self.parsed(path, value, text)),
                 "component" => component = self.string(path, value).map(str::to_owned),
                 "hosts" => {
-                    for text in self.strings(path, value) {
-                        config.hosts.extend(self.parsed(path, value, &text));
+                    for item in self.items(path, value) {
+                        let host = self.string(path, item).and_then(|text| self.parsed(path, item, text));
+                        config.hosts.extend(host);
                     }
                 }
                 "path_prefix" => {
@@ -139,12 +140,20 @@ impl Reader<'_> {
         text
     }
 
+    /// Each item is read by itself, so that a mistake in one names its own line and hides no other.
     fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
-        let Some(items) = value.get_ref().as_array() else {
-            self.wrong_type(path, value, "an array of strings");
-            return Vec::new();
-        };
+        let items = self.items(path, value);
         items.iter().filter_map(|item| self.string(path, item).map(str::to_owned)).collect()
+    }
+
+    fn items<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> &'v [Value<'i>] {
+        match value.get_ref().as_array() {
+            Some(items) => items,
+            None => {
+                self.wrong_type(path, value, "an array of strings");
+                &[]
+            }
+        }
     }
 
     fn table<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
