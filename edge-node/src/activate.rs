@@ -306,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn a_recompiled_version_is_loaded_at_once_whatever_its_old_artifacts_failed_with() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish_without_artifacts("hello", 1, "wasi-hello");
+            shop.start(&[("hello", 1)]);
+            assert_eq!(shop.try_load("hello").await, Err(NackCode::Compat));
+            shop.add_artifacts("hello", "wasi-hello");
+            assert_eq!(shop.activate(&["hello"]).await, []);
+            assert!(shop.is_loaded("hello"));
+        });
+    }
+
+    #[test]
     fn code_over_the_budget_leaves_memory_least_recently_used_first_and_comes_back() {
         let Some(mut shop) = Shop::open(1) else { return };
         local(async {

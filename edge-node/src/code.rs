@@ -17,7 +17,7 @@ use artifact::{
     Fingerprint, Target,
     nack::{Nack, NackCode},
 };
-use fleet_sync_replica::{BlobShelf, pick_artifact};
+use fleet_sync_replica::{BlobShelf, VersionState, pick_artifact};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use wasmtime::Engine;
@@ -44,8 +44,21 @@ pub struct CodeSlot {
     program: ArcSwapOption<Loaded>,
     last_used_ms: AtomicU64,
     waiters: AtomicUsize,
-    /// Held while loading; the last failure and when it happened.
-    loading: tokio::sync::Mutex<Option<(Instant, Arc<CodeError>)>>,
+    /// Held while loading; the last failure.
+    loading: tokio::sync::Mutex<Option<Failed>>,
+}
+
+/// A load that failed: when, and of which picture of the version. Another picture may have the artifact it lacked.
+struct Failed {
+    when: Instant,
+    state: Arc<VersionState>,
+    error: Arc<CodeError>,
+}
+
+impl Failed {
+    fn still_counts(&self, deployment: &Deployment) -> bool {
+        self.when.elapsed() < FAILURE_KEPT && Arc::ptr_eq(&self.state, &deployment.state)
+    }
 }
 
 impl CodeSlot {
@@ -175,8 +188,8 @@ impl CodeCache {
         if let Some(loaded) = slot.program.load_full() {
             return Ok(loaded);
         }
-        if let Some((_, error)) = failed.as_ref().filter(|(when, _)| when.elapsed() < FAILURE_KEPT) {
-            return Err(error.clone());
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.still_counts(deployment)) {
+            return Err(failed.error.clone());
         }
         match self.load(deployment).await {
             Ok(loaded) => {
@@ -188,7 +201,8 @@ impl CodeCache {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                *failed = Some((Instant::now(), error.clone()));
+                let state = deployment.state.clone();
+                *failed = Some(Failed { when: Instant::now(), state, error: error.clone() });
                 Err(error)
             }
         }

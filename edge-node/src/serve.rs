@@ -62,7 +62,9 @@ impl Server {
             failure.response(id)
         };
 
-        // code: in memory, or loaded now
+        // code: in memory, or loaded now. That wait has its own bound and is not the guest's.
+        let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+        let wall_left = wall.saturating_sub(exchange.started.elapsed());
         let loaded = match self.node.code.get(deployment).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -76,8 +78,6 @@ impl Server {
             Err(failure) => return refuse(failure),
         };
         // instantiate, run, respond
-        let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
-        let wall_left = wall.saturating_sub(exchange.started.elapsed());
         let (responder, response) = Responder::new();
         let run = loaded.program.run(exchange, Request::from_parts(head, body), responder);
         let run = Box::pin(async move {

@@ -11,7 +11,7 @@ use artifact::{
     AppId, Digest, Lane, Profile, Target,
     keys::{Compiler, SecretKey, Trusted},
     manifest::{AppConfig, Limits},
-    nack::Nack,
+    nack::{Nack, NackCode},
     record::{ArtifactRef, ArtifactSet, Body, RawRecord, Record, Version, VersionNumber},
     seal::SecretsKey,
     statement::Statement,
@@ -126,6 +126,10 @@ impl Shop {
         self.view.apply(&raw).unwrap();
     }
 
+    fn newest(&self, id: &AppId) -> VersionNumber {
+        *self.view.app(id).unwrap().versions.last().unwrap().0
+    }
+
     fn artifacts(&mut self, id: &AppId, guest: &str) {
         let signed = &self.guests[guest];
         let artifacts = vec![ArtifactRef {
@@ -135,19 +139,29 @@ impl Shop {
             blob: Digest::of(&signed.container),
             blob_bytes: signed.container.len() as u64,
         }];
-        let version = self.view.next_version(id) - 1;
+        let version = self.newest(id);
         self.apply(Body::ArtifactSet(ArtifactSet { id: id.clone(), version, artifacts }));
     }
 
     /// Writes version, artifacts and release of an app to the view.
     pub fn publish(&mut self, app: &str, number: VersionNumber, guest: &str) {
+        self.publish_without_artifacts(app, number, guest);
+        self.add_artifacts(app, guest);
+    }
+
+    /// Native code for an app's newest version.
+    pub fn add_artifacts(&mut self, app: &str, guest: &str) {
+        self.artifacts(&app_id(app), guest);
+    }
+
+    /// A version that was never compiled for this node.
+    pub fn publish_without_artifacts(&mut self, app: &str, number: VersionNumber, guest: &str) {
         let (id, signed) = (app_id(app), &self.guests[guest]);
         let config =
             AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
         let (wasm, lane) = (signed.wasm, signed.lane);
         let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config };
         self.apply(Body::Version(version));
-        self.artifacts(&id, guest);
         self.apply(Body::Release { id, version: number });
     }
 
@@ -161,7 +175,7 @@ impl Shop {
             blob_bytes: 1,
         };
         let id = app_id(app);
-        let version = self.view.next_version(&id) - 1;
+        let version = self.newest(&id);
         self.apply(Body::ArtifactSet(ArtifactSet { id, version, artifacts: vec![other] }));
     }
 
@@ -205,6 +219,12 @@ impl Shop {
         // The cache tells uses apart by the millisecond.
         tokio::time::sleep(Duration::from_millis(2)).await;
         self.node.code.get(&self.deployment(app).unwrap()).await.unwrap();
+    }
+
+    /// The same, for an app whose code may not be had.
+    pub async fn try_load(&self, app: &str) -> Result<(), NackCode> {
+        let loaded = self.node.code.get(&self.deployment(app).unwrap()).await;
+        loaded.map(|_| ()).map_err(|error| error.nack().code)
     }
 
     /// Bytes of code in memory.

@@ -22,7 +22,7 @@ use crate::{
     local_ca::LocalCaError,
     plane::Plane,
     tokens::{Action, Caller},
-    upload::certificates_for,
+    upload::{DeployError, Reach, certificates_for, check_reach},
 };
 
 /// Let an older version answer again.
@@ -43,6 +43,7 @@ pub async fn rollback_app(
 ) -> Result<Json<RolledBack>, ApiError> {
     caller.allow_app(&[Action::Deploy], &app)?;
     let object = app.to_string();
+    let reach = if caller.only_app().is_some() { Reach::App } else { Reach::Tenant };
     let (work_plane, actor, tenant) = (Arc::clone(&plane), caller.token_id.clone(), caller.tenant.clone());
     let work = async move {
         let id = AppId { tenant: tenant.clone(), app };
@@ -55,6 +56,8 @@ pub async fn rollback_app(
                 let mut bodies = Vec::new();
                 if let Some(wanted) = view.version(&decide_id, number) {
                     view.check_claim(&decide_id, &wanted.version.config)?;
+                    check_reach(view, reach, &decide_id, &wanted.version.config)
+                        .map_err(|refused| RollbackError::Reach(Box::new(refused)))?;
                     bodies = certificates_for(view, &wanted.version.config.hosts, &ca, &secrets)?;
                 }
                 bodies.push(Body::Release { id: decide_id, version: number });
@@ -124,6 +127,9 @@ pub enum RollbackError {
     /// Somebody else answers there by now.
     #[error(transparent)]
     Claim(#[from] ClaimConflict),
+    /// The caller may not take routes from other apps.
+    #[error(transparent)]
+    Reach(Box<DeployError>),
     /// No certificate.
     #[error(transparent)]
     Certificate(#[from] LocalCaError),
@@ -158,6 +164,7 @@ impl From<RollbackError> for ApiError {
             RollbackError::NoVersion(_) => ApiError::not_found("no_such_version", message),
             RollbackError::NothingOlder => ApiError::new(StatusCode::CONFLICT, "nothing_older", message),
             RollbackError::Claim(conflict) => conflict.into(),
+            RollbackError::Reach(refused) => (*refused).into(),
             RollbackError::Certificate(error) => ApiError::internal(&error),
         }
     }

@@ -17,12 +17,12 @@ use artifact::{
 };
 use fleet_sync_proto::ClaimConflict;
 
-pub use bodies::{APPS_PER_TENANT_MAX, certificates_for};
+pub use bodies::{APPS_PER_TENANT_MAX, certificates_for, check_reach};
 use native::Native;
 pub use native::{compile_missing, missing};
 pub use receive::{ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive};
 
-use bodies::{ReleasePlan, check_reach};
+use bodies::ReleasePlan;
 
 use crate::{
     admin::AdminError, api::types::Deployed, compiler::CompilerError, fleet::PublishFailure,

@@ -3,8 +3,9 @@
 //! Relies on the protocol modules for framing. Deliberately absent: authority and routing, which are the
 //! handler's first steps.
 
-use std::{mem, panic::AssertUnwindSafe, sync::Arc};
+use std::{mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
@@ -142,12 +143,28 @@ fn frame_body(response: &mut Response<OutboundBody>, method: &Method) {
     }
 }
 
-/// Takes a body that nobody gets to its end. Dropping it would say that the client has gone and stop the guest in the
-/// middle of what it does beside the body; read, the guest goes on to its end or its limits.
+/// How much of a body that nobody gets is read, and for how long. A guest that streams on and on must not be kept
+/// running by requests that ask for no body.
+const DISCARD_BYTES_MAX: usize = 256 * 1024;
+const DISCARD_MAX: Duration = Duration::from_secs(2);
+
+/// Reads a body that nobody gets, within bounds. Dropping it at once would say that the client has gone and stop the
+/// guest in the middle of what it does beside the body; read, a guest with an ordinary body goes on to its end.
 fn discard(mut body: OutboundBody) {
-    if matches!(body, OutboundBody::Boxed(_)) {
-        tokio::task::spawn_local(async move { while let Some(Ok(_)) = body.frame().await {} });
+    if !matches!(body, OutboundBody::Boxed(_)) {
+        return;
     }
+    tokio::task::spawn_local(async move {
+        let read = async {
+            let mut bytes = 0;
+            while bytes < DISCARD_BYTES_MAX
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        let _ = tokio::time::timeout(DISCARD_MAX, read).await;
+    });
 }
 
 fn is_one_length(headers: &HeaderMap) -> bool {

@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, header::CONTENT_LENGTH, response};
+use http::{HeaderMap, Response, header::CONTENT_LENGTH, response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::{
@@ -212,9 +212,12 @@ impl Driven {
             Collected::Broken(frames, error) => (frames, Err(error)),
         };
         let task = self.spawn_rest(account.clone());
-        let bytes_left = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body =
+        let bytes_left = announced_length(&head.headers);
+        let mut body =
             StreamedBody { ready: frames.into_iter(), rest, task, account, bytes_left, settled: false };
+        if bytes_left == Some(0) {
+            body.complete(); // hyper will not even ask for it
+        }
         Response::from_parts(head, OutboundBody::stream(body))
     }
 
@@ -225,6 +228,13 @@ impl Driven {
             account.ended(self.failure);
         }))
     }
+}
+
+/// The length a guest announced, if it is one: with two the front announces none.
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    only.to_str().ok()?.parse().ok()
 }
 
 /// The same body in at most two frames: one of data, one of trailers.

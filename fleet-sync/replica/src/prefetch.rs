@@ -142,6 +142,9 @@ impl Retries {
 
     /// When the next attempt is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
+        if self.running.len() >= PREFETCHES_MAX {
+            return None; // the end of one of them wakes the loop
+        }
         self.waiting.values().filter_map(|waiting| waiting.due).min()
     }
 
