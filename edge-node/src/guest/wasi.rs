@@ -6,7 +6,7 @@
 //! refused until the outbound door exists.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Uri, header, uri::Scheme as UriScheme};
+use http::{HeaderValue, Response, Uri, header, uri::Scheme as UriScheme};
 use http_body_util::BodyExt as _;
 use wasmtime::{
     Engine,
@@ -139,10 +139,10 @@ impl State {
         let set = move |result: Result<Response<WasiBody>, ErrorCode>| {
             // The interface lets a guest set its outparam once; dropping the responder is "no response".
             if let (Some(responder), Ok(response)) = (responder.take(), result) {
-                let (mut head, body) = response.into_parts();
-                strip_framing(&mut head.headers);
-                let body = OutboundBody::stream(body.map_err(|_| BodyError::GuestAborted));
-                responder.send(Response::from_parts(head, body));
+                // What a guest says of its framing is the front's to strip, for both lanes alike.
+                responder.send(
+                    response.map(|body| OutboundBody::stream(body.map_err(|_| BodyError::GuestAborted))),
+                );
             }
         };
         let set = std::sync::Mutex::new(set);
@@ -168,13 +168,6 @@ fn with_authority(request: GuestRequest, secure: bool) -> GuestRequest {
         }
     }
     GuestRequest::from_parts(head, body)
-}
-
-/// Framing is the front's: what a guest says of it must not reach the wire.
-fn strip_framing(headers: &mut HeaderMap) {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
-        headers.remove(name);
-    }
 }
 
 fn body_error(error: BodyError) -> wasmtime_wasi_http::Error {
