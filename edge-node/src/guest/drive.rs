@@ -224,9 +224,22 @@ impl Driven {
     fn spawn_rest(mut self, account: Arc<Account>) -> Option<JoinHandle<()>> {
         self.run.as_ref()?;
         Some(tokio::task::spawn_local(async move {
+            let unwinding = Unwinding(account);
             poll_fn(|cx| self.poll_run(cx)).await;
-            account.ended(self.failure);
+            unwinding.0.ended(self.failure);
         }))
+    }
+}
+
+/// Notes a panic of a host function as the failure of its run: a body whose other end was dropped by one would
+/// otherwise look complete.
+struct Unwinding(Arc<Account>);
+
+impl Drop for Unwinding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.ended(Some(Failure::Internal));
+        }
     }
 }
 

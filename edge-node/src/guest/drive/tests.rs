@@ -207,6 +207,24 @@ fn an_announced_empty_body_that_nobody_asks_for_does_not_stop_its_guest() {
 }
 
 #[test]
+fn a_panic_in_the_middle_of_a_body_is_never_a_clean_end() {
+    local(async {
+        let book = Book::open();
+        let account = book.1.clone();
+        let guest = |_: Arc<Bill>, responder: Responder| async move {
+            let (chunks, response) = streaming(None);
+            responder.send(response);
+            let _ = chunks.send(frame("a")).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            panic!("on purpose, in a host function")
+        };
+        let response = driven(guest, account).await.unwrap();
+        assert_eq!(text(response.into_body()).await, Err(BodyError::GuestAborted));
+        assert_eq!(book.close().await.as_deref(), Some("internal"));
+    });
+}
+
+#[test]
 fn a_run_that_never_waits_in_time_is_stopped_by_the_wall() {
     local(async {
         let bill = Arc::new(Bill::default());
