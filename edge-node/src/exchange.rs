@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use artifact::{NodeName, manifest::Limits, names::PopName};
+use artifact::manifest::Limits;
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ use crate::{
     account::guest_log::LogSink,
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
+    host::{Host, door::Door},
     meter,
 };
 
@@ -61,15 +62,6 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Where this node stands, as guests may ask.
-#[derive(Debug, Clone)]
-pub struct Site {
-    /// The node's name in the fleet.
-    pub node: NodeName,
-    /// Its POP.
-    pub pop: PopName,
-}
-
 /// Everything a guest's host functions need to know about the request they serve.
 pub struct Exchange {
     /// Its name.
@@ -78,8 +70,10 @@ pub struct Exchange {
     pub deployment: Arc<Deployment>,
     /// The connection it came over.
     pub connection: Arc<Connection>,
-    /// Where it is answered.
-    pub site: Arc<Site>,
+    /// What this node offers to guests.
+    pub host: Arc<Host>,
+    /// What it learns and causes passes here.
+    pub door: Door,
     /// When its head was complete.
     pub started: Instant,
     /// What it has used; shared with the driver that polls the guest.
@@ -92,7 +86,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// An exchange that begins now.
-    pub fn begin(deployment: Arc<Deployment>, connection: Arc<Connection>, site: Arc<Site>) -> Exchange {
+    pub fn begin(deployment: Arc<Deployment>, connection: Arc<Connection>, host: Arc<Host>) -> Exchange {
         let id = RequestId::new();
         let bill = Arc::new(Bill::default());
         Exchange {
@@ -101,7 +95,8 @@ impl Exchange {
             log: LogSink::new(&deployment, id),
             deployment,
             connection,
-            site,
+            host,
+            door: Door::default(),
             started: Instant::now(),
             bill,
         }

@@ -9,6 +9,7 @@
 //! | [`serve`] | a request's way, as a list |
 //! | [`exchange`], [`failure`], [`meter`] | one request: identity, limits, bill; what else can happen to it |
 //! | [`guest`] | the two guest interfaces and what drives them |
+//! | [`host`] | the door: every effect a guest can have, under both interfaces |
 //! | [`generation`], [`activate`] | what is deployed, and how that changes |
 //! | [`code`], [`load`] | native code: kept by use, loaded only if verified |
 //! | [`account`], [`admin`] | metrics and logs |
@@ -24,6 +25,7 @@ pub mod failure;
 pub mod front;
 pub mod generation;
 pub mod guest;
+pub mod host;
 pub mod load;
 pub mod machine;
 pub mod meter;

@@ -16,15 +16,15 @@ use parking_lot::Mutex;
 use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
     code::CodeCache,
-    exchange::Site,
     failure::Failure,
     generation::Generation,
+    host::Host,
 };
 
 /// See the module.
 pub struct Node {
-    /// Its name and POP.
-    pub site: Arc<Site>,
+    /// What it offers to guests.
+    pub host: Arc<Host>,
     /// The picture requests are routed by; swapped by the activator.
     pub generation: ArcSwap<Generation>,
     /// Native code.

@@ -24,9 +24,9 @@ use crate::{
     admin,
     code::CodeCache,
     config::Config,
-    exchange::Site,
     front::{Drain, sockets, tls},
     generation::Generation,
+    host::{Host, Site},
     load::Loader,
     machine,
     node::{Executions, Node},
@@ -86,7 +86,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
     let node = Arc::new(Node {
-        site: Arc::new(Site { node: name, pop }),
+        host: Arc::new(Host { site: Site { node: name, pop } }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,

@@ -51,7 +51,7 @@ impl Server {
         deployment: &Arc<Deployment>,
         connection: &Arc<Connection>,
     ) -> Response<OutboundBody> {
-        let exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.site.clone());
+        let exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.host.clone());
         let (id, bill) = (exchange.id, exchange.bill.clone());
         let (head, body) = request.into_parts();
         let run = Some((deployment.clone(), bill.clone()));

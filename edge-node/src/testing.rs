@@ -28,11 +28,12 @@ use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     code::CodeCache,
-    exchange::{Exchange, Responder, Site},
+    exchange::{Exchange, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, Protocol},
     generation::Deployment,
     guest::{Program, drive::drive},
+    host::{Host, Site},
     load::Loader,
     node::{Executions, Node},
 };
@@ -78,7 +79,7 @@ impl Shop {
             metrics.clone(),
         );
         let node = Arc::new(Node {
-            site: site(),
+            host: host(),
             generation: Default::default(),
             code: Arc::new(cache),
             metrics,
@@ -340,8 +341,8 @@ pub fn connection() -> Arc<Connection> {
 }
 
 /// A node of its own.
-pub fn site() -> Arc<Site> {
-    Arc::new(Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() })
+pub fn host() -> Arc<Host> {
+    Arc::new(Host { site: Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() } })
 }
 
 /// What a client sees of a guest's answer.
@@ -358,7 +359,7 @@ pub struct Seen {
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
-    let exchange = Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), site());
+    let exchange = Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), host());
     let bill = exchange.bill.clone();
     let (responder, response) = Responder::new();
     let run = program.run(exchange, request, responder);

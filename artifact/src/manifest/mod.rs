@@ -61,17 +61,80 @@ pub struct AppConfig {
     /// Names of secrets the program can read. Values never stand in a manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Hosts the program may fetch from beside its backends: `host`, `*.host`, each with an optional `:port`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<String>,
+    /// Further stores of plain configuration, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config_stores: BTreeMap<String, BTreeMap<String, String>>,
+    /// Further stores of secrets, by name: the names of the secrets in each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_stores: BTreeMap<String, Vec<String>>,
+    /// Key-value stores of the tenant that the program may use, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kv_stores: Vec<String>,
+    /// Geography of single addresses, asked before the operator's database: an address and a JSON object.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub geo: BTreeMap<std::net::IpAddr, String>,
+    /// Devices by their exact `User-Agent`: a JSON object each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, String>,
     /// Limits of one execution.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// An origin server.
+/// Origin servers behind one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backend {
+    /// `http://` or `https://`, host and optional port; no path. The origin asked first.
+    pub url: String,
+    /// Further origins of the same form, asked in their order when those before cannot be reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failover: Vec<String>,
+    /// What the backend gets as `Host`; the request's own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub override_host: Option<String>,
+    /// The name its certificate must have, and that is sent as SNI; the URL's host when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_host: Option<String>,
+    /// Authorities its certificate may come from instead of the platform's, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Certificate chain this side shows, PEM. Its key is the secret named by `client_key_secret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cert_pem: Option<String>,
+    /// Name of the secret that holds the key of `client_cert_pem`, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key_secret: Option<String>,
+    /// Time to connect, TLS included, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout_ms: Option<u32>,
+    /// Time from the request's end to the response's head, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_timeout_ms: Option<u32>,
+    /// Time between two pieces of the response's body, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub between_bytes_timeout_ms: Option<u32>,
+    /// How it is found out whether an origin is well. Absent: by requests alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+}
+
+/// A probe of each origin, sent by every node that uses the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Backend {
-    /// `http://` or `https://`, host and optional port; no path.
-    pub url: String,
+pub struct HealthCheck {
+    /// Path of the GET that a well origin answers with 2xx.
+    pub path: String,
+    /// Time between two probes, ms.
+    #[serde(default = "health_interval_ms")]
+    pub interval_ms: u32,
+}
+
+fn health_interval_ms() -> u32 {
+    10_000
 }
 
 /// Limits of one execution. What a manifest does not name has the default of DESIGN §4.
@@ -100,6 +163,12 @@ impl Default for AppConfig {
             backends: BTreeMap::new(),
             config: BTreeMap::new(),
             secrets: Vec::new(),
+            outbound: Vec::new(),
+            config_stores: BTreeMap::new(),
+            secret_stores: BTreeMap::new(),
+            kv_stores: Vec::new(),
+            geo: BTreeMap::new(),
+            devices: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -238,7 +307,7 @@ mod tests {
     fn every_bound_is_checked() {
         let config = AppConfig {
             path_prefix: "/a/../b".into(),
-            backends: [("b".to_owned(), Backend { url: "ftp://x".into() })].into(),
+            backends: [("b".to_owned(), Backend { url: "ftp://x".into(), ..Backend::default() })].into(),
             config: [("k".to_owned(), "x".repeat(bounds::CONFIG_VALUE_BYTES_MAX + 1))].into(),
             limits: Limits { cpu_ms: 0, wall_ms: 1, memory_mib: 4096 },
             ..AppConfig::default()

@@ -89,7 +89,8 @@ impl Reader<'_> {
             }
             match url {
                 Some(url) => {
-                    config.backends.insert(name.get_ref().to_string(), Backend { url: url.to_owned() });
+                    let backend = Backend { url: url.to_owned(), ..Backend::default() };
+                    config.backends.insert(name.get_ref().to_string(), backend);
                 }
                 None => self.note(
                     &path,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use artifact::{AppId, HostName, manifest::AppConfig, record::Version};
 use edge_node::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
-    exchange::{Bill, Exchange, RequestId, Responder, Site},
+    exchange::{Bill, Exchange, RequestId, Responder},
     front::{Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
     guest::{Program, Run, drive::drive},
@@ -26,7 +26,7 @@ pub struct Host {
     program: Program,
     deployment: Arc<Deployment>,
     connection: Arc<Connection>,
-    site: Arc<Site>,
+    offers: Arc<edge_node::host::Host>,
     account: Arc<Account>,
     log: AccessLog,
     host: HostName,
@@ -52,13 +52,14 @@ impl Host {
         let (head, _) = request().into_parts();
         let host: HostName = HOST.parse()?;
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
-        let site = Arc::new(Site { node: "bench-1".parse()?, pop: "bench".parse()? });
-        Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, site, account, log, host })
+        let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
+        let offers = Arc::new(edge_node::host::Host { site });
+        Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, offers, account, log, host })
     }
 
     /// What happens before the guest is polled.
     pub fn begin(&self) -> Begun {
-        let exchange = Exchange::begin(self.deployment.clone(), self.connection.clone(), self.site.clone());
+        let exchange = Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone());
         let bill = exchange.bill.clone();
         let (responder, response) = Responder::new();
         Begun { run: self.program.run(exchange, request(), responder), response, bill }

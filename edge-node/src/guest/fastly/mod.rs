@@ -151,12 +151,16 @@ impl FastlyState {
     fn environment(&mut self) -> &str {
         let exchange = &self.exchange;
         self.environment.get_or_insert_with(|| {
-            let (deployment, pop) = (&exchange.deployment, &exchange.site.pop);
+            let (deployment, pop) = (&exchange.deployment, &exchange.host.site.pop);
             format!(
                 "FASTLY_CUSTOMER_ID={}\0FASTLY_SERVICE_ID={}\0FASTLY_SERVICE_VERSION={}\0FASTLY_TRACE_ID={}\0\
                  FASTLY_HOSTNAME={}\0FASTLY_POP={pop}\0FASTLY_REGION={pop}\0\
                  FASTLY_CACHE_GENERATION=0\0FASTLY_IS_STAGING=0\0",
-                deployment.id.tenant, deployment.id.app, deployment.version, exchange.id, exchange.site.node,
+                deployment.id.tenant,
+                deployment.id.app,
+                deployment.version,
+                exchange.id,
+                exchange.host.site.node,
             )
         })
     }

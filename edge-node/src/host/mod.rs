@@ -1,0 +1,28 @@
+//! The door: everything a guest can learn of the world or cause in it passes here, once, whatever interface it speaks.
+//!
+//! Called by `guest/wasi` and `guest/fastly`, which only translate. One file per capability; each takes the
+//! [`crate::exchange::Exchange`] (tenant, limits, bill, deadline) and knows nothing of wasm. What passes is visible to
+//! a [`door::Witness`], if the exchange has one.
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`door`] | the seam: what is learned and caused, as events |
+
+pub mod door;
+
+use artifact::{NodeName, names::PopName};
+
+/// What this node offers to guests: made once per process.
+pub struct Host {
+    /// Where it stands.
+    pub site: Site,
+}
+
+/// Where this node stands, as guests may ask.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The node's name in the fleet.
+    pub node: NodeName,
+    /// Its POP.
+    pub pop: PopName,
+}
