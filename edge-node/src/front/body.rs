@@ -33,6 +33,15 @@ pub enum BodyError {
     /// Guest: it ran into one of its limits while streaming.
     #[error("the guest exceeded a limit while sending its response")]
     GuestLimit,
+    /// Backend: it closed the connection or reset the stream.
+    #[error("the backend went away in the middle of a body")]
+    BackendGone,
+    /// Backend: its body breaks the rules of its protocol.
+    #[error("the backend's body breaks the protocol")]
+    BackendProtocol,
+    /// Backend: it let too much time pass between two pieces.
+    #[error("the backend stalled in the middle of a body")]
+    BackendTimeout,
     /// Us: the node is going down and the time to finish is over.
     #[error("the node is shutting down")]
     Shutdown,

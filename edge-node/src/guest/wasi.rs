@@ -172,10 +172,15 @@ fn with_authority(request: GuestRequest, secure: bool) -> GuestRequest {
 
 fn body_error(error: BodyError) -> wasmtime_wasi_http::Error {
     match error {
-        BodyError::ClientProtocol(_) => wasmtime_wasi_http::Error::HttpProtocolError,
-        BodyError::ClientGone | BodyError::GuestAborted | BodyError::GuestLimit | BodyError::Shutdown => {
-            wasmtime_wasi_http::Error::ConnectionTerminated
+        BodyError::ClientProtocol(_) | BodyError::BackendProtocol => {
+            wasmtime_wasi_http::Error::HttpProtocolError
         }
+        BodyError::BackendTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
+        BodyError::ClientGone
+        | BodyError::GuestAborted
+        | BodyError::GuestLimit
+        | BodyError::BackendGone
+        | BodyError::Shutdown => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }
 

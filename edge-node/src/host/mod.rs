@@ -7,8 +7,10 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`door`] | the seam: what is learned and caused, as events |
+//! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod door;
+pub mod outbound;
 
 use artifact::{NodeName, names::PopName};
 
@@ -16,6 +18,8 @@ use artifact::{NodeName, names::PopName};
 pub struct Host {
     /// Where it stands.
     pub site: Site,
+    /// Its way to backends.
+    pub outbound: outbound::Outbound,
 }
 
 /// Where this node stands, as guests may ask.
