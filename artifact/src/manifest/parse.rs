@@ -1,21 +1,21 @@
 //! `skerry.toml` → [`Project`], by walking the document with its positions, so that every mistake of a file is
 //! reported in one run with its line, unknown keys included.
 
+use std::net::IpAddr;
+
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
-use super::{AppConfig, Backend, Limits, Mistake, Project};
+use super::{AppConfig, Backend, Limits, Mistake, Project, lookups};
 
-type Value<'a> = Spanned<DeValue<'a>>;
+/// A value with its position.
+pub type Value<'a> = Spanned<DeValue<'a>>;
 
 pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
-    let document = DeTable::parse(text).map_err(|error| {
-        let line = error.span().map(|span| line_at(text, span.start));
-        vec![Mistake { line, key: String::new(), message: error.message().to_owned() }]
-    })?;
-    let mut reader = Reader { text, mistakes: Vec::new() };
+    let document = document(text).map_err(|mistake| vec![mistake])?;
+    let mut reader = Reader::of(text);
     let project = reader.project(document.get_ref());
     match project {
         Some(project) if reader.mistakes.is_empty() => Ok(project),
@@ -26,13 +26,31 @@ pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
+/// Reads TOML, keeping positions.
+pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Mistake> {
+    DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| line_at(text, span.start));
+        Mistake { line, key: String::new(), message: error.message().to_owned() }
+    })
+}
+
+/// The line of a position, from 1.
+pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-struct Reader<'t> {
+/// Takes values out of a document and collects what is wrong with them.
+pub struct Reader<'t> {
     text: &'t str,
-    mistakes: Vec<Mistake>,
+    /// What was wrong so far.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl<'t> Reader<'t> {
+    /// A reader of this text's document.
+    pub fn of(text: &'t str) -> Reader<'t> {
+        Reader { text, mistakes: Vec::new() }
+    }
 }
 
 impl Reader<'_> {
@@ -60,6 +78,8 @@ impl Reader<'_> {
                 "backends" => self.backends(path, value, &mut config),
                 "config" => self.config_values(path, value, &mut config),
                 "secrets" => config.secrets = self.strings(path, value),
+                "geo" => self.geo(path, value, &mut config),
+                "devices" => self.devices(path, value, &mut config),
                 "limits" => self.limits(path, value, &mut config.limits),
                 _ => self.unknown(path, key.span().start, &TOP_KEYS),
             }
@@ -109,6 +129,43 @@ impl Reader<'_> {
         }
     }
 
+    fn geo(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+        for (key, value) in self.table(path, value).into_iter().flatten() {
+            let path = format!("{path}.{}", key.get_ref());
+            let Some(address) = self.address(&path, key) else { continue };
+            if let Some(json) = self.json_object(&path, value) {
+                config.geo.insert(address, json);
+            }
+        }
+    }
+
+    fn devices(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+        for (key, value) in self.table(path, value).into_iter().flatten() {
+            if let Some(json) = self.json_object(&format!("{path}.{}", key.get_ref()), value) {
+                config.devices.insert(key.get_ref().to_string(), json);
+            }
+        }
+    }
+
+    /// A key that is an IP address.
+    pub fn address(&mut self, path: &str, key: &Spanned<DeString<'_>>) -> Option<IpAddr> {
+        let parsed = key.get_ref().parse();
+        parsed.map_err(|_| self.note(path, key.span().start, "is not an IP address".into())).ok()
+    }
+
+    /// A JSON object, given as text or as a table: its compact text.
+    pub fn json_object(&mut self, path: &str, value: &Value<'_>) -> Option<String> {
+        let json = match value.get_ref() {
+            DeValue::String(text) => lookups::object(text),
+            DeValue::Table(_) => lookups::of_toml(value.get_ref()).map(|json| json.to_string()),
+            _ => {
+                self.wrong_type(path, value, "a table, or a string with a JSON object");
+                return None;
+            }
+        };
+        json.map_err(|why| self.note(path, value.span().start, why)).ok()
+    }
+
     fn limits(&mut self, path: &str, value: &Value<'_>, limits: &mut Limits) {
         for (key, value) in self.table(path, value).into_iter().flatten() {
             let name = key.get_ref().as_ref();
@@ -133,7 +190,8 @@ impl Reader<'_> {
         }
     }
 
-    fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
+    /// A string.
+    pub fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
         let text = value.get_ref().as_str();
         if text.is_none() {
             self.wrong_type(path, value, "a string");
@@ -142,12 +200,13 @@ impl Reader<'_> {
     }
 
     /// Each item is read by itself, so that a mistake in one names its own line and hides no other.
-    fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
+    pub fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
         let items = self.items(path, value);
         items.iter().filter_map(|item| self.string(path, item).map(str::to_owned)).collect()
     }
 
-    fn items<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> &'v [Value<'i>] {
+    /// The items of an array.
+    pub fn items<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> &'v [Value<'i>] {
         match value.get_ref().as_array() {
             Some(items) => items,
             None => {
@@ -157,7 +216,8 @@ impl Reader<'_> {
         }
     }
 
-    fn table<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
+    /// A table.
+    pub fn table<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             self.wrong_type(path, value, "a table");
@@ -174,23 +234,36 @@ impl Reader<'_> {
         text.parse().map_err(|error| self.note(path, value.span().start, format!("{error}"))).ok()
     }
 
-    fn wrong_type(&mut self, path: &str, value: &Value<'_>, wanted: &str) {
+    /// Notes that a value has another type than `wanted`.
+    pub fn wrong_type(&mut self, path: &str, value: &Value<'_>, wanted: &str) {
         let message = format!("must be {wanted}, not {}", value.get_ref().type_str());
         self.note(path, value.span().start, message);
     }
 
-    fn unknown(&mut self, path: &str, offset: usize, known: &[&str]) {
+    /// Notes a key that is not known.
+    pub fn unknown(&mut self, path: &str, offset: usize, known: &[&str]) {
         self.note(path, offset, format!("is not a known key; known here: {}", known.join(", ")));
     }
 
-    fn note(&mut self, path: &str, offset: usize, message: String) {
+    /// Notes a mistake at a position.
+    pub fn note(&mut self, path: &str, offset: usize, message: String) {
         let line = Some(line_at(self.text, offset));
         self.mistakes.push(Mistake { line, key: path.to_owned(), message });
     }
 }
 
-const TOP_KEYS: [&str; 8] =
-    ["name", "component", "hosts", "path_prefix", "backends", "config", "secrets", "limits"];
+const TOP_KEYS: [&str; 10] = [
+    "name",
+    "component",
+    "hosts",
+    "path_prefix",
+    "backends",
+    "config",
+    "secrets",
+    "geo",
+    "devices",
+    "limits",
+];
 
 #[cfg(test)]
 mod tests {
@@ -235,12 +308,41 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, secrets, limits",
+                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, secrets, geo, devices, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
                 "line 5: backends.b.uri: is not a known key; known here: url",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
                 "line 10: config.n: must be a string, not integer",
+            ]
+        );
+    }
+
+    #[test]
+    fn places_and_devices_are_json_objects_as_text_or_as_tables() {
+        let head = "name = \"a\"\ncomponent = \"a.wasm\"\n";
+        let project = project(&format!(
+            "{head}[geo]\n\"192.0.2.1\" = '{{ \"city\": \"Bonn\" }}'\n\"2001:db8::1\" = {{ latitude = 50.7, as_number = 7 }}\n\
+             [devices.\"Agent/1.0\"]\ndevice = {{ is_mobile = true }}\n"
+        ))
+        .unwrap();
+        let geo: Vec<_> = project.config.geo.into_iter().map(|(ip, json)| (ip.to_string(), json)).collect();
+        assert_eq!(geo[0], ("192.0.2.1".to_owned(), r#"{"city":"Bonn"}"#.to_owned()));
+        assert_eq!(geo[1], ("2001:db8::1".to_owned(), r#"{"as_number":7,"latitude":50.7}"#.to_owned()));
+        assert_eq!(project.config.devices["Agent/1.0"], r#"{"device":{"is_mobile":true}}"#);
+
+        let mistakes = super::project(&format!(
+            "{head}[geo]\nhere = '{{}}'\n\"192.0.2.1\" = '[1]'\n[devices]\na = 3\nb = {{ since = 1979-05-27 }}\n"
+        ))
+        .unwrap_err();
+        let shown: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "line 4: geo.here: is not an IP address",
+                "line 5: geo.192.0.2.1: is not a JSON object",
+                "line 7: devices.a: must be a table, or a string with a JSON object, not integer",
+                "line 8: devices.b: has a date, which JSON does not know",
             ]
         );
     }
