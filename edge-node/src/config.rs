@@ -28,6 +28,9 @@ pub struct Config {
     /// Access log; standard output when absent.
     #[serde(default)]
     pub access_log: Option<PathBuf>,
+    /// Geography of clients: an `.mmdb` file in the layout of GeoIP2. None: programs learn no places.
+    #[serde(default)]
+    pub geo_database: Option<PathBuf>,
     /// Serving threads; the machine's cores when absent.
     #[serde(default)]
     pub threads: Option<usize>,

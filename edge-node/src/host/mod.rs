@@ -10,12 +10,15 @@
 //! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
 //! | [`wait`] | the first of several things |
 //! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
+//! | [`geo`], [`device`] | lookups of a client's address and user agent |
 //! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod body;
 pub mod clock;
+pub mod device;
 pub mod door;
 pub mod environment;
+pub mod geo;
 pub mod log;
 pub mod outbound;
 pub mod pipe;
@@ -32,6 +35,8 @@ pub struct Host {
     pub site: Site,
     /// Its way to backends.
     pub outbound: outbound::Outbound,
+    /// The operator's geography, if there is any.
+    pub geo: Option<geo::Database>,
 }
 
 /// Where this node stands, as guests may ask.

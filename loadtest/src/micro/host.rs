@@ -54,7 +54,7 @@ impl Host {
         let host: HostName = HOST.parse()?;
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
-        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default() });
+        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None });
         Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, offers, account, log, host })
     }
 
