@@ -79,12 +79,12 @@ impl Package {
         let (name, config, file, cure) = if source.is_dir() {
             let project = read_manifest(&own, source)?;
             let cure = format!("{} names it; build the app first", own.display());
-            (project.name, project.config, source.join(project.component), cure)
+            (project.name, project.config, source.join(project.component), Some(cure))
         } else {
             let name = app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?;
-            (name, AppConfig::default(), source.to_owned(), "name another".to_owned())
+            (name, AppConfig::default(), source.to_owned(), None)
         };
-        let wasm = read_wasm(&file, &cure)?;
+        let wasm = read_wasm(&file, cure.as_deref())?;
         let app = app.cloned().unwrap_or(name);
         Ok(Package { app, config, file, wasm, items: Items::default(), notes: vec![] })
     }
@@ -94,7 +94,7 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
     let Imported { name, config, items, notes, file, program } = imported;
     let wasm = match program {
         Program::Bytes(bytes) => checked_size(&file, bytes.len() as u64).map(|()| bytes)?,
-        Program::File { cure } => read_wasm(&file, &cure)?,
+        Program::File { cure } => read_wasm(&file, Some(&cure))?,
     };
     let app = app.cloned().or(name).ok_or_else(|| {
         let file = source.display();
@@ -128,9 +128,10 @@ fn name_of(file: &Path) -> Result<AppName> {
     })
 }
 
-fn read_wasm(file: &Path, cure: &str) -> Result<Vec<u8>> {
+fn read_wasm(file: &Path, cure: Option<&str>) -> Result<Vec<u8>> {
+    let cure = cure.map(|cure| format!("; {cure}")).unwrap_or_default();
     let missing = |cause: io::Error| match cause.kind() {
-        io::ErrorKind::NotFound => Error::Usage(format!("there is no file {}; {cure}", file.display())),
+        io::ErrorKind::NotFound => Error::Usage(format!("there is no file {}{cure}", file.display())),
         _ => Error::io(format!("reading {}", file.display()))(cause),
     };
     // Before reading: a wrong path may name something huge.

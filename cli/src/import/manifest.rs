@@ -17,7 +17,7 @@ use toml::{
 };
 
 use super::{
-    MANIFEST_FILE, Note, Purpose,
+    Note, Purpose,
     files::Files,
     items::Items,
     wanted::{self, Wanted},
@@ -66,6 +66,8 @@ impl Section {
 
 /// What the walk has in its hands.
 pub struct Walk<'a> {
+    /// The file's name, for warnings.
+    name: &'a str,
     text: &'a str,
     /// Takes values, collects mistakes.
     pub reader: Reader<'a>,
@@ -79,8 +81,9 @@ pub struct Walk<'a> {
     pub places: Vec<(String, String, usize)>,
 }
 
-/// Reads the text of a manifest.
+/// Reads the text of a manifest, whose file has this name.
 pub fn read(
+    name: &str,
     text: &str,
     files: &Files<'_>,
     variables: &dyn Fn(&str) -> Option<String>,
@@ -88,7 +91,7 @@ pub fn read(
 ) -> Result<Manifest, Vec<Mistake>> {
     let document = document(text).map_err(|mistake| vec![mistake])?;
     let reader = Reader::of(text);
-    let mut walk = Walk { text, reader, files, variables, notes: Vec::new(), places: Vec::new() };
+    let mut walk = Walk { name, text, reader, files, variables, notes: Vec::new(), places: Vec::new() };
     let manifest = walk.manifest(document.get_ref(), purpose);
     walk.reader.mistakes.sort_by_key(|mistake| mistake.line);
     match walk.reader.mistakes.is_empty() {
@@ -276,7 +279,7 @@ impl Walk<'_> {
     /// Notes that a thing has no effect here.
     pub fn ignored(&mut self, path: &str, key: &Spanned<DeString<'_>>, why: &str) {
         let line = line_at(self.text, key.span().start);
-        self.notes.push(Note::Ignored(format!("{MANIFEST_FILE}:{line}: {path} is ignored: {why}")));
+        self.notes.push(Note::Ignored(format!("{}:{line}: {path} is ignored: {why}", self.name)));
     }
 
     /// Notes a key nobody here knows.
@@ -324,7 +327,7 @@ impl Walk<'_> {
         let read = self.files.read(&name, bytes_max);
         if read.is_ok() && self.files.is_outside(&name) {
             let line = line_at(self.text, value.span().start);
-            let text = format!("{MANIFEST_FILE}:{line}: {path} reads {name:?}, which is outside the project");
+            let text = format!("{}:{line}: {path} reads {name:?}, which is outside the project", self.name);
             self.notes.push(Note::Ignored(text));
         }
         read.map_err(|why| self.mistake(path, value, format!("cannot be read: {why}"))).ok()

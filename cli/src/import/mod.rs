@@ -156,7 +156,8 @@ fn imported(read: Manifest, file: PathBuf, program: Program) -> Result<Imported>
 
 fn read_manifest(text: &str, files: &Files<'_>, path: &Path, purpose: Purpose) -> Result<Manifest> {
     let variables = |name: &str| std::env::var(name).ok();
-    manifest::read(text, files, &variables, purpose)
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(MANIFEST_FILE);
+    manifest::read(name, text, files, &variables, purpose)
         .map_err(|mistakes: Vec<Mistake>| Error::Manifest { file: path.to_owned(), mistakes })
 }
 

@@ -24,7 +24,7 @@ fn try_read(text: &str, purpose: Purpose) -> std::result::Result<Manifest, Vec<M
         ("number.json".to_owned(), b"{\"a\":1}".to_vec()),
     ]);
     let variables = |name: &str| (name == "TOKEN").then(|| "from-env".to_owned());
-    manifest::read(text, &Files::Package(&files), &variables, purpose)
+    manifest::read("fastly.toml", text, &Files::Package(&files), &variables, purpose)
 }
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----";
@@ -136,8 +136,8 @@ fn a_complete_local_server() {
     assert_eq!(
         said(&manifest),
         [
-            "geolocation: 1 addresses",
             "device detection: 1 user agents",
+            "geolocation: 1 addresses",
             "name \"My_Shop\": the app is called my-shop here",
             "backend origin: https://origin.example:8443 (from local_server)",
             "config store old: 2 items (from local_server)",
