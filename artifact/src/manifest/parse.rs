@@ -1,14 +1,17 @@
 //! `skerry.toml` → [`Project`], by walking the document with its positions, so that every mistake of a file is
 //! reported in one run with its line, unknown keys included.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
 use toml::{
     Spanned,
-    de::{DeString, DeTable, DeValue},
+    de::{DeTable, DeValue},
 };
 
-use super::{AppConfig, Backend, Limits, Mistake, Project, lookups};
+use super::{AppConfig, Limits, Mistake, Project};
+
+mod backends;
+mod lookups;
 
 /// A value with its position.
 pub type Value<'a> = Spanned<DeValue<'a>>;
@@ -44,12 +47,14 @@ pub struct Reader<'t> {
     text: &'t str,
     /// What was wrong so far.
     pub mistakes: Vec<Mistake>,
+    /// Where entries of stores stand, by their path: for mistakes that are found afterwards.
+    lines: Vec<(String, usize)>,
 }
 
 impl<'t> Reader<'t> {
     /// A reader of this text's document.
     pub fn of(text: &'t str) -> Reader<'t> {
-        Reader { text, mistakes: Vec::new() }
+        Reader { text, mistakes: Vec::new(), lines: Vec::new() }
     }
 }
 
@@ -76,8 +81,18 @@ impl Reader<'_> {
                     }
                 }
                 "backends" => self.backends(path, value, &mut config),
-                "config" => self.config_values(path, value, &mut config),
+                "config" => config.config = self.entries(path, value),
+                "config_stores" => {
+                    let stores = self.stores(path, value, Reader::entries);
+                    config.config_stores = stores;
+                }
                 "secrets" => config.secrets = self.strings(path, value),
+                "secret_stores" => {
+                    let stores = self.stores(path, value, Reader::strings);
+                    config.secret_stores = stores;
+                }
+                "kv_stores" => config.kv_stores = self.strings(path, value),
+                "outbound" => config.outbound = self.strings(path, value),
                 "geo" => self.geo(path, value, &mut config),
                 "devices" => self.devices(path, value, &mut config),
                 "limits" => self.limits(path, value, &mut config.limits),
@@ -91,79 +106,47 @@ impl Reader<'_> {
         }
         for mut mistake in config.mistakes() {
             let top = mistake.key.split('.').next().unwrap_or_default();
-            mistake.line = key_lines.iter().find(|(key, _)| key == top).map(|(_, line)| *line);
+            let whole = key_lines.iter().find(|(key, _)| key == top).map(|(_, line)| *line);
+            mistake.line = self.line_of(&mistake.key).or(whole);
             self.mistakes.push(mistake);
         }
         Some(Project { name: name?, component: component?, config })
     }
 
-    fn backends(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+    /// A table of tables or arrays, by store name.
+    fn stores<T>(
+        &mut self,
+        path: &str,
+        value: &Value<'_>,
+        read: fn(&mut Self, &str, &Value<'_>) -> T,
+    ) -> BTreeMap<String, T> {
+        let mut stores = BTreeMap::new();
         for (name, value) in self.table(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", name.get_ref());
-            let mut url = None;
-            for (key, value) in self.table(&path, value).into_iter().flatten() {
-                match key.get_ref().as_ref() {
-                    "url" => url = self.string(&format!("{path}.url"), value),
-                    other => self.unknown(&format!("{path}.{other}"), key.span().start, &["url"]),
-                }
-            }
-            match url {
-                Some(url) => {
-                    let backend = Backend { url: url.to_owned(), ..Backend::default() };
-                    config.backends.insert(name.get_ref().to_string(), backend);
-                }
-                None => self.note(
-                    &path,
-                    value.span().start,
-                    "needs a url of the form http[s]://host[:port]".into(),
-                ),
-            }
+            self.lines.push((path.clone(), line_at(self.text, name.span().start)));
+            stores.insert(name.get_ref().to_string(), read(self, &path, value));
         }
+        stores
     }
 
-    fn config_values(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
-        for (key, value) in self.table(path, value).into_iter().flatten() {
-            if let Some(text) = self.string(&format!("{path}.{}", key.get_ref()), value) {
-                config.config.insert(key.get_ref().to_string(), text.to_owned());
-            }
-        }
-    }
-
-    fn geo(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+    fn entries(&mut self, path: &str, value: &Value<'_>) -> BTreeMap<String, String> {
+        let mut entries = BTreeMap::new();
         for (key, value) in self.table(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", key.get_ref());
-            let Some(address) = self.address(&path, key) else { continue };
-            if let Some(json) = self.json_object(&path, value) {
-                config.geo.insert(address, json);
+            if let Some(text) = self.string(&path, value) {
+                self.lines.push((path, line_at(self.text, key.span().start)));
+                entries.insert(key.get_ref().to_string(), text.to_owned());
             }
         }
+        entries
     }
 
-    fn devices(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
-        for (key, value) in self.table(path, value).into_iter().flatten() {
-            if let Some(json) = self.json_object(&format!("{path}.{}", key.get_ref()), value) {
-                config.devices.insert(key.get_ref().to_string(), json);
-            }
-        }
-    }
-
-    /// A key that is an IP address.
-    pub fn address(&mut self, path: &str, key: &Spanned<DeString<'_>>) -> Option<IpAddr> {
-        let parsed = key.get_ref().parse();
-        parsed.map_err(|_| self.note(path, key.span().start, "is not an IP address".into())).ok()
-    }
-
-    /// A JSON object, given as text or as a table: its compact text.
-    pub fn json_object(&mut self, path: &str, value: &Value<'_>) -> Option<String> {
-        let json = match value.get_ref() {
-            DeValue::String(text) => lookups::object(text),
-            DeValue::Table(_) => lookups::of_toml(value.get_ref()).map(|json| json.to_string()),
-            _ => {
-                self.wrong_type(path, value, "a table, or a string with a JSON object");
-                return None;
-            }
-        };
-        json.map_err(|why| self.note(path, value.span().start, why)).ok()
+    /// The line of the innermost thing noted that a key's path names.
+    fn line_of(&self, key: &str) -> Option<usize> {
+        let within =
+            |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let named = self.lines.iter().filter(|(path, _)| within(path));
+        named.max_by_key(|(path, _)| path.len()).map(|(_, line)| *line)
     }
 
     fn limits(&mut self, path: &str, value: &Value<'_>, limits: &mut Limits) {
@@ -179,15 +162,20 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let number =
-                value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
-            match number {
-                Some(number) => *field = number,
-                None => {
-                    self.note(&path, value.span().start, "must be a whole number from 0 to 4294967295".into())
-                }
+            if let Some(number) = self.number(&path, value) {
+                *field = number;
             }
         }
+    }
+
+    /// A whole number.
+    pub fn number(&mut self, path: &str, value: &Value<'_>) -> Option<u32> {
+        let number = value.get_ref().as_integer();
+        let number = number.and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
+        if number.is_none() {
+            self.note(path, value.span().start, "must be a whole number from 0 to 4294967295".into());
+        }
+        number
     }
 
     /// A string.
@@ -252,14 +240,18 @@ impl Reader<'_> {
     }
 }
 
-const TOP_KEYS: [&str; 10] = [
+const TOP_KEYS: [&str; 14] = [
     "name",
     "component",
     "hosts",
     "path_prefix",
     "backends",
+    "outbound",
     "config",
+    "config_stores",
     "secrets",
+    "secret_stores",
+    "kv_stores",
     "geo",
     "devices",
     "limits",
@@ -278,6 +270,11 @@ mod tests {
             hosts = ["shop.example", "www.shop.example"]
             path_prefix = "/api"
             secrets = ["API_KEY"]
+            kv_stores = ["carts"]
+            [config_stores.prices]
+            apple = "1"
+            [secret_stores]
+            vault = ["PIN"]
             [backends.origin]
             url = "https://origin.example:8443"
             [config]
@@ -290,6 +287,9 @@ mod tests {
         assert_eq!(project.name.as_str(), "shop");
         assert_eq!(project.config.hosts.len(), 2);
         assert_eq!(project.config.backends["origin"].url, "https://origin.example:8443");
+        assert_eq!(project.config.config_stores["prices"]["apple"], "1");
+        assert_eq!(project.config.secret_stores["vault"], ["PIN"]);
+        assert_eq!(project.config.kv_stores, ["carts"]);
         assert_eq!(project.config.limits, Limits { cpu_ms: 20, ..Limits::default() });
     }
 
@@ -308,9 +308,9 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, secrets, geo, devices, limits",
+                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
-                "line 5: backends.b.uri: is not a known key; known here: url",
+                "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
                 "line 10: config.n: must be a string, not integer",
@@ -319,30 +319,23 @@ mod tests {
     }
 
     #[test]
-    fn places_and_devices_are_json_objects_as_text_or_as_tables() {
-        let head = "name = \"a\"\ncomponent = \"a.wasm\"\n";
-        let project = project(&format!(
-            "{head}[geo]\n\"192.0.2.1\" = '{{ \"city\": \"Bonn\" }}'\n\"2001:db8::1\" = {{ latitude = 50.7, as_number = 7 }}\n\
-             [devices.\"Agent/1.0\"]\ndevice = {{ is_mobile = true }}\n"
-        ))
-        .unwrap();
-        let geo: Vec<_> = project.config.geo.into_iter().map(|(ip, json)| (ip.to_string(), json)).collect();
-        assert_eq!(geo[0], ("192.0.2.1".to_owned(), r#"{"city":"Bonn"}"#.to_owned()));
-        assert_eq!(geo[1], ("2001:db8::1".to_owned(), r#"{"as_number":7,"latitude":50.7}"#.to_owned()));
-        assert_eq!(project.config.devices["Agent/1.0"], r#"{"device":{"is_mobile":true}}"#);
-
-        let mistakes = super::project(&format!(
-            "{head}[geo]\nhere = '{{}}'\n\"192.0.2.1\" = '[1]'\n[devices]\na = 3\nb = {{ since = 1979-05-27 }}\n"
+    fn mistakes_in_stores_name_the_line_of_the_store_or_entry() {
+        let long = "x".repeat(crate::manifest::bounds::CONFIG_VALUE_BYTES_MAX + 1);
+        let mistakes = project(&format!(
+            "name = \"a\"\ncomponent = \"a.wasm\"\nkv_stores = [\"a/b\", 3]\n[config_stores.one]\nok = \"1\"\n\
+             long = \"{long}\"\nn = 1\n[config_stores]\ntwo = \"x\"\n[secret_stores]\nfine = [\"A\"]\nbad = [\"A=B\"]\n"
         ))
         .unwrap_err();
         let shown: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
         assert_eq!(
             shown,
             [
-                "line 4: geo.here: is not an IP address",
-                "line 5: geo.192.0.2.1: is not a JSON object",
-                "line 7: devices.a: must be a table, or a string with a JSON object, not integer",
-                "line 8: devices.b: has a date, which JSON does not know",
+                "line 3: kv_stores: must be a string, not integer",
+                "line 3: kv_stores: store name \"a/b\" has a character other than letters, digits, '_', '-' and '.'",
+                "line 6: config_stores.one.long: a value of 8193 bytes, at most 8192",
+                "line 7: config_stores.one.n: must be a string, not integer",
+                "line 9: config_stores.two: must be a table, not string",
+                "line 12: secret_stores.bad: secret name \"A=B\" has a character other than letters, digits, '_', '-' and '.'",
             ]
         );
     }

@@ -51,9 +51,11 @@ impl Walk<'_> {
                 }
                 "override_host" => backend.override_host = self.text(&path, value),
                 "cert_host" => backend.cert_host = self.text(&path, value),
-                "connect_timeout_ms" => backend.connect_timeout_ms = self.number(&path, value),
-                "first_byte_timeout_ms" => backend.first_byte_timeout_ms = self.number(&path, value),
-                "between_bytes_timeout_ms" => backend.between_bytes_timeout_ms = self.number(&path, value),
+                "connect_timeout_ms" => backend.connect_timeout_ms = self.reader.number(&path, value),
+                "first_byte_timeout_ms" => backend.first_byte_timeout_ms = self.reader.number(&path, value),
+                "between_bytes_timeout_ms" => {
+                    backend.between_bytes_timeout_ms = self.reader.number(&path, value)
+                }
                 "ca_certificate" => backend.ca_pem = self.certificates(&path, value),
                 "client_certificate" => self.client_certificate(&path, value, name.get_ref(), &mut origin),
                 "use_sni" if self.boolean(&path, value) == Some(false) => {
@@ -208,7 +210,7 @@ impl Walk<'_> {
     }
 
     fn port(&mut self, path: &str, value: &Value<'_>) -> Option<u32> {
-        let port = self.number(path, value)?;
+        let port = self.reader.number(path, value)?;
         if !(1..=65_535).contains(&port) {
             self.mistake(path, value, format!("{port} is not a port: 1 to 65535"));
             return None;

@@ -134,7 +134,7 @@ impl Walk<'_> {
     }
 
     fn version(&mut self, value: &Value<'_>) {
-        if !self.number("manifest_version", value).is_none_or(|version| VERSIONS.contains(&version)) {
+        if !self.reader.number("manifest_version", value).is_none_or(|version| VERSIONS.contains(&version)) {
             let message = "must be 2 or 3; update the manifest with Fastly's tools".into();
             self.reader.note("manifest_version", value.span().start, message);
         }
@@ -257,18 +257,22 @@ impl Walk<'_> {
     /// What the configuration's own checks find, said with the file's keys and lines.
     fn check(&mut self, config: &AppConfig) {
         for mut mistake in config.mistakes() {
-            let longest = self
-                .places
-                .iter()
-                .filter(|(key, ..)| under(key, &mistake.key).is_some())
-                .max_by_key(|(key, ..)| key.len());
-            if let Some((config_key, file_key, line)) = longest {
+            if let Some((config_key, file_key, line)) = self.stands(&mistake) {
                 let rest = under(config_key, &mistake.key).unwrap_or_default();
-                mistake.key = format!("{file_key}{rest}");
-                mistake.line = Some(*line);
+                mistake = Mistake { line: Some(*line), key: format!("{file_key}{rest}"), ..mistake };
             }
             self.reader.mistakes.push(mistake);
         }
+    }
+
+    /// The innermost thing a mistake's key names; or the one below it that its message does.
+    fn stands(&self, mistake: &Mistake) -> Option<&(String, String, usize)> {
+        let around = self.places.iter().filter(|(key, ..)| under(key, &mistake.key).is_some());
+        let named = |(key, ..): &&(String, String, usize)| {
+            let below = under(&mistake.key, key).and_then(|rest| rest.strip_prefix('.'));
+            below.is_some_and(|name| mistake.message.contains(&format!("{name:?}")))
+        };
+        around.max_by_key(|(key, ..)| key.len()).or_else(|| self.places.iter().find(named))
     }
 
     /// Notes that `config_key` of the configuration stands here in the file.
@@ -290,16 +294,6 @@ impl Walk<'_> {
     /// A mistake at a value.
     pub fn mistake(&mut self, path: &str, value: &Value<'_>, message: impl Into<String>) {
         self.reader.note(path, value.span().start, message.into());
-    }
-
-    /// A whole number.
-    pub fn number(&mut self, path: &str, value: &Value<'_>) -> Option<u32> {
-        let number = value.get_ref().as_integer();
-        let number = number.and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok());
-        if number.is_none() {
-            self.mistake(path, value, "must be a whole number from 0 to 4294967295");
-        }
-        number
     }
 
     /// True or false.

@@ -66,10 +66,8 @@ pub fn settle(
             let text = format!("backend {name}: {} is the node's own machine there", origin.backend.url);
             notes.push(Note::Ignored(text));
         }
-        if let Some(key) = origin.key {
-            config.secrets.push(key.key.clone());
-            items.secrets.push(key);
-        }
+        // Not among the secrets that the program can read: the backend alone needs it.
+        items.secrets.extend(origin.key);
         config.backends.insert(name, origin.backend);
     }
     for (name, store, section) in chosen(purpose, local.config_stores, setup.config_stores) {
