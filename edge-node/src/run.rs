@@ -26,7 +26,10 @@ use crate::{
     config::Config,
     front::{Drain, sockets, tls},
     generation::Generation,
-    host::{Host, Site},
+    host::{
+        Host, Site,
+        outbound::{self, Outbound},
+    },
     load::Loader,
     machine,
     node::{Executions, Node},
@@ -85,8 +88,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
+    let outbound = Outbound::new(outbound::Settings {
+        allow: config.outbound_allow.clone(),
+        side: Some(side.handle().clone()),
+        client_keys: None,
+    });
+    outbound.warm_up();
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, outbound: Default::default() }),
+        host: Arc::new(Host { site: Site { node: name, pop }, outbound }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,

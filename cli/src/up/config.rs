@@ -56,6 +56,8 @@ pub struct Node {
     pub ready_file: PathBuf,
     /// Requests under way get this long, within what `up` waits before it kills.
     pub drain_s: u64,
+    /// Backends of an app in the making run on the developer's machine.
+    pub outbound_allow: [&'static str; 2],
 }
 
 /// Half of what a part gets to stop: Ctrl-C is answered soon, and nothing has to be killed.
@@ -109,6 +111,7 @@ impl Node {
             control: sync.to_string(),
             ready_file: layout.ready("node"),
             drain_s: DRAIN_S,
+            outbound_allow: ["127.0.0.0/8", "::1/128"],
         }
     }
 }
@@ -143,6 +146,7 @@ mod tests {
         assert_eq!(table["compiler"]["url"].as_str(), Some("http://127.0.0.1:4"));
         write(&layout, "node", &Node::new(&layout, address(2), address(0), None)).unwrap();
         let text = std::fs::read_to_string(layout.config("node")).unwrap();
+        assert!(text.contains("outbound_allow = [\"127.0.0.0/8\", \"::1/128\"]"), "{text}");
         assert!(text.contains("control = \"127.0.0.1:2\"") && !text.contains("http ="), "{text}");
     }
 }
