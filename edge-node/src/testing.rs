@@ -161,7 +161,8 @@ impl Shop {
         let config =
             AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
         let (wasm, lane) = (signed.wasm, signed.lane);
-        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config };
+        let version =
+            Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config, secrets: vec![] };
         self.apply(Body::Version(version));
         self.apply(Body::Release { id, version: number });
     }
@@ -255,6 +256,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         wasm_bytes: 0,
         lane: Lane::Wasi,
         config: config.clone(),
+        secrets: vec![],
     };
     Deployment {
         metrics: METRICS.version(&id, number),
@@ -286,11 +288,8 @@ pub fn signed(name: &str) -> Option<Signed> {
         return None;
     };
     let target = best_target();
-    let compiler = engine::compiler::engine(target, Profile::Serve).unwrap();
-    let (lane, native) = match wasm[4..8] == [1, 0, 0, 0] {
-        true => (Lane::Fastly, compiler.precompile_module(&wasm).unwrap()),
-        false => (Lane::Wasi, compiler.precompile_component(&wasm).unwrap()),
-    };
+    let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
+    let native = native(&wasm, lane, target);
     let statement = Statement {
         artifact: Digest::of(&native),
         size: native.len() as u64,
@@ -305,6 +304,27 @@ pub fn signed(name: &str) -> Option<Signed> {
     };
     let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
     Some(Signed { container, wasm: Digest::of(&wasm), lane })
+}
+
+/// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
+/// most of a minute.
+fn native(wasm: &[u8], lane: Lane, target: Target) -> Vec<u8> {
+    let fingerprint = engine::fingerprint(target, Profile::Serve);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/guests-native");
+    let path = folder.join(format!("{}-{fingerprint}", Digest::of(wasm)));
+    if let Ok(native) = std::fs::read(&path) {
+        return native;
+    }
+    let compiler = engine::compiler::engine(target, Profile::Serve).unwrap();
+    let native = match lane {
+        Lane::Fastly => compiler.precompile_module(wasm).unwrap(),
+        Lane::Wasi => compiler.precompile_component(wasm).unwrap(),
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    let temporary = tempfile::NamedTempFile::new_in(&folder).unwrap();
+    std::fs::write(temporary.path(), &native).unwrap();
+    temporary.persist(&path).unwrap();
+    native
 }
 
 fn best_target() -> Target {
@@ -346,6 +366,11 @@ pub fn host() -> Arc<Host> {
     Arc::new(Host { site, outbound: Default::default() })
 }
 
+/// An exchange of an app with this configuration.
+pub fn exchange(config: AppConfig) -> Exchange {
+    Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), host())
+}
+
 /// What a client sees of a guest's answer.
 #[derive(Debug)]
 pub struct Seen {
@@ -360,7 +385,7 @@ pub struct Seen {
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
-    let exchange = Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), host());
+    let exchange = exchange(config);
     let bill = exchange.bill.clone();
     let (responder, response) = Responder::new();
     let run = program.run(exchange, request, responder);

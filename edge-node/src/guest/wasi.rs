@@ -172,14 +172,13 @@ fn with_authority(request: GuestRequest, secure: bool) -> GuestRequest {
 
 fn body_error(error: BodyError) -> wasmtime_wasi_http::Error {
     match error {
-        BodyError::ClientProtocol(_) | BodyError::BackendProtocol => {
-            wasmtime_wasi_http::Error::HttpProtocolError
-        }
+        BodyError::ClientProtocol(_) => wasmtime_wasi_http::Error::HttpProtocolError,
+        BodyError::BackendProtocol(_) => wasmtime_wasi_http::Error::HttpProtocolError,
         BodyError::BackendTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
         BodyError::ClientGone
+        | BodyError::BackendGone
         | BodyError::GuestAborted
         | BodyError::GuestLimit
-        | BodyError::BackendGone
         | BodyError::Shutdown => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }

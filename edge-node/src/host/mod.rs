@@ -7,10 +7,22 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`door`] | the seam: what is learned and caused, as events |
+//! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
+//! | [`wait`] | the first of several things |
+//! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
 //! | [`outbound`] | requests to backends: safety, connections, limits |
 
+pub mod body;
+pub mod clock;
 pub mod door;
+pub mod environment;
+pub mod log;
 pub mod outbound;
+pub mod pipe;
+pub mod random;
+#[cfg(test)]
+pub mod tape;
+pub mod wait;
 
 use artifact::{NodeName, names::PopName};
 

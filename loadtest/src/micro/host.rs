@@ -10,6 +10,7 @@ use edge_node::{
     front::{Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
     guest::{Program, Run, drive::drive},
+    host::door::Door,
 };
 use fleet_sync_replica::VersionState;
 use http::{Request, Response, header, request};
@@ -59,7 +60,14 @@ impl Host {
 
     /// What happens before the guest is polled.
     pub fn begin(&self) -> Begun {
-        let exchange = Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone());
+        self.begin_watched(Door::default())
+    }
+
+    /// The same with this door.
+    pub fn begin_watched(&self, door: Door) -> Begun {
+        let mut exchange =
+            Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone());
+        exchange.door = door;
         let bill = exchange.bill.clone();
         let (responder, response) = Responder::new();
         Begun { run: self.program.run(exchange, request(), responder), response, bill }
@@ -126,6 +134,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         wasm_bytes: guest.wasm_bytes as u64,
         lane: guest.lane,
         config: config.clone(),
+        secrets: vec![],
     };
     Ok(Deployment {
         metrics: Metrics::new()?.version(&id, 1),

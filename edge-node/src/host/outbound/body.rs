@@ -294,9 +294,9 @@ fn fault(error: &hyper::Error) -> BodyError {
         if let Some(io) = inner.downcast_ref::<io::Error>()
             && matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
         {
-            return BodyError::BackendProtocol;
+            return BodyError::BackendProtocol("framing");
         }
         cause = inner.source();
     }
-    if error.is_parse() { BodyError::BackendProtocol } else { BodyError::BackendGone }
+    if error.is_parse() { BodyError::BackendProtocol("framing") } else { BodyError::BackendGone }
 }

@@ -15,13 +15,14 @@ use artifact::{
     TenantName,
     manifest::origin::{Origin, OriginHost, Scheme},
 };
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    FetchError, Incoming, Shared,
+    FetchError, Shared,
     body::{Answer, OpenSlot, Sending, Upload},
     connect::{Secure, connect},
     fault::Fault,
@@ -32,6 +33,7 @@ use super::{
     target::Times,
     tls::Tls,
 };
+use crate::front::BodyError;
 
 /// A request that passed every check that needs no network.
 pub struct Job {
@@ -51,7 +53,7 @@ pub struct Job {
     pub slot: Option<OpenSlot>,
 }
 
-type Answered = (Head, Incoming);
+type Answered = (Head, UnsyncBoxBody<Bytes, BodyError>);
 
 impl Job {
     /// Asks the origins in turn until one answers, within the limits of asking again.

@@ -177,11 +177,7 @@ pub fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, FetchError> 
     }
 }
 
-fn outgoing_headers(
-    given: HeaderMap,
-    host: HeaderValue,
-    fetches: &Fetches,
-) -> Result<HeaderMap, FetchError> {
+fn outgoing_headers(given: HeaderMap, host: HeaderValue, fetches: &Fetches) -> Result<HeaderMap, FetchError> {
     check_size(&given).map_err(|()| FetchError::RequestHeadersTooLarge)?;
     let mut headers = HeaderMap::with_capacity(given.len() + 4);
     headers.insert(header::HOST, host);

@@ -76,11 +76,11 @@ use self::{
 use crate::{
     exchange::Exchange,
     front::BodyError,
-    host::door::{Event, Fact, Source},
+    host::{
+        body::Incoming,
+        door::{Door, Event, Fact, Source},
+    },
 };
-
-/// A response's body.
-pub type Incoming = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Finds the PEM of a client certificate's key by the name of its secret. No event: the guest does not see it.
 pub type ClientKeys = Arc<dyn Fn(&Exchange, &str) -> Option<Bytes> + Send + Sync>;
@@ -336,12 +336,12 @@ impl<'a> Plan<'a> {
     }
 }
 
-type Outcome = Result<(Head, Incoming), FetchError>;
+type Outcome = Result<(Head, UnsyncBoxBody<Bytes, BodyError>), FetchError>;
 
 /// A request under way. Dropping it ends the request: an HTTP/1.1 connection is closed, an HTTP/2 stream reset.
 pub struct Fetch {
     number: u32,
-    door: crate::host::door::Door,
+    door: Door,
     /// Absent when a recording answers.
     task: Option<JoinHandle<Outcome>>,
 }
@@ -364,7 +364,8 @@ impl Fetch {
             })
         }))?;
         let none = || Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let mut response = Response::new(body.unwrap_or_else(none));
+        let body = Incoming::fetched(body.unwrap_or_else(none), self.number, self.door.clone());
+        let mut response = Response::new(body);
         *response.version_mut() = head.version;
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;

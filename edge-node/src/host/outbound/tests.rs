@@ -20,11 +20,11 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc;
 
 use super::{
-    Fetch, FetchError, Incoming, Options, Outbound, RequestBody, Settings, Target,
+    Fetch, FetchError, Options, Outbound, RequestBody, Settings, Target,
     resolve::{Addresses, Lookup},
     send,
 };
-use crate::{exchange::Exchange, front::BodyError, testing};
+use crate::{exchange::Exchange, front::BodyError, host::body::Incoming, testing};
 
 /// How often a condition is looked at, 5 ms apart, before a test gives up: two seconds of a machine that is not busy.
 const LOOKS_MAX: usize = 2_000;

@@ -25,10 +25,16 @@ fn each_way_to_fail_has_its_name() {
             ("HTTP/1.1 200 OK\r\nx: ".into(), FetchError::ResponseIncomplete),
             ("HTTP/1.1 abc OK\r\n\r\n".into(), FetchError::StatusInvalid),
             ("nonsense\r\n\r\n".into(), FetchError::Protocol),
-            ("HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".into(), FetchError::UpgradeFailed),
+            (
+                "HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".into(),
+                FetchError::UpgradeFailed,
+            ),
             (format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), FetchError::ResponseHeadersTooLarge),
             (format!("HTTP/1.1 200 OK\r\nx: {long}\r\n\r\n"), FetchError::ResponseHeadersTooLarge),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".into(), FetchError::Protocol),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".into(),
+                FetchError::Protocol,
+            ),
         ] {
             let shown = format!("{says:.60}");
             let server = Server::raw(says, Then::Close).await;
@@ -44,13 +50,17 @@ fn a_body_that_breaks_off_is_no_end() {
         for (says, expected) in [
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab", BodyError::BackendGone),
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n", BodyError::BackendGone),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab\r\n", BodyError::BackendProtocol),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nab\r\n",
+                BodyError::BackendProtocol("framing"),
+            ),
         ] {
             let server = Server::raw(says, Then::Close).await;
             let outbound = dev();
             let mut exchange = exchange(&outbound, config(backend(server.url())));
             let request = Request::get("/").body(RequestBody::Empty).unwrap();
-            let mut fetch = send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
+            let mut fetch =
+                send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
             let response = head(&mut fetch).await.unwrap();
             assert_eq!(whole(response).await.unwrap_err(), expected, "{says}");
             until("nothing is left", || outbound.connections() == 0 && exchange.fetches.open() == 0).await;
@@ -68,7 +78,8 @@ fn every_wait_has_its_own_timeout() {
         assert_eq!(error_of(backend(slow.url()), options).await, FetchError::ResponseTimeout);
         let declared = Backend { first_byte_timeout_ms: Some(50), ..backend(slow.url()) };
         assert_eq!(error_of(declared, Options::default()).await, FetchError::ResponseTimeout);
-        until("the backend is told", || slow.counts.cancelled.load(std::sync::atomic::Ordering::SeqCst) == 2).await;
+        until("the backend is told", || slow.counts.cancelled.load(std::sync::atomic::Ordering::SeqCst) == 2)
+            .await;
 
         let mute = Server::mute().await;
         let https = format!("https://{}", mute.address);
@@ -159,7 +170,8 @@ fn a_guest_that_breaks_its_request_off_is_told_so() {
         write.send(data("some")).unwrap();
         write.send(Err(BodyError::GuestAborted)).unwrap();
         assert_eq!(head(&mut fetch).await.err(), Some(FetchError::RequestBody));
-        until("the backend sees it", || server.counts.closed.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
+        until("the backend sees it", || server.counts.closed.load(std::sync::atomic::Ordering::SeqCst) == 1)
+            .await;
     });
 }
 

@@ -59,7 +59,11 @@ fn what_may_have_had_an_effect_is_not_sent_twice() {
         let (write, body) = streamed();
         write.send(data("gone")).unwrap();
         let put = Request::put("/hello").body(body).unwrap();
-        assert_eq!(ask(&mut exchange, put).await.err(), Some(FetchError::ConnectionTerminated), "its body is gone");
+        assert_eq!(
+            ask(&mut exchange, put).await.err(),
+            Some(FetchError::ConnectionTerminated),
+            "its body is gone"
+        );
         drop(write);
         assert_eq!((first.asked(), second.asked()), (2, 0));
         get(&mut exchange, "/hello").await.unwrap();
@@ -106,8 +110,7 @@ fn probes_find_an_origin_down_and_well_again() {
             let shared = &exchange.host.outbound.0;
             let request = Request::get("/").body(()).unwrap().into_parts().0;
             let target = Target::Backend("origin");
-            let plan =
-                Plan::find(shared, exchange, &target, &request, Options::default()).unwrap();
+            let plan = Plan::find(shared, exchange, &target, &request, Options::default()).unwrap();
             shared.groups.known(&plan.group_key().unwrap()).unwrap()
         };
         let group = known(&exchange);

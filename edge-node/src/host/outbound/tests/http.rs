@@ -16,7 +16,10 @@ fn a_response_comes_back_with_head_body_and_peer() {
         let server = Server::plain().await;
         let mut exchange = exchange(&dev(), config(backend(server.url())));
         let seen = get(&mut exchange, "/hello").await.unwrap();
-        assert_eq!((seen.head.status.as_u16(), seen.head.version, seen.text()), (200, Version::HTTP_11, "hello"));
+        assert_eq!(
+            (seen.head.status.as_u16(), seen.head.version, seen.text()),
+            (200, Version::HTTP_11, "hello")
+        );
         assert_eq!(seen.head.extensions.get(), Some(&Peer(server.address)));
         assert_eq!(seen.head.headers["content-length"], "5");
         assert_eq!(get(&mut exchange, "/nothing").await.unwrap().text(), "");
@@ -38,7 +41,8 @@ fn a_backend_sees_the_guests_head_with_our_fields() {
             .body(RequestBody::Full(Bytes::from_static(b"abc")))
             .unwrap();
         let seen = ask(&mut exchange, request).await.unwrap();
-        let lines: Vec<&str> = seen.text().lines().filter(|line| !line.starts_with("skerry-deadline-ms: ")).collect();
+        let lines: Vec<&str> =
+            seen.text().lines().filter(|line| !line.starts_with("skerry-deadline-ms: ")).collect();
         assert_eq!(
             lines,
             [
@@ -139,11 +143,9 @@ fn an_announced_length_is_sent_and_must_come_true() {
     testing::local(async {
         let server = Server::plain().await;
         let mut exchange = exchange(&dev(), config(backend(server.url())));
-        for (pieces, expected) in [
-            (&["ab", "c"][..], Ok("abc")),
-            (&["ab"][..], Err(())),
-            (&["ab", "cd"][..], Err(())),
-        ] {
+        for (pieces, expected) in
+            [(&["ab", "c"][..], Ok("abc")), (&["ab"][..], Err(())), (&["ab", "cd"][..], Err(()))]
+        {
             let (write, body) = streamed();
             pieces.iter().for_each(|piece| write.send(data(piece)).unwrap());
             drop(write);
@@ -165,7 +167,11 @@ fn an_announced_length_is_sent_and_must_come_true() {
             body
         });
         let seen = ask(&mut exchange, seen.unwrap()).await.unwrap();
-        assert!(seen.text().contains("content-length: 2") && !seen.text().contains("chunked"), "{}", seen.text());
+        assert!(
+            seen.text().contains("content-length: 2") && !seen.text().contains("chunked"),
+            "{}",
+            seen.text()
+        );
         let bad = Request::post("/echo").header("content-length", "x").body(RequestBody::Empty).unwrap();
         assert_eq!(ask(&mut exchange, bad).await.unwrap_err(), FetchError::RequestBody);
     });
@@ -243,7 +249,9 @@ fn thirty_two_requests_in_all_and_six_at_once() {
         let mut open: Vec<Fetch> =
             (0..limits::SUBREQUESTS_OPEN_MAX).map(|_| start(&mut exchange, "/hello")).collect();
         let request = || Request::get("/").body(RequestBody::Empty).unwrap();
-        let send = |exchange: &mut Exchange| send(exchange, Target::Backend("origin"), request(), Options::default());
+        let send = |exchange: &mut Exchange| {
+            send(exchange, Target::Backend("origin"), request(), Options::default())
+        };
         assert_eq!(send(&mut exchange).err(), Some(FetchError::TooManyOpen));
         let response = head(&mut open[0]).await.unwrap();
         assert_eq!(exchange.fetches.open(), limits::SUBREQUESTS_OPEN_MAX, "its body is still to be read");

@@ -40,7 +40,8 @@ fn a_url_is_fetched_if_the_app_lists_its_host() {
         let port = server.address.port();
         let config = AppConfig { outbound: vec![format!("*.example:{port}")], ..AppConfig::default() };
         let mut exchange = exchange(&dev(), config);
-        let url = |host: &str| Request::get(format!("http://{host}:{port}/seen")).body(RequestBody::Empty).unwrap();
+        let url =
+            |host: &str| Request::get(format!("http://{host}:{port}/seen")).body(RequestBody::Empty).unwrap();
         let mut fetch = send(&mut exchange, Target::Url, url("a.example"), Options::default()).unwrap();
         let seen = whole(head(&mut fetch).await.unwrap()).await.unwrap();
         assert!(seen.text().contains(&format!("authority: a.example:{port}")), "{}", seen.text());
@@ -98,7 +99,8 @@ fn a_chain_of_self_calls_ends_at_its_depth() {
         for depth in 0..=limits::LOOP_DEPTH_MAX {
             // The next node of the chain gets what the one before sent.
             let loops = seen.lines().filter_map(|line| line.strip_prefix("cdn-loop: "));
-            let headers = loops.map(|value| (::http::HeaderName::from_static("cdn-loop"), value.parse().unwrap()));
+            let headers =
+                loops.map(|value| (::http::HeaderName::from_static("cdn-loop"), value.parse().unwrap()));
             let mut inbound = ::http::HeaderMap::new();
             headers.for_each(|(name, value)| _ = inbound.append(name, value));
             let mut exchange = exchange(&outbound, config(backend(server.url())));
@@ -127,7 +129,8 @@ fn a_recording_answers_without_network() {
             let request = Request::get("/").body(RequestBody::Empty).unwrap();
             let refused = send(&mut exchange, Target::Backend("none"), request, Options::default()).err();
             let request = Request::get("/").body(RequestBody::Empty).unwrap();
-            let mut broken = send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
+            let mut broken =
+                send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
             let broken = head(&mut broken).await.map(|response| response.status());
             (format!("{:?}", hello), refused, broken)
         };

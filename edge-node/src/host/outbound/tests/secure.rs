@@ -47,13 +47,17 @@ fn http_2_streams_share_a_connection_and_carry_bodies_and_trailers() {
         for _ in 0..limits::SUBREQUESTS_OPEN_MAX {
             let (write, body) = streamed();
             let request = Request::post("/echo").body(body).unwrap();
-            echoes.push((write, send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap()));
+            echoes.push((
+                write,
+                send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap(),
+            ));
         }
         for (write, fetch) in &mut echoes {
             write.send(data("ping")).unwrap();
             let mut body = head(fetch).await.unwrap().into_body();
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ping");
-            let trailers: HeaderMap = [("x-sum".parse().unwrap(), "4".parse().unwrap())].into_iter().collect();
+            let trailers: HeaderMap =
+                [("x-sum".parse().unwrap(), "4".parse().unwrap())].into_iter().collect();
             write.send(Ok(Frame::trailers(trailers.clone()))).unwrap();
             assert_eq!(body.collect().await.unwrap().trailers(), Some(&trailers));
         }
@@ -89,7 +93,8 @@ fn a_reader_that_waits_holds_up_nobody_else_on_its_connection() {
         let mut held = Vec::new();
         for _ in 1..limits::SUBREQUESTS_OPEN_MAX {
             let request = Request::get("/endless").body(RequestBody::Empty).unwrap();
-            let mut fetch = send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
+            let mut fetch =
+                send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
             held.push(head(&mut fetch).await.unwrap());
         }
         for _ in 0..3 {
@@ -115,10 +120,7 @@ fn certificates_must_be_valid_for_the_name_and_from_who_is_trusted() {
             (trusting(server.https(), &stranger), Some(FetchError::TlsCertificate)),
             (trusting(other_name.clone(), &authority), Some(FetchError::TlsCertificate)),
             (trusting(by_address.clone(), &authority), Some(FetchError::TlsCertificate)),
-            (
-                Backend { cert_host: Some("backend.example".into()), ..trusting(by_address, &authority) },
-                None,
-            ),
+            (Backend { cert_host: Some("backend.example".into()), ..trusting(by_address, &authority) }, None),
             (
                 Backend { cert_host: Some("wrong.example".into()), ..trusting(server.https(), &authority) },
                 Some(FetchError::TlsCertificate),
@@ -162,11 +164,8 @@ fn a_client_certificate_is_shown_where_it_is_demanded() {
         assert_eq!(get(&mut bare, "/hello").await.err(), Some(FetchError::TlsAlert(116)));
 
         let (certificate, key) = clients.issue("node.example");
-        let with = Backend {
-            client_cert_pem: Some(certificate),
-            client_key_secret: Some("KEY".into()),
-            ..without
-        };
+        let with =
+            Backend { client_cert_pem: Some(certificate), client_key_secret: Some("KEY".into()), ..without };
         let keyless = get(&mut exchange(&dev(), config(with.clone())), "/hello").await;
         assert_eq!(keyless.err(), Some(FetchError::TlsConfiguration), "its key is not to be had");
         let key = Bytes::from(key);
@@ -189,7 +188,12 @@ fn a_server_that_does_not_speak_tls_is_told_apart() {
         let mut to_secure = exchange(&dev(), config(backend(secure.url())));
         let refused = get(&mut to_secure, "/").await.err();
         assert!(
-            matches!(refused, Some(FetchError::Protocol | FetchError::ConnectionTerminated | FetchError::ResponseIncomplete)),
+            matches!(
+                refused,
+                Some(
+                    FetchError::Protocol | FetchError::ConnectionTerminated | FetchError::ResponseIncomplete
+                )
+            ),
             "{refused:?}"
         );
     });

@@ -246,7 +246,9 @@ async fn answer(request: Request<Incoming>, counts: Arc<Counts>) -> Result<Respo
         }
         "/endless" => *response.body_mut() = Endless(counts).boxed_unsync(),
         "/nothing" => *response.body_mut() = Empty::new().map_err(|never| match never {}).boxed_unsync(),
-        "/up" if counts.is_down.load(SeqCst) => *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE,
+        "/up" if counts.is_down.load(SeqCst) => {
+            *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => {}
     }
     Ok(response)
@@ -260,7 +262,8 @@ fn describe(request: &Request<Incoming>) -> String {
     };
     let mut lines = vec![format!("{:?} {} {}", request.version(), request.method(), request.uri().path())];
     lines.push(format!("authority: {}", authority.unwrap_or_default()));
-    lines.extend(request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())));
+    lines
+        .extend(request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())));
     lines.join("\n")
 }
 
@@ -271,7 +274,10 @@ impl Body for Stall {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.0.take().map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(Frame::data(piece)))))
     }
 }
@@ -283,7 +289,10 @@ impl Body for Endless {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         const PIECE: &[u8] = &[b'x'; 64 * 1024];
         self.0.produced.fetch_add(PIECE.len(), SeqCst);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PIECE)))))
