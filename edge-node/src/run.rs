@@ -26,7 +26,11 @@ use crate::{
     config::Config,
     front::{Drain, sockets, tls},
     generation::Generation,
-    host::{Host, Site, geo::Database},
+    host::{
+        Host, Site,
+        geo::Database,
+        outbound::{self, Outbound},
+    },
     load::Loader,
     machine,
     node::{Executions, Node},
@@ -89,8 +93,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
+    let outbound = Outbound::new(outbound::Settings {
+        allow: config.outbound_allow.clone(),
+        side: Some(side.handle().clone()),
+        client_keys: None,
+    });
+    outbound.warm_up();
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, outbound: Default::default(), geo }),
+        host: Arc::new(Host { site: Site { node: name, pop }, outbound, geo }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,
