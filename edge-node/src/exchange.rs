@@ -22,7 +22,7 @@ use crate::{
     account::guest_log::LogSink,
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
-    host::{Host, door::Door, outbound::Fetches},
+    host::{Host, door::Door, kv, outbound::Fetches},
     meter,
 };
 
@@ -84,6 +84,8 @@ pub struct Exchange {
     pub log: LogSink,
     /// What it may still fetch, and until when.
     pub fetches: Fetches,
+    /// What it has used of key-value stores.
+    pub kv: kv::Usage,
 }
 
 impl Exchange {
@@ -104,6 +106,7 @@ impl Exchange {
             started,
             fetches: Fetches::new(started + wall),
             bill,
+            kv: kv::Usage::default(),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::{
     host::{
         Host, Site,
         geo::Database,
+        kv::RemoteKv,
         outbound::{self, Outbound},
     },
     load::Loader,
@@ -100,7 +101,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     });
     outbound.warm_up();
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, outbound, geo }),
+        host: Arc::new(Host {
+            site: Site { node: name, pop },
+            outbound,
+            geo,
+            kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+        }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,
