@@ -101,6 +101,7 @@ impl Activating {
             state: state.clone(),
             code: Default::default(),
             metrics: self.node.metrics.version(&version.id, version.version),
+            standing: Default::default(),
         })
     }
 
@@ -121,6 +122,7 @@ impl Activating {
                     state: state.clone(),
                     code: serving.code.clone(),
                     metrics: serving.metrics.clone(),
+                    standing: serving.standing.clone(),
                     ..*serving
                 };
                 self.checked(Arc::new(deployment)).await.map(Some)

@@ -24,10 +24,14 @@ pub mod wait;
 
 use artifact::{NodeName, names::PopName};
 
+use crate::memory::Budget;
+
 /// What this node offers to guests: made once per process.
 pub struct Host {
     /// Where it stands.
     pub site: Site,
+    /// The memory that all of them share.
+    pub memory: Budget,
 }
 
 /// Where this node stands, as guests may ask.
