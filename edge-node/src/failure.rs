@@ -33,6 +33,10 @@ pub enum Failure {
     StackLimit,
     /// Guest: it ended without a response.
     NoResponse,
+    /// Guest: it answered with an error of its own instead of a response.
+    GuestError,
+    /// Backend: the guest answered with an error of what it fetched from.
+    BackendError,
     /// Guest: it used up its CPU time.
     CpuLimit,
     /// Guest: it took longer than its wall time.
@@ -49,7 +53,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 18] = [
+    pub const ALL: [Failure; 20] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
@@ -62,6 +66,8 @@ impl Failure {
         Failure::MemoryLimit,
         Failure::StackLimit,
         Failure::NoResponse,
+        Failure::GuestError,
+        Failure::BackendError,
         Failure::CpuLimit,
         Failure::WallLimit,
         Failure::NoRoom,
@@ -85,6 +91,8 @@ impl Failure {
             Failure::MemoryLimit => "memory_limit",
             Failure::StackLimit => "stack_limit",
             Failure::NoResponse => "no_response",
+            Failure::GuestError => "guest_error",
+            Failure::BackendError => "backend_error",
             Failure::CpuLimit => "cpu_limit",
             Failure::WallLimit => "wall_limit",
             Failure::NoRoom => "no_room",
@@ -107,7 +115,9 @@ impl Failure {
             | Failure::MemoryLimit
             | Failure::StackLimit
             | Failure::NoResponse
+            | Failure::GuestError
             | Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::BackendError => StatusCode::BAD_GATEWAY,
             Failure::CpuLimit | Failure::WallLimit => StatusCode::GATEWAY_TIMEOUT,
             Failure::NoRoom | Failure::AppBusy | Failure::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -121,6 +131,7 @@ impl Failure {
                 | Failure::MemoryLimit
                 | Failure::StackLimit
                 | Failure::NoResponse
+                | Failure::GuestError
                 | Failure::CpuLimit
                 | Failure::WallLimit
         )
@@ -159,8 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn six_failures_are_the_guests() {
-        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 6);
+    fn seven_failures_are_the_guests() {
+        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 7);
         assert!(!Failure::ClientGone.is_guests_fault() && !Failure::AppBusy.is_guests_fault());
+        assert!(!Failure::BackendError.is_guests_fault());
     }
 }

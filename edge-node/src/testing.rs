@@ -20,21 +20,22 @@ use engine::node::Pool;
 use fleet_sync_replica::{
     Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
 };
-use http::Request;
+use http::{HeaderMap, Request};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
-use wasmtime::Engine;
+use wasmtime::{Engine, component::Component};
 
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     code::CodeCache,
-    exchange::{Exchange, Responder},
+    exchange::{Exchange, GuestRequest, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, Protocol},
     generation::Deployment,
-    guest::{Program, drive::drive},
+    guest::{Program, Run, drive::drive},
     host::{Host, Site},
-    load::Loader,
+    load::{Code, Loader},
     node::{Executions, Node},
 };
 
@@ -288,10 +289,16 @@ pub fn signed(name: &str) -> Option<Signed> {
     let target = best_target();
     let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
     let native = native(&wasm, lane, target);
-    let statement = Statement {
-        artifact: Digest::of(&native),
+    let statement = statement(&native, &wasm, lane, target);
+    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
+    Some(Signed { container, wasm: Digest::of(&wasm), lane })
+}
+
+fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statement {
+    Statement {
+        artifact: Digest::of(native),
         size: native.len() as u64,
-        wasm: Digest::of(&wasm),
+        wasm: Digest::of(wasm),
         lane,
         target,
         profile: Profile::Serve,
@@ -299,9 +306,7 @@ pub fn signed(name: &str) -> Option<Signed> {
         imports: vec![],
         compiler: "test".into(),
         flags: vec![],
-    };
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    Some(Signed { container, wasm: Digest::of(&wasm), lane })
+    }
 }
 
 /// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
@@ -339,9 +344,30 @@ fn loader() -> Loader {
 
 /// A fixture guest, verified, loaded and linked as on a node.
 pub fn program(name: &str) -> Option<Program> {
+    Some(Program::link(&ENGINE, code(name)?).unwrap())
+}
+
+/// The same before it is linked.
+pub fn code(name: &str) -> Option<Code> {
     let signed = signed(name)?;
-    let mapped = loader().load(&signed.container, signed.wasm).unwrap();
-    Some(Program::link(&ENGINE, mapped.code).unwrap())
+    Some(loader().load(&signed.container, signed.wasm).unwrap().code)
+}
+
+/// A component that a test wrote, for [`engine`].
+pub fn component(wasm: &[u8]) -> Component {
+    let target = best_target();
+    let native = native(wasm, Lane::Wasi, target);
+    let statement = statement(&native, wasm, Lane::Wasi, target);
+    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
+    match loader().load(&container, Digest::of(wasm)).unwrap().code {
+        Code::Component(component) => component,
+        Code::Module(_) => panic!("no component"),
+    }
+}
+
+/// The engine that all of them are for.
+pub fn engine() -> &'static Engine {
+    &ENGINE
 }
 
 /// The engine of all tests, its epoch ticking.
@@ -376,23 +402,34 @@ pub struct Seen {
     pub head: http::response::Parts,
     /// Bytes up to the end or the error.
     pub body: Vec<u8>,
+    /// What came after it.
+    pub trailers: HeaderMap,
     /// How the body ended.
     pub error: Option<BodyError>,
 }
 
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
-    let config = AppConfig { limits, ..AppConfig::default() };
-    let exchange = exchange(config);
-    let bill = exchange.bill.clone();
+    let run = |exchange, request, responder| program.run(exchange, request, responder);
+    ask_run(run, exchange(AppConfig { limits, ..AppConfig::default() }), request).await
+}
+
+/// The same for whatever runs, with an exchange that the test made.
+pub async fn ask_run(
+    run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
+    exchange: Exchange,
+    request: GuestRequest,
+) -> Result<Seen, Failure> {
+    let (bill, wall_ms) = (exchange.bill.clone(), exchange.limits().wall_ms);
     let (responder, response) = Responder::new();
-    let run = program.run(exchange, request, responder);
-    let wall = Duration::from_millis(u64::from(limits.wall_ms));
+    let run = run(exchange, request, responder);
+    let wall = Duration::from_millis(u64::from(wall_ms));
     let (head, mut body) = drive(run, response, bill, wall, Account::none()).await?.into_parts();
-    let mut seen = Seen { head, body: Vec::new(), error: None };
+    let mut seen = Seen { head, body: Vec::new(), trailers: HeaderMap::new(), error: None };
     while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => seen.body.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => seen.body.extend_from_slice(&data),
+            Ok(Err(frame)) => seen.trailers = frame.into_trailers().unwrap_or_default(),
             Err(error) => {
                 seen.error = Some(error);
                 break;

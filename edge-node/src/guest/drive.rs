@@ -29,7 +29,7 @@ use tokio::{
 };
 use wasmtime::Trap;
 
-use super::{CpuLimitReached, GuestExit, Run};
+use super::{CpuLimitReached, GuestExit, Run, wasi::AnsweredError};
 use crate::{
     account::Account,
     exchange::Bill,
@@ -302,7 +302,10 @@ fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
     if bill.memory_refused() {
         return Failure::MemoryLimit;
     }
-    let by_guest = error.is::<Trap>() || error.is::<GuestExit>() || error.is::<wasmtime_wasi::I32Exit>();
+    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
+        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
+    }
+    let by_guest = error.is::<Trap>() || error.is::<GuestExit>();
     if !by_guest {
         tracing::debug!("a guest ended with an error of the host: {error:#}");
     }

@@ -1,9 +1,7 @@
-//! The wasi lane: a component of the `wasi:http/proxy` 0.2 world gets the whole request and streams its response.
+//! The wasi lane on wasmtime's own `wasmtime-wasi-http`: what our host is compared with. Not in the shipped node.
 //!
-//! Built on wasmtime's own `wasmtime-wasi-http` for now (docs/design/0005-guest-lanes.md); the host of our own over
-//! `host/` replaces it behind the same [`Program`]. Filesystem and sockets are linked, because engines of JS and
-//! Python import them: there is no preopened directory and every socket call is refused. Outbound requests are
-//! refused until the outbound door exists.
+//! Set up like the lane: the same limits, no preopened directory, every socket call refused. Outbound requests are
+//! refused.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, Uri, header, uri::Scheme as UriScheme};
@@ -25,11 +23,11 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{HasExchange, new_store};
 use crate::{
     account::guest_log::{LogSink, Stream},
     exchange::{Exchange, GuestRequest, Responder},
     front::{BodyError, OutboundBody},
+    guest::{GuestExit, HasExchange, new_store},
 };
 
 /// Handles one execution may hold at once, resources of the host included.
@@ -91,7 +89,11 @@ impl Program {
                 .get_typed_func::<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>), ()>(
                     &mut store, &handle,
                 )?;
-            handler.call_async(&mut store, (request, outparam)).await
+            let returned = handler.call_async(&mut store, (request, outparam)).await;
+            returned.map_err(|error| match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+                Some(exit) => GuestExit(exit.0).into(),
+                None => error,
+            })
         }
     }
 }

@@ -1,0 +1,1 @@
+//! The interfaces one by one.
