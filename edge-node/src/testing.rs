@@ -162,7 +162,8 @@ impl Shop {
         let config =
             AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
         let (wasm, lane) = (signed.wasm, signed.lane);
-        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config };
+        let version =
+            Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config, secrets: vec![] };
         self.apply(Body::Version(version));
         self.apply(Body::Release { id, version: number });
     }
@@ -256,6 +257,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         wasm_bytes: 0,
         lane: Lane::Wasi,
         config: config.clone(),
+        secrets: vec![],
     };
     Deployment {
         metrics: METRICS.version(&id, number),

@@ -134,6 +134,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         wasm_bytes: guest.wasm_bytes as u64,
         lane: guest.lane,
         config: config.clone(),
+        secrets: vec![],
     };
     Ok(Deployment {
         metrics: Metrics::new()?.version(&id, 1),
