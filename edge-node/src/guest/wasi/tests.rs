@@ -1,20 +1,29 @@
 //! Components written by hand: what no toolchain would make.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    task::{Context, Poll, Waker},
+};
 
 use artifact::manifest::{AppConfig, Limits};
-use http::Request;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
 
 use super::Program;
 use crate::{
+    exchange::{Exchange, GuestRequest, Responder},
     failure::Failure,
-    front::InboundBody,
+    front::{InboundBody, OutboundBody},
     guest::Run,
     host::{
         door::{Event, Source},
+        pipe::HELD_BYTES_MAX,
         tape::Tape,
     },
-    testing::{ask_run, component, engine, exchange, local},
+    testing::{self, ask_run, component, engine, exchange, local},
 };
 
 /// A component that exports the handler, with `imports` and what its core module does: `start` when it is
@@ -62,10 +71,7 @@ fn link(wasm: &[u8]) -> Result<Program, String> {
     Program::link(engine(), &component(wasm)).map_err(|error| format!("{error:#}"))
 }
 
-fn run(
-    program: &Program,
-) -> impl FnOnce(crate::exchange::Exchange, crate::exchange::GuestRequest, crate::exchange::Responder) -> Run
-{
+fn run(program: &Program) -> impl FnOnce(Exchange, GuestRequest, Responder) -> Run {
     |exchange, request, responder| Box::pin(program.run(exchange, request, responder))
 }
 
@@ -190,4 +196,80 @@ fn more_handles_than_an_execution_may_hold_are_a_trap() {
         let asked = ask_run(run(&program), exchange(AppConfig { limits, ..AppConfig::default() }), get());
         assert_eq!(local(asked).map(|_| ()).unwrap_err(), failure, "{count}");
     }
+}
+
+fn fixture(name: &str) -> Option<Program> {
+    match testing::program(name)? {
+        crate::guest::Program::Wasi(program) => Some(program),
+        crate::guest::Program::Fastly(_) => panic!("{name} is no component"),
+    }
+}
+
+/// A run that is polled by hand, and where its response arrives.
+struct ByHand {
+    run: Option<Run>,
+    head: oneshot::Receiver<Response<OutboundBody>>,
+}
+
+impl ByHand {
+    fn new(program: &Program, exchange: Exchange, request: GuestRequest) -> ByHand {
+        let (responder, head) = Responder::new();
+        ByHand { run: Some(Box::pin(program.run(exchange, request, responder))), head }
+    }
+
+    /// Polls it once and gives the response, if it is sent now.
+    fn poll(&mut self) -> Option<Response<OutboundBody>> {
+        let polled = self.run.as_mut().map(|run| run.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        if let Some(Poll::Ready(ended)) = polled {
+            ended.unwrap();
+            self.run = None;
+        }
+        self.head.try_recv().ok()
+    }
+}
+
+#[test]
+fn an_answer_that_is_finished_at_once_is_one_buffer() {
+    let Some(program) = fixture("wasi-hello") else { return };
+    local(async {
+        // An epoch tick in the middle makes it a stream; that does not happen every time.
+        let sent = (0..20).any(|_| {
+            let mut guest = ByHand::new(&program, exchange(AppConfig::default()), get());
+            let response = std::iter::repeat_with(|| guest.poll()).take(1_000).find_map(|sent| sent).unwrap();
+            assert_eq!(response.status(), 200);
+            matches!(response.body(), OutboundBody::Full(_))
+        });
+        assert!(sent, "always a stream");
+    });
+}
+
+#[test]
+fn a_guest_is_ahead_of_its_client_by_a_buffer_and_no_more() {
+    let Some(program) = fixture("echo-copy") else { return };
+    local(async {
+        let sent: Bytes = (0..1_000_000u32).map(|n| n as u8).collect();
+        let request = Request::post("http://test.localhost/").body(InboundBody::Full(sent.clone())).unwrap();
+        let limits = Limits { cpu_ms: 5_000, ..Limits::default() };
+        let exchange = exchange(AppConfig { limits, ..AppConfig::default() });
+        exchange.bill.begin_slice();
+        let mut guest = ByHand::new(&program, exchange, request);
+        let (mut response, mut got, mut idle) = (None, Vec::new(), 0);
+        while idle < 3 {
+            // Until it does nothing more by itself: a poll that ends at an epoch tick is not the end.
+            for _ in 0..20 {
+                response = response.or(guest.poll());
+            }
+            let Some(response) = &mut response else { continue };
+            match response.body_mut().frame().now_or_never() {
+                Some(Some(frame)) => {
+                    let data = frame.unwrap().into_data().unwrap();
+                    assert!(data.len() <= HELD_BYTES_MAX, "{} bytes held", data.len());
+                    got.extend_from_slice(&data);
+                }
+                Some(None) => break,
+                None => idle += 1,
+            }
+        }
+        assert!(got == sent, "{} bytes", got.len());
+    });
 }
