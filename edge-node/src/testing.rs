@@ -21,22 +21,23 @@ use engine::node::Pool;
 use fleet_sync_replica::{
     Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
 };
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
-use wasmtime::Engine;
+use wasmtime::{Engine, component::Component};
 
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     code::CodeCache,
-    exchange::{Bill, Exchange, RequestId, Responder},
+    exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
-    guest::{Program, drive::drive},
+    guest::{Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
     lane::Lanes,
-    load::Loader,
+    load::{Code, Loader},
     memory::Budget,
     node::{Executions, Node},
 };
@@ -331,8 +332,15 @@ fn sign(wasm: &[u8]) -> Signed {
     let target = best_target();
     let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
     let native = native(wasm, lane, target);
-    let statement = Statement {
-        artifact: Digest::of(&native),
+    let container =
+        artifact::container::encode(&statement(&native, wasm, lane, target).sign(&compiler_key()), &native)
+            .unwrap();
+    Signed { container, wasm: Digest::of(wasm), lane }
+}
+
+fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statement {
+    Statement {
+        artifact: Digest::of(native),
         size: native.len() as u64,
         wasm: Digest::of(wasm),
         lane,
@@ -342,9 +350,7 @@ fn sign(wasm: &[u8]) -> Signed {
         imports: vec![],
         compiler: "test".into(),
         flags: vec![],
-    };
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    Signed { container, wasm: Digest::of(wasm), lane }
+    }
 }
 
 /// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
@@ -390,9 +396,30 @@ pub fn program(name: &str) -> Option<Program> {
     signed(name).map(link)
 }
 
+/// The same before it is linked.
+pub fn code(name: &str) -> Option<Code> {
+    signed(name).map(load)
+}
+
+/// A component that a test wrote, for [`engine`].
+pub fn component(wasm: &[u8]) -> Component {
+    match load(sign(wasm)) {
+        Code::Component(component) => component,
+        Code::Module(_) => panic!("no component"),
+    }
+}
+
+/// The engine that all of them are for.
+pub fn engine() -> &'static Engine {
+    &ENGINE
+}
+
 fn link(signed: Signed) -> Program {
-    let mapped = loader().load(&signed.container, signed.wasm).unwrap();
-    Program::link(&ENGINE, mapped.code).unwrap()
+    Program::link(&ENGINE, load(signed)).unwrap()
+}
+
+fn load(signed: Signed) -> Code {
+    loader().load(&signed.container, signed.wasm).unwrap().code
 }
 
 /// The engine of all tests, its epoch ticking.
@@ -437,6 +464,8 @@ pub struct Seen {
     pub head: http::response::Parts,
     /// Bytes up to the end or the error.
     pub body: Vec<u8>,
+    /// What came after it.
+    pub trailers: HeaderMap,
     /// How the body ended.
     pub error: Option<BodyError>,
 }
@@ -445,6 +474,20 @@ pub struct Seen {
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
     execute(program, Arc::new(deployment("test", 1, config)), host(), None, request).await.0
+}
+
+/// The same for whatever runs, with an exchange that the test made.
+pub async fn ask_run(
+    run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
+    exchange: Exchange,
+    request: GuestRequest,
+) -> Result<Seen, Failure> {
+    let (bill, deployment) = (exchange.bill.clone(), exchange.deployment.clone());
+    let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+    let (responder, response) = Responder::new();
+    let run = run(exchange, request, responder);
+    let driven = drive(run, response, bill.clone(), wall, account(&deployment, &bill), None).await;
+    Ok(read(driven?).await)
 }
 
 /// Runs a program once, as this deployment, on this node and in these lanes. Reads its whole answer; what it cost may
@@ -467,10 +510,11 @@ pub async fn execute(
 
 async fn read(response: Response<OutboundBody>) -> Seen {
     let (head, mut body) = response.into_parts();
-    let mut seen = Seen { head, body: Vec::new(), error: None };
+    let mut seen = Seen { head, body: Vec::new(), trailers: HeaderMap::new(), error: None };
     while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => seen.body.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => seen.body.extend_from_slice(&data),
+            Ok(Err(frame)) => seen.trailers = frame.into_trailers().unwrap_or_default(),
             Err(error) => {
                 seen.error = Some(error);
                 break;
