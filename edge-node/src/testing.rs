@@ -345,6 +345,11 @@ pub fn host() -> Arc<Host> {
     Arc::new(Host { site: Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() } })
 }
 
+/// An exchange of an app with this configuration.
+pub fn exchange(config: AppConfig) -> Exchange {
+    Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), host())
+}
+
 /// What a client sees of a guest's answer.
 #[derive(Debug)]
 pub struct Seen {
@@ -359,7 +364,7 @@ pub struct Seen {
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
-    let exchange = Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), host());
+    let exchange = exchange(config);
     let bill = exchange.bill.clone();
     let (responder, response) = Responder::new();
     let run = program.run(exchange, request, responder);

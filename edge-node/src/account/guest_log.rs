@@ -20,6 +20,8 @@ pub const LOG_BYTES_MAX: usize = 64 * 1024;
 pub const LINE_BYTES_MAX: usize = 4 * 1024;
 /// What a line costs beside its text, so that many short lines are no way around [`LOG_BYTES_MAX`].
 pub const LINE_OVERHEAD_BYTES: usize = 128;
+/// Characters of the name of a guest's log; what is longer is cut.
+pub const NAME_CHARS_MAX: usize = 256;
 /// Lines of all guests waiting to be printed: 16 MiB of text when every one is as long as it may be.
 const QUEUE_LINES_MAX: usize = 4 * 1024;
 
@@ -69,6 +71,8 @@ struct Line {
 
 enum Said {
     Text(Stream, Vec<u8>),
+    /// Of a log the guest names.
+    Entry(String, Vec<u8>),
     /// So many bytes were over the bound.
     Dropped(usize),
 }
@@ -107,6 +111,11 @@ impl LogSink {
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         self.0.lock().write(stream, bytes);
     }
+
+    /// Takes one entry of a named log, at most [`LINE_BYTES_MAX`] of it.
+    pub fn entry(&self, name: &str, text: &[u8]) {
+        self.0.lock().entry(name, text);
+    }
 }
 
 impl Lines {
@@ -129,6 +138,18 @@ impl Lines {
             }
             rest = after;
         }
+    }
+
+    fn entry(&mut self, name: &str, text: &[u8]) {
+        let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+        let Some(room) = self.bytes_left.checked_sub(LINE_OVERHEAD_BYTES + name.len()) else {
+            self.dropped_bytes += text.len();
+            return;
+        };
+        let taken = text.len().min(room).min(LINE_BYTES_MAX);
+        self.dropped_bytes += text.len() - taken;
+        self.bytes_left = room - taken;
+        self.push(Said::Entry(name, text[..taken].to_vec()));
     }
 
     fn line_ends(&mut self, stream: Stream) {
@@ -173,6 +194,10 @@ impl Line {
                 let line = String::from_utf8_lossy(text);
                 tracing::info!(target: "guest", app = %id, version, %request, stream, ?line, "printed");
             }
+            Said::Entry(name, text) => {
+                let line = String::from_utf8_lossy(text);
+                tracing::info!(target: "guest", app = %id, version, %request, log = ?name, ?line, "logged");
+            }
             Said::Dropped(bytes) => tracing::warn!(
                 target: "guest", app = %id, version, %request, dropped_bytes = bytes,
                 "output over {LOG_BYTES_MAX} bytes an execution was dropped"
@@ -200,7 +225,7 @@ mod tests {
         let (mut texts, mut dropped) = (Vec::new(), 0);
         while let Ok(said) = lines.recv_timeout(Duration::from_secs(10)) {
             match said {
-                Said::Text(_, text) => texts.push(String::from_utf8(text).unwrap()),
+                Said::Text(_, text) | Said::Entry(_, text) => texts.push(String::from_utf8(text).unwrap()),
                 Said::Dropped(bytes) => dropped = bytes,
             }
         }

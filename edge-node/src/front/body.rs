@@ -33,6 +33,15 @@ pub enum BodyError {
     /// Guest: it ran into one of its limits while streaming.
     #[error("the guest exceeded a limit while sending its response")]
     GuestLimit,
+    /// Backend: it closed its connection or reset its stream.
+    #[error("the backend went away in the middle of its response")]
+    BackendGone,
+    /// Backend: its body breaks the rules of its protocol.
+    #[error("the backend's body breaks the protocol: {0}")]
+    BackendProtocol(&'static str),
+    /// Backend: it sent nothing for too long.
+    #[error("the backend stopped sending in the middle of its response")]
+    BackendTimeout,
     /// Us: the node is going down and the time to finish is over.
     #[error("the node is shutting down")]
     Shutdown,

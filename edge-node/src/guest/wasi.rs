@@ -173,9 +173,13 @@ fn with_authority(request: GuestRequest, secure: bool) -> GuestRequest {
 fn body_error(error: BodyError) -> wasmtime_wasi_http::Error {
     match error {
         BodyError::ClientProtocol(_) => wasmtime_wasi_http::Error::HttpProtocolError,
-        BodyError::ClientGone | BodyError::GuestAborted | BodyError::GuestLimit | BodyError::Shutdown => {
-            wasmtime_wasi_http::Error::ConnectionTerminated
-        }
+        BodyError::BackendProtocol(_) => wasmtime_wasi_http::Error::HttpProtocolError,
+        BodyError::BackendTimeout => wasmtime_wasi_http::Error::ConnectionReadTimeout,
+        BodyError::ClientGone
+        | BodyError::BackendGone
+        | BodyError::GuestAborted
+        | BodyError::GuestLimit
+        | BodyError::Shutdown => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }
 

@@ -7,8 +7,18 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`door`] | the seam: what is learned and caused, as events |
+//! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
+//! | [`wait`] | the first of several things |
+//! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
 
+pub mod body;
+pub mod clock;
 pub mod door;
+pub mod environment;
+pub mod log;
+pub mod pipe;
+pub mod random;
+pub mod wait;
 
 use artifact::{NodeName, names::PopName};
 

@@ -195,10 +195,13 @@ fn take(bytes: &mut impl Buf, target: &mut [u8]) -> usize {
 
 fn read_status(error: BodyError) -> Status {
     match error {
-        BodyError::ClientProtocol(_) => Status::HttpInvalid,
-        BodyError::ClientGone | BodyError::GuestAborted | BodyError::GuestLimit | BodyError::Shutdown => {
-            Status::HttpIncomplete
-        }
+        BodyError::ClientProtocol(_) | BodyError::BackendProtocol(_) => Status::HttpInvalid,
+        BodyError::ClientGone
+        | BodyError::BackendGone
+        | BodyError::BackendTimeout
+        | BodyError::GuestAborted
+        | BodyError::GuestLimit
+        | BodyError::Shutdown => Status::HttpIncomplete,
     }
 }
 
