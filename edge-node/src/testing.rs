@@ -286,11 +286,8 @@ pub fn signed(name: &str) -> Option<Signed> {
         return None;
     };
     let target = best_target();
-    let compiler = engine::compiler::engine(target, Profile::Serve).unwrap();
-    let (lane, native) = match wasm[4..8] == [1, 0, 0, 0] {
-        true => (Lane::Fastly, compiler.precompile_module(&wasm).unwrap()),
-        false => (Lane::Wasi, compiler.precompile_component(&wasm).unwrap()),
-    };
+    let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
+    let native = native(&wasm, lane, target);
     let statement = Statement {
         artifact: Digest::of(&native),
         size: native.len() as u64,
@@ -305,6 +302,27 @@ pub fn signed(name: &str) -> Option<Signed> {
     };
     let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
     Some(Signed { container, wasm: Digest::of(&wasm), lane })
+}
+
+/// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
+/// most of a minute.
+fn native(wasm: &[u8], lane: Lane, target: Target) -> Vec<u8> {
+    let fingerprint = engine::fingerprint(target, Profile::Serve);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/guests-native");
+    let path = folder.join(format!("{}-{fingerprint}", Digest::of(wasm)));
+    if let Ok(native) = std::fs::read(&path) {
+        return native;
+    }
+    let compiler = engine::compiler::engine(target, Profile::Serve).unwrap();
+    let native = match lane {
+        Lane::Fastly => compiler.precompile_module(wasm).unwrap(),
+        Lane::Wasi => compiler.precompile_component(wasm).unwrap(),
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    let temporary = tempfile::NamedTempFile::new_in(&folder).unwrap();
+    std::fs::write(temporary.path(), &native).unwrap();
+    temporary.persist(&path).unwrap();
+    native
 }
 
 fn best_target() -> Target {

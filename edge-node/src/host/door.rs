@@ -85,8 +85,10 @@ pub trait Witness: Send + Sync {
     /// The next answer of `source`, for one that replays. `None`: it has no more, or of another kind; whoever asks
     /// gets what the world says.
     fn recall(&self, source: Source) -> Option<Event>;
-    /// Something was learned or caused.
-    fn note(&self, source: Source, event: Event);
+    /// The guest learned something, of the world or of a replay.
+    fn learned(&self, source: Source, event: Event);
+    /// The guest caused something.
+    fn caused(&self, source: Source, event: Event);
 }
 
 /// One exchange's door. Clones share a witness.
@@ -113,12 +115,12 @@ impl Door {
     pub fn poll_learn<T: Fact>(&self, source: Source, world: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let Some(witness) = &self.0 else { return world() };
         if let Some(fact) = witness.recall(source).and_then(T::recall) {
-            witness.note(source, fact.event());
+            witness.learned(source, fact.event());
             return Poll::Ready(fact);
         }
         let polled = world();
         if let Poll::Ready(fact) = &polled {
-            witness.note(source, fact.event());
+            witness.learned(source, fact.event());
         }
         polled
     }
@@ -133,7 +135,7 @@ impl Door {
     #[inline]
     pub fn cause(&self, source: Source, event: impl FnOnce() -> Event) {
         if let Some(witness) = &self.0 {
-            witness.note(source, event());
+            witness.caused(source, event());
         }
     }
 }
@@ -141,7 +143,7 @@ impl Door {
 #[cold]
 fn watched<T: Fact>(witness: &dyn Witness, source: Source, world: impl FnOnce() -> T) -> T {
     let fact = witness.recall(source).and_then(T::recall).unwrap_or_else(world);
-    witness.note(source, fact.event());
+    witness.learned(source, fact.event());
     fact
 }
 

@@ -18,6 +18,8 @@ pub mod environment;
 pub mod log;
 pub mod pipe;
 pub mod random;
+#[cfg(test)]
+pub mod tape;
 pub mod wait;
 
 use artifact::{NodeName, names::PopName};
