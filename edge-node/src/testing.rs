@@ -382,7 +382,16 @@ pub struct Seen {
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
-    let exchange = exchange(config);
+    ask_in(program, exchange(config), request).await
+}
+
+/// The same in an exchange of the test's own.
+pub async fn ask_in(
+    program: &Program,
+    exchange: Exchange,
+    request: Request<InboundBody>,
+) -> Result<Seen, Failure> {
+    let limits = *exchange.limits();
     let bill = exchange.bill.clone();
     let (responder, response) = Responder::new();
     let run = program.run(exchange, request, responder);

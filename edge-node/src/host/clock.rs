@@ -34,6 +34,12 @@ pub fn wall(exchange: &Exchange) -> Duration {
         .0
 }
 
+/// CPU time this execution has used, in whole milliseconds: fine enough to budget with, too coarse to spy on
+/// neighbours with.
+pub fn cpu_ms(exchange: &Exchange) -> u64 {
+    exchange.door.learn(Source::Clock, || Nanoseconds(exchange.bill.cpu_ns_running())).0 / 1_000_000
+}
+
 /// A point in time to wait for. Costs nothing before it is first waited for.
 pub struct Timer {
     at: Instant,

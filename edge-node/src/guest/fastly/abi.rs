@@ -20,6 +20,8 @@ pub(super) enum Status {
     Misaligned = 6,
     /// Not valid HTTP: a header name, a method, a URI, a body's framing.
     HttpInvalid = 7,
+    /// Valid HTTP that cannot be sent: a request without a host, a backend that does not exist.
+    HttpUser = 8,
     /// A body ended before its end.
     HttpIncomplete = 9,
     /// An optional value is absent.

@@ -14,19 +14,6 @@ use super::{
 use crate::front::limits::URL_BYTES_MAX;
 
 pub(super) const MODULE: &str = "fastly_http_req";
-/// What [`add`] offers beside the header functions.
-pub(super) const FUNCTIONS: [(&str, &str); 10] = [
-    ("body_downstream_get", "ii:i"),
-    ("new", "i:i"),
-    ("close", "i:i"),
-    ("method_get", "iiii:i"),
-    ("method_set", "iii:i"),
-    ("uri_get", "iiii:i"),
-    ("uri_set", "iii:i"),
-    ("version_get", "ii:i"),
-    ("version_set", "ii:i"),
-    ("framing_headers_mode_set", "ii:i"),
-];
 /// Bytes of a method; the registered ones have at most 17.
 const METHOD_BYTES_MAX: u32 = 256;
 
@@ -52,7 +39,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         })
     })?;
     linker.func_wrap(MODULE, "close", |guest: Guest<'_>, request: u32| {
-        call(guest, |_, state| state.handles.take_request(request).map(drop))
+        call(guest, |_, state| state.handles.take::<Box<Request<()>>>(request).map(drop))
     })?;
     linker.func_wrap(
         MODULE,

@@ -11,23 +11,11 @@ use super::{
     handles::Item,
     headers,
 };
+use crate::front::OutboundBody;
 
 pub(super) const MODULE: &str = "fastly_http_resp";
-
-/// What [`add`] offers beside the header functions.
-pub(super) const FUNCTIONS: [(&str, &str); 11] = [
-    ("new", "i:i"),
-    ("close", "i:i"),
-    ("status_get", "ii:i"),
-    ("status_set", "ii:i"),
-    ("version_get", "ii:i"),
-    ("version_set", "ii:i"),
-    ("framing_headers_mode_set", "ii:i"),
-    ("http_keepalive_mode_set", "ii:i"),
-    ("get_addr_dest_ip", "iii:i"),
-    ("get_addr_dest_port", "ii:i"),
-    ("send_downstream", "iii:i"),
-];
+/// The response's number among the streams a guest writes.
+const RESPONSE_STREAM: u32 = 0;
 
 type Guest<'a> = Caller<'a, FastlyState>;
 
@@ -40,7 +28,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         })
     })?;
     linker.func_wrap(MODULE, "close", |guest: Guest<'_>, response: u32| {
-        call(guest, |_, state| state.handles.take_response(response).map(drop))
+        call(guest, |_, state| state.handles.take::<Box<Response<()>>>(response).map(drop))
     })?;
     linker.func_wrap(MODULE, "status_get", |guest: Guest<'_>, response: u32, status: u32| {
         call(guest, |memory, state| {
@@ -106,23 +94,19 @@ fn send_downstream(state: &mut FastlyState, response: u32, body: u32, streaming:
     if state.handles.response(response)?.status().is_informational() {
         return Err(Status::Unsupported);
     }
-    if matches!(state.handles.body(body)?, GuestBody::Streaming(_)) {
-        return Err(Status::BadHandle);
-    }
+    state.handles.body(body)?.held()?;
     // A second response to one request.
     let responder = state.responder.take().ok_or(Status::Error)?;
-    let (head, ()) = state.handles.take_response(response)?.into_parts();
-    let held = match std::mem::take(state.handles.body(body)?) {
-        GuestBody::Held(held) => held,
-        GuestBody::Streaming(_) => return Err(Status::BadHandle),
-    };
+    let (head, ()) = state.handles.take::<Box<Response<()>>>(response)?.into_parts();
+    let door = state.exchange.door.clone();
+    let held = std::mem::take(state.handles.body(body)?.held()?);
     let outbound = if streaming {
-        let (writer, outbound) = held.into_streaming();
+        let (writer, reader) = held.into_streaming(&door, RESPONSE_STREAM);
         *state.handles.body(body)? = GuestBody::Streaming(writer);
-        outbound
+        OutboundBody::stream(reader)
     } else {
-        state.handles.take_body(body)?;
-        held.into_outbound()
+        state.handles.take::<GuestBody>(body)?;
+        held.into_sent(&door, RESPONSE_STREAM).into()
     };
     responder.send(Response::from_parts(head, outbound));
     Ok(())

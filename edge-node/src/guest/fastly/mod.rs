@@ -16,7 +16,9 @@
 //! | [`wasi_p1`] | the part of WASI preview 1 that its programs use |
 
 mod abi;
+mod async_io;
 mod body;
+mod compute_runtime;
 mod downstream;
 mod handles;
 mod headers;
@@ -24,7 +26,10 @@ mod http_body;
 mod http_req;
 mod http_resp;
 mod link;
+mod log;
 mod memory;
+mod shielding;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wasi_p1;
@@ -42,6 +47,7 @@ use super::{GuestExit, HasExchange, new_store};
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
     front::OutboundBody,
+    host::environment::{self, Identity},
 };
 
 /// A linked core module.
@@ -132,7 +138,7 @@ impl FastlyState {
         };
         let downstream = Downstream {
             request: insert(Item::Request(Box::new(request)))?,
-            body: insert(Item::Body(GuestBody::Held(HeldBody::inbound(body))))?,
+            body: insert(Item::Body(GuestBody::Held(HeldBody::client(body, &exchange.door))))?,
             header_names,
         };
         Ok(FastlyState {
@@ -151,16 +157,11 @@ impl FastlyState {
     fn environment(&mut self) -> &str {
         let exchange = &self.exchange;
         self.environment.get_or_insert_with(|| {
-            let (deployment, pop) = (&exchange.deployment, &exchange.host.site.pop);
+            let Identity { tenant, app, version, request, node, pop } = environment::identity(exchange);
             format!(
-                "FASTLY_CUSTOMER_ID={}\0FASTLY_SERVICE_ID={}\0FASTLY_SERVICE_VERSION={}\0FASTLY_TRACE_ID={}\0\
-                 FASTLY_HOSTNAME={}\0FASTLY_POP={pop}\0FASTLY_REGION={pop}\0\
+                "FASTLY_CUSTOMER_ID={tenant}\0FASTLY_SERVICE_ID={app}\0FASTLY_SERVICE_VERSION={version}\0\
+                 FASTLY_TRACE_ID={request}\0FASTLY_HOSTNAME={node}\0FASTLY_POP={pop}\0FASTLY_REGION={pop}\0\
                  FASTLY_CACHE_GENERATION=0\0FASTLY_IS_STAGING=0\0",
-                deployment.id.tenant,
-                deployment.id.app,
-                deployment.version,
-                exchange.id,
-                exchange.host.site.node,
             )
         })
     }
