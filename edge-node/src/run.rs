@@ -86,7 +86,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop } }),
+        host: Arc::new(Host { site: Site { node: name, pop }, outbound: Default::default() }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,

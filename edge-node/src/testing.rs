@@ -360,7 +360,8 @@ pub fn connection() -> Arc<Connection> {
 
 /// A node of its own.
 pub fn host() -> Arc<Host> {
-    Arc::new(Host { site: Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() } })
+    let site = Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() };
+    Arc::new(Host { site, outbound: Default::default() })
 }
 
 /// An exchange of an app with this configuration.

@@ -10,12 +10,14 @@
 //! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
 //! | [`wait`] | the first of several things |
 //! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
+//! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod body;
 pub mod clock;
 pub mod door;
 pub mod environment;
 pub mod log;
+pub mod outbound;
 pub mod pipe;
 pub mod random;
 #[cfg(test)]
@@ -28,6 +30,8 @@ use artifact::{NodeName, names::PopName};
 pub struct Host {
     /// Where it stands.
     pub site: Site,
+    /// Its way to backends.
+    pub outbound: outbound::Outbound,
 }
 
 /// Where this node stands, as guests may ask.

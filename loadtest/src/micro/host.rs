@@ -10,6 +10,7 @@ use edge_node::{
     front::{Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
     guest::{Program, Run, drive::drive},
+    host::door::Door,
 };
 use fleet_sync_replica::VersionState;
 use http::{Request, Response, header, request};
@@ -53,13 +54,20 @@ impl Host {
         let host: HostName = HOST.parse()?;
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
-        let offers = Arc::new(edge_node::host::Host { site });
+        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default() });
         Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, offers, account, log, host })
     }
 
     /// What happens before the guest is polled.
     pub fn begin(&self) -> Begun {
-        let exchange = Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone());
+        self.begin_watched(Door::default())
+    }
+
+    /// The same with this door.
+    pub fn begin_watched(&self, door: Door) -> Begun {
+        let mut exchange =
+            Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone());
+        exchange.door = door;
         let bill = exchange.bill.clone();
         let (responder, response) = Responder::new();
         Begun { run: self.program.run(exchange, request(), responder), response, bill }

@@ -11,9 +11,11 @@
 //! | [`reference`] | one cycle on plain wasmtime |
 //! | [`measure`] | batches, and what is counted over them |
 //! | [`stages`] | where a cycle's time goes |
+//! | [`door`] | what the host door costs unwatched |
 //! | [`syscalls`] | system calls, counted from outside |
 //! | [`report`] | what is printed |
 
+mod door;
 mod guest;
 mod host;
 mod measure;
@@ -108,7 +110,8 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         true => syscalls::Counted::NotCounted { reason: "switched off".to_owned() },
         false => syscalls::count(guest, cycles)?,
     };
-    Ok(GuestReport::new(guest, &ours, &plain, allocations, syscalls, stages))
+    let door = runtime.block_on(door::cost(&host))?;
+    Ok(GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages))
 }
 
 fn names(args: &Args) -> Vec<String> {

@@ -6,6 +6,7 @@ use artifact::Lane;
 use serde::Serialize;
 
 use super::{
+    door::DoorCost,
     guest::{GOALS, Guest},
     measure::Measured,
     stages::Stages,
@@ -45,6 +46,7 @@ pub struct GuestReport {
     pub plain_page_faults: f64,
     pub syscalls: Counted,
     pub allocations: Allocations,
+    pub door: DoorCost,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stages: Option<Stages>,
     pub goal_us: Option<f64>,
@@ -59,6 +61,7 @@ impl GuestReport {
         plain: &Measured,
         allocations: Allocations,
         syscalls: Counted,
+        door: DoorCost,
         stages: Option<Stages>,
     ) -> GuestReport {
         let goal_us = GOALS.iter().find(|(name, _)| *name == guest.name).map(|(_, goal_us)| *goal_us);
@@ -75,6 +78,7 @@ impl GuestReport {
             plain_page_faults: plain.page_faults,
             syscalls,
             allocations,
+            door,
             stages,
             goal_us,
             verdict: verdict(goal_us, ours),
@@ -143,6 +147,16 @@ impl Report {
         for guest in &self.guests {
             let _ = writeln!(text, "  {:<14} {}", guest.guest, guest.syscalls.long());
         }
+        text.push_str("\nThe host door, unwatched:\n");
+        for guest in &self.guests {
+            let DoorCost { passes, pass_ns } = guest.door;
+            let percent = guest.door.percent_of(guest.cycle_us.median);
+            let _ = writeln!(
+                text,
+                "  {:<14} {passes} passes of {pass_ns:.2} ns: {percent:.2} % of a cycle",
+                guest.guest
+            );
+        }
         if self.guests.iter().any(|guest| guest.stages.is_some()) {
             text.push_str("\nStages, mean µs by the clock:\n");
             let _ = writeln!(
@@ -209,7 +223,8 @@ mod tests {
         let syscalls = Counted::Counted { per_cycle: 1.0, by_name: [("ioctl".to_owned(), 1.0)].into() };
         let allocations = Allocations { count: 40.0, bytes: 9000.0 };
         let ours = measured(cycle_us, page_faults);
-        GuestReport::new(&guest, &ours, &measured(15.0, 0.0), allocations, syscalls, None)
+        let door = DoorCost { passes: 9, pass_ns: 2.0 };
+        GuestReport::new(&guest, &ours, &measured(15.0, 0.0), allocations, syscalls, door, None)
     }
 
     fn whole(guests: Vec<GuestReport>) -> Report {
@@ -241,7 +256,15 @@ mod tests {
     #[test]
     fn the_text_names_machine_figures_and_verdict() {
         let text = whole(vec![report("wasi-hello", 18.0, 0.0)]).text();
-        for part in ["CPU, 2 cores", "commit    abc", "18.00 [17.00..19.00]", "1.20", "met", "ioctl 1.00"] {
+        for part in [
+            "CPU, 2 cores",
+            "commit    abc",
+            "18.00 [17.00..19.00]",
+            "1.20",
+            "met",
+            "ioctl 1.00",
+            "9 passes of 2.00 ns: 0.10 %",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
     }
