@@ -47,6 +47,9 @@ pub(super) fn code(answer: Answer) -> i32 {
     }
 }
 
+/// No handle: what SDKs fill their variables with.
+pub(super) const INVALID_HANDLE: u32 = u32::MAX - 1;
+
 /// The version of the interface that guests announce in `fastly_abi.init`.
 pub(super) const ABI_VERSION: u64 = 1;
 

@@ -199,7 +199,13 @@ fn give_names(memory: &mut GuestMemory<'_>, state: &FastlyState, list: ListOut) 
     memory.give_list(state.downstream.header_names.iter().map(|name| name.as_str().as_bytes()), list)
 }
 
-fn give_address(memory: &mut GuestMemory<'_>, address: IpAddr, octets: u32, written: u32) -> Answer {
+/// An address as 4 or 16 octets.
+pub(super) fn give_address(
+    memory: &mut GuestMemory<'_>,
+    address: IpAddr,
+    octets: u32,
+    written: u32,
+) -> Answer {
     match address.to_canonical() {
         IpAddr::V4(address) => memory.give(&address.octets(), octets, 4, written),
         IpAddr::V6(address) => memory.give(&address.octets(), octets, 16, written),

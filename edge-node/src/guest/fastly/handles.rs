@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 
-use super::{abi::Status, body::GuestBody, log::LogEndpoint};
+use super::{abi::Status, body::GuestBody, log::LogEndpoint, pending::Pending};
 
 /// Handles one execution may hold at once.
 pub(super) const HANDLES_MAX: usize = 10_000;
@@ -43,6 +43,8 @@ kinds! {
     Response(Box<Response<()>>),
     /// A body, of either.
     Body(GuestBody),
+    /// A request under way.
+    Pending(Box<Pending>),
     /// A named log.
     LogEndpoint(LogEndpoint),
 }
@@ -77,7 +79,7 @@ impl Handles {
     /// Can a handle be waited for?
     pub(super) fn async_item(&mut self, handle: u32) -> Result<(), Status> {
         match self.item(handle)? {
-            Item::Body(_) => Ok(()),
+            Item::Body(_) | Item::Pending(_) => Ok(()),
             Item::Request(_) | Item::Response(_) | Item::LogEndpoint(_) => Err(Status::BadHandle),
         }
     }
@@ -89,6 +91,7 @@ impl Handles {
         for (index, handle) in (0..).zip(listed) {
             let polled = match self.item(*handle) {
                 Ok(Item::Body(body)) => body.poll_ready(cx),
+                Ok(Item::Pending(pending)) => pending.poll_head(cx),
                 Ok(Item::Request(_) | Item::Response(_) | Item::LogEndpoint(_)) | Err(_) => Poll::Ready(()),
             };
             if polled.is_ready() {

@@ -1,17 +1,21 @@
 //! `fastly_http_resp`: the response, and the one way to send it.
 
+use std::future::poll_fn;
+
 use http::{Response, StatusCode};
 use wasmtime::{Caller, Linker};
 
 use super::{
     FastlyState,
-    abi::{Answer, Status, version, version_number},
-    body::GuestBody,
+    abi::{Answer, Status, code, version, version_number},
+    body::{GuestBody, HeldBody},
     call,
+    downstream::give_address,
     handles::Item,
     headers,
+    pending::Pending,
 };
-use crate::front::OutboundBody;
+use crate::{front::OutboundBody, host::outbound::Peer};
 
 pub(super) const MODULE: &str = "fastly_http_resp";
 /// The response's number among the streams a guest writes.
@@ -67,16 +71,19 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
         "get_addr_dest_ip",
-        |guest: Guest<'_>, response: u32, _octets: u32, written: u32| {
+        |guest: Guest<'_>, response: u32, octets: u32, written: u32| {
             call(guest, |memory, state| {
-                state.handles.response(response)?;
+                let peer = state.handles.response(response)?.extensions().get::<Peer>().copied();
                 memory.write_u32(written, 0)?;
-                Err(Status::None)
+                give_address(memory, peer.ok_or(Status::None)?.0.ip(), octets, written)
             })
         },
     )?;
-    linker.func_wrap(MODULE, "get_addr_dest_port", |guest: Guest<'_>, response: u32, _port: u32| {
-        call(guest, |_, state| state.handles.response(response).and(Err(Status::None)))
+    linker.func_wrap(MODULE, "get_addr_dest_port", |guest: Guest<'_>, response: u32, port: u32| {
+        call(guest, |memory, state| {
+            let peer = state.handles.response(response)?.extensions().get::<Peer>().copied();
+            memory.write_u16(port, peer.ok_or(Status::None)?.0.port())
+        })
     })?;
     linker.func_wrap(
         MODULE,
@@ -85,6 +92,9 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             call(guest, |_, state| send_downstream(state, response, body, streaming != 0))
         },
     )?;
+    linker.func_wrap_async(MODULE, "send_downstream_pending", |guest: Guest<'_>, (pending,): (u32,)| {
+        Box::new(async move { code(send_downstream_pending(guest, pending).await) })
+    })?;
     Ok(())
 }
 
@@ -109,5 +119,22 @@ fn send_downstream(state: &mut FastlyState, response: u32, body: u32, streaming:
         held.into_sent(&door, RESPONSE_STREAM).into()
     };
     responder.send(Response::from_parts(head, outbound));
+    Ok(())
+}
+
+/// Waits for the response to a request and passes it on, unread. One that failed becomes a 5xx.
+async fn send_downstream_pending(mut guest: Guest<'_>, pending: u32) -> Answer {
+    let state = guest.data_mut();
+    let mut pending = state.handles.take::<Box<Pending>>(pending)?;
+    let responder = state.responder.take().ok_or(Status::Error)?;
+    poll_fn(|cx| pending.poll_head(cx)).await;
+    let response = match pending.into_response() {
+        Ok(response) => response.map(|body| {
+            let door = &guest.data().exchange.door;
+            OutboundBody::from(HeldBody::incoming(body).into_sent(door, RESPONSE_STREAM))
+        }),
+        Err((_, failed)) => failed.map(|()| OutboundBody::Empty),
+    };
+    responder.send(response);
     Ok(())
 }

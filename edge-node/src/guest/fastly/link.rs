@@ -10,7 +10,7 @@ use wasmtime::{Engine, ExternType, FuncType, ImportType, Linker, Module, Val, Va
 use super::{
     FastlyState,
     abi::{ABI_VERSION, Status, code},
-    async_io, compute_runtime, downstream, http_body, http_req, http_resp, log, shielding,
+    async_io, backend, compute_runtime, downstream, http_body, http_req, http_resp, log, shielding,
     table::{self, Support},
     wasi_p1::{self, Errno},
 };
@@ -53,6 +53,7 @@ fn definitions(engine: &Engine) -> wasmtime::Result<Linker<FastlyState>> {
     http_body::add(&mut linker)?;
     downstream::add(&mut linker)?;
     async_io::add(&mut linker)?;
+    backend::add(&mut linker)?;
     log::add(&mut linker)?;
     compute_runtime::add(&mut linker)?;
     shielding::add(&mut linker)?;

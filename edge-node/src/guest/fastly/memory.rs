@@ -65,6 +65,14 @@ impl<'a> GuestMemory<'a> {
         Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| Status::Invalid)?))
     }
 
+    /// The same of a struct that must stand where its alignment wants it.
+    pub(super) fn read_u32_aligned(&self, pointer: u32) -> Result<u32, Status> {
+        if !pointer.is_multiple_of(4) {
+            return Err(Status::Misaligned);
+        }
+        self.read_u32(pointer)
+    }
+
     pub(super) fn read_u64(&self, pointer: u32) -> Result<u64, Status> {
         let bytes = self.bytes(pointer, 8)?;
         Ok(u64::from_le_bytes(bytes.try_into().map_err(|_| Status::Invalid)?))
@@ -123,6 +131,11 @@ impl<'a> GuestMemory<'a> {
         self.write_u64(next, next_cursor as u64)?;
         self.write_usize(written, at)
     }
+}
+
+/// Where a field of a struct is.
+pub(super) fn field(pointer: u32, offset: u32) -> Result<u32, Status> {
+    pointer.checked_add(offset).ok_or(Status::Invalid)
 }
 
 /// Where a list goes: see [`GuestMemory::give_list`].

@@ -17,9 +17,13 @@
 
 mod abi;
 mod async_io;
+mod backend;
 mod body;
+pub mod cache_override;
 mod compute_runtime;
 mod downstream;
+mod dynamic_backend;
+mod gunzip;
 mod handles;
 mod headers;
 mod http_body;
@@ -28,12 +32,18 @@ mod http_resp;
 mod link;
 mod log;
 mod memory;
+mod pending;
+mod send;
+mod send_error;
 mod shielding;
 mod table;
 #[cfg(test)]
 mod tests;
 mod wasi_p1;
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use artifact::manifest::Backend;
 use http::{HeaderName, Request, Response, Uri, header, uri};
 use wasmtime::{Caller, Engine, Extern, InstancePre, Memory, Module, ModuleExport};
 
@@ -112,6 +122,10 @@ pub struct FastlyState {
     environment: Option<String>,
     /// Bytes written to bodies that the host holds.
     written_bytes: usize,
+    /// Requests it has sent: the next one's number is one more.
+    fetches: u32,
+    /// Backends it has made. Small, and mostly empty.
+    backends: BTreeMap<Box<str>, Arc<Backend>>,
 }
 
 /// The client's request.
@@ -149,6 +163,8 @@ impl FastlyState {
             downstream,
             environment: None,
             written_bytes: 0,
+            fetches: 0,
+            backends: BTreeMap::new(),
         })
     }
 

@@ -81,7 +81,7 @@ pub(super) const TABLE: [ModuleRows; 24] = [
         constant("get_tcp_keepalive_probes", "iii:i"),
         constant("get_tcp_keepalive_time", "iii:i"),
         done("is_dynamic", "iii:i"),
-        done("is_healthy", "iii:i"),
+        constant("is_healthy", "iii:i"),
         done("is_ssl", "iii:i"),
     ]),
     ("fastly_cache", &[
