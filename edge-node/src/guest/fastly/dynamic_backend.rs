@@ -105,6 +105,8 @@ fn register(state: &mut FastlyState, name: &str, backend: Backend) -> Answer {
     if state.backends.len() >= DYNAMIC_BACKENDS_MAX {
         return Err(Status::LimitExceeded);
     }
+    let texts = [&backend.override_host, &backend.cert_host, &backend.ca_pem];
+    state.hold(texts.into_iter().flatten().map(String::len).sum())?;
     state.backends.insert(name.into(), Arc::new(backend));
     Ok(())
 }

@@ -1,10 +1,19 @@
 //! The handles of one execution: one space of numbers for all that a guest can hold.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
 
-use super::{abi::Status, body::GuestBody, log::LogEndpoint, pending::Pending};
+use super::{
+    abi::Status,
+    body::GuestBody,
+    config_store::ConfigStore,
+    kv_operation::{Delete, Insert, Lookup, Store},
+    kv_store::Listing,
+    log::LogEndpoint,
+    pending::Pending,
+    secret_store::{Secret, SecretStore},
+};
 
 /// Handles one execution may hold at once.
 pub(super) const HANDLES_MAX: usize = 10_000;
@@ -43,10 +52,47 @@ kinds! {
     Response(Box<Response<()>>),
     /// A body, of either.
     Body(GuestBody),
+    /// A store of configuration.
+    ConfigStore(ConfigStore),
+    /// A store of secrets.
+    SecretStore(SecretStore),
+    /// A secret.
+    Secret(Box<Secret>),
+    /// A key-value store.
+    KvStore(Store),
+    /// Operations on it under way.
+    KvLookup(Lookup),
+    /// See [`Item::KvLookup`].
+    KvInsert(Insert),
+    /// See [`Item::KvLookup`].
+    KvDelete(Delete),
+    /// See [`Item::KvLookup`].
+    KvList(Box<Listing>),
     /// A request under way.
     Pending(Box<Pending>),
     /// A named log.
     LogEndpoint(LogEndpoint),
+}
+
+impl Item {
+    /// Polls whether the guest could go on with it. `None`: it is nothing that can be waited for.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        match self {
+            Item::Body(body) => Some(body.poll_ready(cx)),
+            Item::Pending(pending) => Some(pending.poll_head(cx)),
+            Item::KvLookup(lookup) => Some(lookup.poll_ready(cx)),
+            Item::KvInsert(insert) => Some(insert.poll_ready(cx)),
+            Item::KvDelete(delete) => Some(delete.poll_ready(cx)),
+            Item::KvList(listing) => Some(listing.operation.poll_ready(cx)),
+            Item::Request(_)
+            | Item::Response(_)
+            | Item::ConfigStore(_)
+            | Item::SecretStore(_)
+            | Item::Secret(_)
+            | Item::KvStore(_)
+            | Item::LogEndpoint(_) => None,
+        }
+    }
 }
 
 /// All handles. A freed number is given out again.
@@ -78,10 +124,8 @@ impl Handles {
 
     /// Can a handle be waited for?
     pub(super) fn async_item(&mut self, handle: u32) -> Result<(), Status> {
-        match self.item(handle)? {
-            Item::Body(_) | Item::Pending(_) => Ok(()),
-            Item::Request(_) | Item::Response(_) | Item::LogEndpoint(_) => Err(Status::BadHandle),
-        }
+        self.item(handle)?.poll_ready(&mut Context::from_waker(Waker::noop())).ok_or(Status::BadHandle)?;
+        Ok(())
     }
 
     /// The indices of those of `listed` with which the guest could go on now. What is gone counts: whoever uses it
@@ -89,12 +133,8 @@ impl Handles {
     pub(super) fn ready_of(&mut self, listed: &[u32], cx: &mut Context<'_>) -> Vec<u32> {
         let mut ready = Vec::new();
         for (index, handle) in (0..).zip(listed) {
-            let polled = match self.item(*handle) {
-                Ok(Item::Body(body)) => body.poll_ready(cx),
-                Ok(Item::Pending(pending)) => pending.poll_head(cx),
-                Ok(Item::Request(_) | Item::Response(_) | Item::LogEndpoint(_)) | Err(_) => Poll::Ready(()),
-            };
-            if polled.is_ready() {
+            let polled = self.item(*handle).ok().and_then(|item| item.poll_ready(cx));
+            if polled.is_none_or(|polled| polled.is_ready()) {
                 ready.push(index);
             }
         }

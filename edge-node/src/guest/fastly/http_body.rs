@@ -17,8 +17,6 @@ use super::{
 };
 
 pub(super) const MODULE: &str = "fastly_http_body";
-/// Bytes one execution may write to bodies that are not streamed, all together: what the host has to hold.
-pub(super) const WRITTEN_BYTES_MAX: usize = 64 << 20;
 /// The `end` of a write.
 const BACK: u32 = 0;
 const FRONT: u32 = 1;
@@ -169,11 +167,9 @@ async fn write(mut guest: Guest<'_>, body: u32, buffer: u32, length: u32, end: u
     memory.write_u32(written, 0)?;
     let bytes = memory.bytes(buffer, length)?;
     match (state.handles.body(body)?, end) {
-        (GuestBody::Held(held), BACK | FRONT) => {
-            if bytes.len() > WRITTEN_BYTES_MAX.saturating_sub(state.written_bytes) {
-                return Err(Status::LimitExceeded);
-            }
-            state.written_bytes += bytes.len();
+        (GuestBody::Held(_), BACK | FRONT) => {
+            state.hold(bytes.len())?;
+            let held = state.handles.body(body)?.held()?;
             if end == BACK { held.push_back(bytes) } else { held.push_front(bytes) }
         }
         (GuestBody::Streaming(_), BACK) => stream(&mut guest, body, buffer, length).await?,

@@ -10,7 +10,8 @@ use wasmtime::{Engine, ExternType, FuncType, ImportType, Linker, Module, Val, Va
 use super::{
     FastlyState,
     abi::{ABI_VERSION, Status, code},
-    async_io, backend, compute_runtime, downstream, http_body, http_req, http_resp, log, shielding,
+    async_io, backend, compute_runtime, config_store, downstream, http_body, http_req, http_resp, kv_store, log,
+    object_store, secret_store, shielding,
     table::{self, Support},
     wasi_p1::{self, Errno},
 };
@@ -54,6 +55,10 @@ fn definitions(engine: &Engine) -> wasmtime::Result<Linker<FastlyState>> {
     downstream::add(&mut linker)?;
     async_io::add(&mut linker)?;
     backend::add(&mut linker)?;
+    config_store::add(&mut linker)?;
+    secret_store::add(&mut linker)?;
+    kv_store::add(&mut linker)?;
+    object_store::add(&mut linker)?;
     log::add(&mut linker)?;
     compute_runtime::add(&mut linker)?;
     shielding::add(&mut linker)?;

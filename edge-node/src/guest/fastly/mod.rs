@@ -21,6 +21,7 @@ mod backend;
 mod body;
 pub mod cache_override;
 mod compute_runtime;
+mod config_store;
 mod downstream;
 mod dynamic_backend;
 mod gunzip;
@@ -29,10 +30,14 @@ mod headers;
 mod http_body;
 mod http_req;
 mod http_resp;
+mod kv_operation;
+mod kv_store;
 mod link;
 mod log;
 mod memory;
+mod object_store;
 mod pending;
+mod secret_store;
 mod send;
 mod send_error;
 mod shielding;
@@ -59,6 +64,10 @@ use crate::{
     front::OutboundBody,
     host::environment::{self, Identity},
 };
+
+/// Bytes the host may hold for one execution: what it wrote to bodies that are not streamed, values it got as bodies,
+/// secrets and settings it made. All it ever had, so that freeing some is no way to have more.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A linked core module.
 pub struct Program {
@@ -120,8 +129,8 @@ pub struct FastlyState {
     downstream: Downstream,
     /// Made when a guest first asks; `NAME=value` and NUL each.
     environment: Option<String>,
-    /// Bytes written to bodies that the host holds.
-    written_bytes: usize,
+    /// Bytes the host holds for it: see [`HELD_BYTES_MAX`].
+    held_bytes: usize,
     /// Requests it has sent: the next one's number is one more.
     fetches: u32,
     /// Backends it has made. Small, and mostly empty.
@@ -162,10 +171,19 @@ impl FastlyState {
             responder: Some(responder),
             downstream,
             environment: None,
-            written_bytes: 0,
+            held_bytes: 0,
             fetches: 0,
             backends: BTreeMap::new(),
         })
+    }
+
+    /// Notes bytes that the host holds for the guest, while there may be more.
+    fn hold(&mut self, bytes: usize) -> Answer {
+        if bytes > HELD_BYTES_MAX.saturating_sub(self.held_bytes) {
+            return Err(Status::LimitExceeded);
+        }
+        self.held_bytes += bytes;
+        Ok(())
     }
 
     /// The variables that programs of the interface expect, each ended by NUL. In one allocation: every Rust program
