@@ -22,7 +22,7 @@ use crate::{
     account::guest_log::LogSink,
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
-    host::{Host, door::Door},
+    host::{Host, door::Door, kv},
     meter,
 };
 
@@ -82,6 +82,8 @@ pub struct Exchange {
     pub memory: MemoryLimiter,
     /// Where its output lines go.
     pub log: LogSink,
+    /// What it has used of key-value stores.
+    pub kv: kv::Usage,
 }
 
 impl Exchange {
@@ -99,6 +101,7 @@ impl Exchange {
             door: Door::default(),
             started: Instant::now(),
             bill,
+            kv: kv::Usage::default(),
         }
     }
 

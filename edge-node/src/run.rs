@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     front::{Drain, sockets, tls},
     generation::Generation,
-    host::{Host, Site},
+    host::{Host, Site, kv::RemoteKv},
     load::Loader,
     machine,
     node::{Executions, Node},
@@ -86,7 +86,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, outbound: Default::default() }),
+        host: Arc::new(Host {
+            site: Site { node: name, pop },
+            outbound: Default::default(),
+            kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+        }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,

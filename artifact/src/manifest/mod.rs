@@ -2,10 +2,13 @@
 //! that travels to the nodes. Reading files is the callers' work.
 
 mod parse;
+mod stores;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+
+pub use stores::DEFAULT_STORE;
 
 use crate::{AppName, HostName};
 
@@ -17,11 +20,15 @@ pub mod bounds {
     pub const PATH_PREFIX_BYTES_MAX: usize = 1024;
     /// Backends of one app.
     pub const BACKENDS_MAX: usize = 64;
-    /// Config entries, and secret names, of one app.
+    /// Config entries, and secret names, of one app, in all its stores.
     pub const ENTRIES_MAX: usize = 512;
+    /// Stores of each kind (configuration, secrets, key-value) of one app, the default ones not counted.
+    pub const STORES_MAX: usize = 64;
+    /// Bytes of a config key, as on other edge platforms.
+    pub const CONFIG_KEY_BYTES_MAX: usize = 256;
     /// Bytes of a config value.
     pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
-    /// All config keys and values of one app, in bytes: a version's record must stay below its limit.
+    /// All config keys and values of one app, in all its stores, in bytes: a version's record must stay below its limit.
     pub const CONFIG_BYTES_MAX: usize = 128 * 1024;
     /// CPU milliseconds of one execution: 1 to 30 s.
     pub const CPU_MS: std::ops::RangeInclusive<u32> = 1..=30_000;
@@ -231,20 +238,7 @@ impl AppConfig {
                 note(format!("backends.{name}.url"), why);
             }
         }
-        let entries = self.config.len().max(self.secrets.len());
-        if entries > bounds::ENTRIES_MAX {
-            note("config".into(), format!("{entries} entries, at most {}", bounds::ENTRIES_MAX));
-        }
-        for (key, value) in &self.config {
-            if value.len() > bounds::CONFIG_VALUE_BYTES_MAX {
-                let max = bounds::CONFIG_VALUE_BYTES_MAX;
-                note(format!("config.{key}"), format!("a value of {} bytes, at most {max}", value.len()));
-            }
-        }
-        let bytes: usize = self.config.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if bytes > bounds::CONFIG_BYTES_MAX {
-            note("config".into(), format!("{bytes} bytes in all, at most {}", bounds::CONFIG_BYTES_MAX));
-        }
+        stores::check(self, &mut note);
         let Limits { cpu_ms, wall_ms, memory_mib } = self.limits;
         for (name, value, range) in [
             ("cpu_ms", cpu_ms, bounds::CPU_MS),

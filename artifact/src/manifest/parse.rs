@@ -1,6 +1,8 @@
 //! `skerry.toml` → [`Project`], by walking the document with its positions, so that every mistake of a file is
 //! reported in one run with its line, unknown keys included.
 
+use std::collections::BTreeMap;
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -15,7 +17,7 @@ pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
         let line = error.span().map(|span| line_at(text, span.start));
         vec![Mistake { line, key: String::new(), message: error.message().to_owned() }]
     })?;
-    let mut reader = Reader { text, mistakes: Vec::new() };
+    let mut reader = Reader { text, mistakes: Vec::new(), lines: Vec::new() };
     let project = reader.project(document.get_ref());
     match project {
         Some(project) if reader.mistakes.is_empty() => Ok(project),
@@ -33,6 +35,8 @@ fn line_at(text: &str, offset: usize) -> usize {
 struct Reader<'t> {
     text: &'t str,
     mistakes: Vec<Mistake>,
+    /// Where entries of stores stand, by their path: for mistakes that are found afterwards.
+    lines: Vec<(String, usize)>,
 }
 
 impl Reader<'_> {
@@ -58,8 +62,17 @@ impl Reader<'_> {
                     }
                 }
                 "backends" => self.backends(path, value, &mut config),
-                "config" => self.config_values(path, value, &mut config),
+                "config" => config.config = self.entries(path, value),
+                "config_stores" => {
+                    let stores = self.stores(path, value, Reader::entries);
+                    config.config_stores = stores;
+                }
                 "secrets" => config.secrets = self.strings(path, value),
+                "secret_stores" => {
+                    let stores = self.stores(path, value, Reader::strings);
+                    config.secret_stores = stores;
+                }
+                "kv_stores" => config.kv_stores = self.strings(path, value),
                 "limits" => self.limits(path, value, &mut config.limits),
                 _ => self.unknown(path, key.span().start, &TOP_KEYS),
             }
@@ -71,7 +84,8 @@ impl Reader<'_> {
         }
         for mut mistake in config.mistakes() {
             let top = mistake.key.split('.').next().unwrap_or_default();
-            mistake.line = key_lines.iter().find(|(key, _)| key == top).map(|(_, line)| *line);
+            let whole = key_lines.iter().find(|(key, _)| key == top).map(|(_, line)| *line);
+            mistake.line = self.line_of(&mistake.key).or(whole);
             self.mistakes.push(mistake);
         }
         Some(Project { name: name?, component: component?, config })
@@ -101,12 +115,40 @@ impl Reader<'_> {
         }
     }
 
-    fn config_values(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
+    /// A table of tables or arrays, by store name.
+    fn stores<T>(
+        &mut self,
+        path: &str,
+        value: &Value<'_>,
+        read: fn(&mut Self, &str, &Value<'_>) -> T,
+    ) -> BTreeMap<String, T> {
+        let mut stores = BTreeMap::new();
+        for (name, value) in self.table(path, value).into_iter().flatten() {
+            let path = format!("{path}.{}", name.get_ref());
+            self.lines.push((path.clone(), line_at(self.text, name.span().start)));
+            stores.insert(name.get_ref().to_string(), read(self, &path, value));
+        }
+        stores
+    }
+
+    fn entries(&mut self, path: &str, value: &Value<'_>) -> BTreeMap<String, String> {
+        let mut entries = BTreeMap::new();
         for (key, value) in self.table(path, value).into_iter().flatten() {
-            if let Some(text) = self.string(&format!("{path}.{}", key.get_ref()), value) {
-                config.config.insert(key.get_ref().to_string(), text.to_owned());
+            let path = format!("{path}.{}", key.get_ref());
+            if let Some(text) = self.string(&path, value) {
+                self.lines.push((path, line_at(self.text, key.span().start)));
+                entries.insert(key.get_ref().to_string(), text.to_owned());
             }
         }
+        entries
+    }
+
+    /// The line of the innermost thing noted that a key's path names.
+    fn line_of(&self, key: &str) -> Option<usize> {
+        let within =
+            |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let named = self.lines.iter().filter(|(path, _)| within(path));
+        named.max_by_key(|(path, _)| path.len()).map(|(_, line)| *line)
     }
 
     fn limits(&mut self, path: &str, value: &Value<'_>, limits: &mut Limits) {
@@ -189,8 +231,19 @@ impl Reader<'_> {
     }
 }
 
-const TOP_KEYS: [&str; 8] =
-    ["name", "component", "hosts", "path_prefix", "backends", "config", "secrets", "limits"];
+const TOP_KEYS: [&str; 11] = [
+    "name",
+    "component",
+    "hosts",
+    "path_prefix",
+    "backends",
+    "config",
+    "config_stores",
+    "secrets",
+    "secret_stores",
+    "kv_stores",
+    "limits",
+];
 
 #[cfg(test)]
 mod tests {
@@ -205,6 +258,11 @@ mod tests {
             hosts = ["shop.example", "www.shop.example"]
             path_prefix = "/api"
             secrets = ["API_KEY"]
+            kv_stores = ["carts"]
+            [config_stores.prices]
+            apple = "1"
+            [secret_stores]
+            vault = ["PIN"]
             [backends.origin]
             url = "https://origin.example:8443"
             [config]
@@ -217,6 +275,9 @@ mod tests {
         assert_eq!(project.name.as_str(), "shop");
         assert_eq!(project.config.hosts.len(), 2);
         assert_eq!(project.config.backends["origin"].url, "https://origin.example:8443");
+        assert_eq!(project.config.config_stores["prices"]["apple"], "1");
+        assert_eq!(project.config.secret_stores["vault"], ["PIN"]);
+        assert_eq!(project.config.kv_stores, ["carts"]);
         assert_eq!(project.config.limits, Limits { cpu_ms: 20, ..Limits::default() });
     }
 
@@ -235,12 +296,34 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, secrets, limits",
+                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, config_stores, secrets, secret_stores, kv_stores, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
                 "line 5: backends.b.uri: is not a known key; known here: url",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
                 "line 10: config.n: must be a string, not integer",
+            ]
+        );
+    }
+
+    #[test]
+    fn mistakes_in_stores_name_the_line_of_the_store_or_entry() {
+        let long = "x".repeat(crate::manifest::bounds::CONFIG_VALUE_BYTES_MAX + 1);
+        let mistakes = project(&format!(
+            "name = \"a\"\ncomponent = \"a.wasm\"\nkv_stores = [\"a/b\", 3]\n[config_stores.one]\nok = \"1\"\n\
+             long = \"{long}\"\nn = 1\n[config_stores]\ntwo = \"x\"\n[secret_stores]\nfine = [\"A\"]\nbad = [\"A=B\"]\n"
+        ))
+        .unwrap_err();
+        let shown: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "line 3: kv_stores: must be a string, not integer",
+                "line 3: kv_stores: store name \"a/b\" has a character other than letters, digits, '_', '-' and '.'",
+                "line 6: config_stores.one.long: a value of 8193 bytes, at most 8192",
+                "line 7: config_stores.one.n: must be a string, not integer",
+                "line 9: config_stores.two: must be a table, not string",
+                "line 12: secret_stores.bad: secret name \"A=B\" has a character other than letters, digits, '_', '-' and '.'",
             ]
         );
     }

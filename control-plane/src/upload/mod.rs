@@ -175,6 +175,7 @@ async fn publish(plane: &Plane, wish: &Wish, wasm_bytes: u64, native: &Native) -
         wasm_bytes,
         lane: native.lane,
         config: wish.config.clone(),
+        pinned: Vec::new(),
         artifacts: native.artifacts.clone(),
         ca: plane.ca.clone(),
         secrets: plane.secrets.clone(),

@@ -124,10 +124,7 @@ pub(super) fn read_text<'a>(memory: &'a GuestMemory<'_>, text: u32, length: u32)
 }
 
 /// Uses a body up for its bytes. `None`: they are more than a value may have.
-pub(super) async fn collect(
-    guest: &mut Caller<'_, FastlyState>,
-    body: u32,
-) -> Result<Option<Bytes>, Status> {
+pub(super) async fn collect(guest: &mut Caller<'_, FastlyState>, body: u32) -> Result<Option<Bytes>, Status> {
     let handles = &mut guest.data_mut().handles;
     handles.body(body)?.held()?;
     let GuestBody::Held(mut held) = handles.take(body)? else { return Err(Status::BadHandle) };

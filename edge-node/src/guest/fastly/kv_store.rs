@@ -292,21 +292,17 @@ pub(super) struct Listing {
 }
 
 fn add_list(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
-    linker.func_wrap(
-        MODULE,
-        "list",
-        |guest: Guest<'_>, from: u32, mask: u32, options: u32, list: u32| {
-            call(guest, |memory, state| {
-                let from = store(&mut state.handles, from)?;
-                let (asked, cursor) = read_list(memory, mask, options)?;
-                let prefix = asked.prefix.as_deref().unwrap_or_default();
-                let started = kv::list(&mut state.exchange, &from, prefix, asked.limit, cursor);
-                let listing = Listing { operation: Operation::started(started)?, asked };
-                let handle = state.handles.insert(Item::KvList(Box::new(listing)))?;
-                memory.write_u32(list, handle)
-            })
-        },
-    )?;
+    linker.func_wrap(MODULE, "list", |guest: Guest<'_>, from: u32, mask: u32, options: u32, list: u32| {
+        call(guest, |memory, state| {
+            let from = store(&mut state.handles, from)?;
+            let (asked, cursor) = read_list(memory, mask, options)?;
+            let prefix = asked.prefix.as_deref().unwrap_or_default();
+            let started = kv::list(&mut state.exchange, &from, prefix, asked.limit, cursor);
+            let listing = Listing { operation: Operation::started(started)?, asked };
+            let handle = state.handles.insert(Item::KvList(Box::new(listing)))?;
+            memory.write_u32(list, handle)
+        })
+    })?;
     linker.func_wrap_async(
         MODULE,
         "list_wait",
@@ -317,11 +313,7 @@ fn add_list(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn read_list(
-    memory: &GuestMemory<'_>,
-    mask: u32,
-    options: u32,
-) -> Result<(Asked, Option<String>), Status> {
+fn read_list(memory: &GuestMemory<'_>, mask: u32, options: u32) -> Result<(Asked, Option<String>), Status> {
     use list_option::*;
     if mask & !KNOWN != 0 {
         return Err(Status::Invalid);

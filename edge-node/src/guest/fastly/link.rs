@@ -10,8 +10,8 @@ use wasmtime::{Engine, ExternType, FuncType, ImportType, Linker, Module, Val, Va
 use super::{
     FastlyState,
     abi::{ABI_VERSION, Status, code},
-    async_io, backend, compute_runtime, config_store, downstream, http_body, http_req, http_resp, kv_store, log,
-    object_store, secret_store, shielding,
+    async_io, backend, compute_runtime, config_store, downstream, http_body, http_req, http_resp, kv_store,
+    log, object_store, secret_store, shielding,
     table::{self, Support},
     wasi_p1::{self, Errno},
 };

@@ -120,9 +120,7 @@ async fn start_insert(
     let key = read_text(&memory, key, length)?.to_owned();
     let value: Option<Bytes> = collect(&mut guest, body).await?;
     let started = match value {
-        Some(value) => {
-            kv::insert(&mut guest.data_mut().exchange, &to, &key, value, kv::Insert::default())
-        }
+        Some(value) => kv::insert(&mut guest.data_mut().exchange, &to, &key, value, kv::Insert::default()),
         None => Err(KvError::ValueTooLarge),
     };
     Ok((guest, Operation::started(started)?))
