@@ -124,8 +124,8 @@ impl Handles {
 
     /// Can a handle be waited for?
     pub(super) fn async_item(&mut self, handle: u32) -> Result<(), Status> {
-        self.item(handle)?.poll_ready(&mut Context::from_waker(Waker::noop())).ok_or(Status::BadHandle)?;
-        Ok(())
+        let polled = self.item(handle)?.poll_ready(&mut Context::from_waker(Waker::noop()));
+        polled.ok_or(Status::BadHandle).map(drop)
     }
 
     /// The indices of those of `listed` with which the guest could go on now. What is gone counts: whoever uses it

@@ -12,7 +12,7 @@ use super::{
     body::HeldBody,
     call, enter,
     handles::Item,
-    kv_operation::{self, Delete, Insert, List, Lookup, Operation, answered, collect, read_text, store},
+    kv_operation::{self, List, Lookup, Operation, answered, collect, read_text, store},
     memory::{GuestMemory, field},
 };
 use crate::host::kv::{self, Entry, KvError, Mode, Page};

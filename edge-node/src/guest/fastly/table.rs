@@ -17,16 +17,6 @@ pub(super) enum Support {
     Unsupported,
 }
 
-impl Support {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Support::Done => "done",
-            Support::Constant => "constant",
-            Support::Unsupported => "unsupported",
-        }
-    }
-}
-
 /// One function of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Function {
@@ -442,6 +432,14 @@ mod tests {
 
     use super::*;
 
+    fn word(support: Support) -> &'static str {
+        match support {
+            Support::Done => "done",
+            Support::Constant => "constant",
+            Support::Unsupported => "unsupported",
+        }
+    }
+
     /// The page for readers.
     fn markdown() -> String {
         let count = |support| rows().filter(|(_, row)| row.support == support).count();
@@ -464,7 +462,7 @@ mod tests {
             count(Support::Unsupported),
         );
         for (module, row) in rows() {
-            let _ = writeln!(page, "| {module} | {} | {} |", row.name, row.support.word());
+            let _ = writeln!(page, "| {module} | {} | {} |", row.name, word(row.support));
         }
         page += "\n## Older names\n\n| `env` | stands for |\n|---|---|\n";
         for (alias, module, name) in ALIASES {

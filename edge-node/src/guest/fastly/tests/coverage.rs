@@ -1,7 +1,7 @@
 //! Holds the table against what tests call: nothing in it says "done" that no test has seen succeed, and nothing says
 //! "constant" that none has asked.
 
-use super::{misc, trace};
+use super::{backends, bodies, heads, misc, stores, trace};
 use crate::guest::fastly::table::{Support, rows};
 
 macro_rules! suite {
@@ -24,6 +24,28 @@ suite! {
     misc::no_name_is_a_shield,
     misc::a_body_can_be_waited_for,
     misc::a_poll_waits_for_a_clock_and_streams_are_ready,
+    misc::the_handshake_knows_one_version,
+    heads::a_request_is_built_and_read_back,
+    heads::a_response_is_built_and_read_back,
+    heads::headers_are_told_in_batches,
+    heads::what_is_no_http_is_refused,
+    heads::what_is_said_about_caching_is_checked,
+    heads::the_client_is_known_and_what_is_not_known_has_a_fixed_answer,
+    heads::the_older_names_answer_the_same,
+    bodies::a_body_is_written_joined_and_read,
+    bodies::trailers_are_there_when_the_body_was_read,
+    bodies::a_wrong_use_of_a_body_is_refused,
+    bodies::what_the_host_holds_is_bounded,
+    backends::a_declared_backend_can_be_asked_about,
+    backends::a_backend_that_the_program_made_can_be_asked_about,
+    backends::settings_that_cannot_be_kept_are_refused,
+    stores::configuration_is_read_from_its_store,
+    stores::secrets_are_read_from_their_store_or_made,
+    stores::entries_are_written_found_listed_and_deleted,
+    stores::an_insert_keeps_its_conditions,
+    stores::options_that_are_unknown_are_refused,
+    stores::metadata_that_does_not_fit_leaves_the_answer,
+    stores::the_older_interface_tells_by_status,
 }
 
 #[test]

@@ -80,3 +80,10 @@ pub fn a_poll_waits_for_a_clock_and_streams_are_ready() {
     assert_eq!((memory.u32(both_happened), memory.u64(both_events)), (1, 9), "only the stream");
     assert_eq!(memory.bytes(both_events, 32)[10], 2, "the tag");
 }
+
+pub fn the_handshake_knows_one_version() {
+    let mut guest = Script::new();
+    guest.call("fastly_abi.init", &[L(1)]);
+    guest.answers(Status::Unsupported, "fastly_abi.init", &[L(2)]);
+    guest.run();
+}

@@ -5,9 +5,13 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 
+mod backends;
+mod bodies;
 mod coverage;
+mod heads;
 mod misc;
 mod script;
+mod stores;
 pub(super) mod trace;
 
 use super::{FastlyState, table, wasi_p1};
