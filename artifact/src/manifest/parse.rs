@@ -8,7 +8,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{AppConfig, Backend, Limits, Mistake, Project};
+use super::{AppConfig, Limits, Mistake, Project};
+
+mod backends;
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -73,6 +75,7 @@ impl Reader<'_> {
                     config.secret_stores = stores;
                 }
                 "kv_stores" => config.kv_stores = self.strings(path, value),
+                "outbound" => config.outbound = self.strings(path, value),
                 "limits" => self.limits(path, value, &mut config.limits),
                 _ => self.unknown(path, key.span().start, &TOP_KEYS),
             }
@@ -89,30 +92,6 @@ impl Reader<'_> {
             self.mistakes.push(mistake);
         }
         Some(Project { name: name?, component: component?, config })
-    }
-
-    fn backends(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
-        for (name, value) in self.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            let mut url = None;
-            for (key, value) in self.table(&path, value).into_iter().flatten() {
-                match key.get_ref().as_ref() {
-                    "url" => url = self.string(&format!("{path}.url"), value),
-                    other => self.unknown(&format!("{path}.{other}"), key.span().start, &["url"]),
-                }
-            }
-            match url {
-                Some(url) => {
-                    let backend = Backend { url: url.to_owned(), ..Backend::default() };
-                    config.backends.insert(name.get_ref().to_string(), backend);
-                }
-                None => self.note(
-                    &path,
-                    value.span().start,
-                    "needs a url of the form http[s]://host[:port]".into(),
-                ),
-            }
-        }
     }
 
     /// A table of tables or arrays, by store name.
@@ -164,15 +143,19 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let number =
-                value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
-            match number {
-                Some(number) => *field = number,
-                None => {
-                    self.note(&path, value.span().start, "must be a whole number from 0 to 4294967295".into())
-                }
+            if let Some(number) = self.number(&path, value) {
+                *field = number;
             }
         }
+    }
+
+    fn number(&mut self, path: &str, value: &Value<'_>) -> Option<u32> {
+        let number = value.get_ref().as_integer();
+        let number = number.and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
+        if number.is_none() {
+            self.note(path, value.span().start, "must be a whole number from 0 to 4294967295".into());
+        }
+        number
     }
 
     fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
@@ -231,12 +214,13 @@ impl Reader<'_> {
     }
 }
 
-const TOP_KEYS: [&str; 11] = [
+const TOP_KEYS: [&str; 12] = [
     "name",
     "component",
     "hosts",
     "path_prefix",
     "backends",
+    "outbound",
     "config",
     "config_stores",
     "secrets",
@@ -296,9 +280,9 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, config_stores, secrets, secret_stores, kv_stores, limits",
+                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
-                "line 5: backends.b.uri: is not a known key; known here: url",
+                "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
                 "line 10: config.n: must be a string, not integer",
