@@ -363,7 +363,7 @@ fn page_json(Page { keys, next }: Page, asked: &Asked) -> Bytes {
 }
 
 /// Waits for an operation of which only its outcome matters.
-async fn wait<T>(mut guest: Guest<'_>, handle: u32, outcome: u32) -> Answer
+pub(super) async fn wait<T>(mut guest: Guest<'_>, handle: u32, outcome: u32) -> Answer
 where
     Box<Operation<T>>: super::handles::Kind,
 {

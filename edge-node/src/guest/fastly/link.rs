@@ -29,6 +29,11 @@ pub(super) fn linker(engine: &Engine, module: &Module) -> wasmtime::Result<Linke
         match belongs_to(&import) {
             None => {}
             Some(_) if is_defined(module, name, &ty) => {}
+            Some(Interface::Fastly)
+                if object_store::INSERT_WAIT_WITH_OUTCOME == (module, name, letters(&ty).as_str()) =>
+            {
+                object_store::add_insert_wait_with_outcome(&mut linker)?;
+            }
             Some(Interface::Alias(real, real_name)) if is_defined(real, real_name, &ty) => {
                 linker.alias(real, real_name, module, name)?;
             }

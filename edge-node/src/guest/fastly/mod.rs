@@ -1,18 +1,25 @@
 //! The fastly lane: a core module built for the Fastly Compute host-call interface gets its request and sends its
 //! response. Not affiliated with Fastly.
 //!
-//! This is the level "request and response" of the interface: everything else of it links and answers UNSUPPORTED.
-//! Relies on the front for framing and on the driver for limits. Deliberately absent: outbound requests, stores,
-//! cache, geo and log endpoints; a second request to the same instance.
+//! Every known function links, by [`table`]; `docs/fastly-interface.md` says which of them do what. Relies on the front
+//! for framing, on the driver for limits and on `host/` for every effect: here is only translation. Deliberately
+//! absent: caches, rate counters, access lists, purging, image transforms; a second request to the same instance.
 //!
 //! | Module | One job |
 //! |---|---|
+//! | [`table`] | every function, and what becomes of it |
 //! | [`link`] | every import gets a definition |
 //! | [`abi`] | status codes and versions |
 //! | [`memory`] | checked pointers into a guest |
 //! | [`handles`] | one space of handles |
-//! | [`body`] | bodies, and the stream of a response |
-//! | [`http_req`], [`http_resp`], [`headers`], [`http_body`], [`downstream`] | one module of the interface each |
+//! | [`body`], [`gunzip`] | bodies, held or streamed |
+//! | [`http_req`], [`http_resp`], [`headers`], [`http_body`], [`downstream`] | heads, bodies, the client |
+//! | [`send`], [`pending`], [`send_error`] | requests of the guest, under way, failed |
+//! | [`backend`], [`dynamic_backend`], [`cache_override`] | where they go, and what is said about caching them |
+//! | [`async_io`] | the first of several things under way |
+//! | [`config_store`], [`secret_store`] | what the version pins |
+//! | [`kv_store`], [`object_store`], [`kv_operation`] | key-value stores, by the newer and the older interface |
+//! | [`lookups`], [`log`], [`compute_runtime`], [`shielding`] | one module of the interface each |
 //! | [`wasi_p1`] | the part of WASI preview 1 that its programs use |
 
 mod abi;

@@ -10,10 +10,14 @@ use super::{
     call, enter,
     handles::Item,
     kv_operation::{self, Delete, Insert, Lookup, Operation, collect, read_text, store},
+    kv_store,
 };
 use crate::host::kv::{self, Entry, KvError};
 
 const MODULE: &str = "fastly_object_store";
+
+/// A function that SDKs of different age declare with different types, and the type that is not in the table.
+pub(super) const INSERT_WAIT_WITH_OUTCOME: (&str, &str, &str) = (MODULE, "pending_insert_wait", "ii:i");
 
 type Guest<'a> = Caller<'a, FastlyState>;
 
@@ -104,6 +108,15 @@ fn add_insert(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap_async(MODULE, "pending_insert_wait", |guest: Guest<'_>, (insert,): (u32,)| {
         Box::new(async move { code(insert_wait(guest, insert).await) })
+    })?;
+    Ok(())
+}
+
+/// Defines [`INSERT_WAIT_WITH_OUTCOME`] instead of the one of the table: it tells as the newer interface does.
+pub(super) fn add_insert_wait_with_outcome(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
+    let (module, name, _) = INSERT_WAIT_WITH_OUTCOME;
+    linker.func_wrap_async(module, name, |guest: Guest<'_>, (insert, outcome): (u32, u32)| {
+        Box::new(async move { code(kv_store::wait::<kv::Generation>(guest, insert, outcome).await) })
     })?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Holds the table against what tests call: nothing in it says "done" that no test has seen succeed, and nothing says
 //! "constant" that none has asked.
 
-use super::{backends, bodies, heads, misc, stores, trace};
+use super::{backends, bodies, fetch, heads, misc, stores, trace};
 use crate::guest::fastly::table::{Support, rows};
 
 macro_rules! suite {
@@ -39,6 +39,21 @@ suite! {
     backends::a_declared_backend_can_be_asked_about,
     backends::a_backend_that_the_program_made_can_be_asked_about,
     backends::settings_that_cannot_be_kept_are_refused,
+    fetch::a_request_is_sent_and_its_response_read,
+    fetch::requests_under_way_are_waited_for,
+    fetch::requests_under_way_are_polled,
+    fetch::the_first_of_several_is_selected,
+    fetch::a_body_is_written_while_it_is_sent,
+    fetch::a_body_that_is_given_up_ends_its_request,
+    fetch::a_response_passes_through_unread,
+    fetch::a_response_is_joined_to_a_stream_unread,
+    fetch::a_request_that_fails_tells_why,
+    fetch::nothing_is_used_up_by_a_call_that_is_refused,
+    fetch::one_execution_sends_so_many_requests,
+    fetch::changes_wait_for_their_response,
+    fetch::a_failed_request_that_is_passed_on_is_a_5xx,
+    fetch::a_backend_that_the_program_made_is_reached,
+    fetch::a_response_is_decompressed_when_asked_to_be,
     stores::configuration_is_read_from_its_store,
     stores::secrets_are_read_from_their_store_or_made,
     stores::entries_are_written_found_listed_and_deleted,

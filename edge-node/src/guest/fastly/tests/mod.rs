@@ -8,8 +8,10 @@ use serde_json::Value;
 mod backends;
 mod bodies;
 mod coverage;
+mod fetch;
 mod heads;
 mod misc;
+mod origin;
 mod script;
 mod stores;
 pub(super) mod trace;
@@ -295,4 +297,17 @@ fn no_argument_of_any_function_harms_the_host() {
         r#"(module {imports} (memory (export "memory") 1) (func (export "_start") {calls}))"#
     ));
     assert_eq!(run(&program, get("/")).unwrap().head.status, 200);
+}
+
+/// `pending_insert_wait` of the older interface has an outcome in newer declarations of it.
+#[test]
+fn a_function_of_two_types_links_with_both() {
+    let program = written(
+        r#"(module
+            (import "fastly_object_store" "pending_insert_wait" (func $wait (param i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "_start")
+                (if (i32.ne (call $wait (i32.const 77) (i32.const 8)) (i32.const 3)) (then unreachable))))"#,
+    );
+    assert_eq!(run(&program, get("/")).unwrap().head.status, 200, "a bad handle, not unsupported");
 }

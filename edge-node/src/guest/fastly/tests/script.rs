@@ -34,6 +34,13 @@ pub enum Arg<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Out(pub u32);
 
+impl Out {
+    /// So many bytes further on.
+    pub fn plus(self, bytes: u32) -> Out {
+        Out(self.0 + bytes)
+    }
+}
+
 /// See the module.
 pub struct Script {
     imports: BTreeMap<(&'static str, &'static str), &'static str>,
@@ -53,11 +60,11 @@ impl Script {
             data: vec![],
             responds: false,
         };
-        for own in [("fastly_http_resp", "new"), ("fastly_http_resp", "send_downstream")] {
-            script.import(own.0, own.1);
+        for name in ["new", "send_downstream"] {
+            script.import("fastly_http_resp", name);
         }
-        for own in [("fastly_http_body", "new"), ("fastly_http_body", "write")] {
-            script.import(own.0, own.1);
+        for name in ["new", "write", "close"] {
+            script.import("fastly_http_body", name);
         }
         script
     }
@@ -147,6 +154,11 @@ impl Script {
         );
     }
 
+    /// Copies a number from one place to another.
+    pub fn copy(&mut self, from: Out, to: Out) {
+        let _ = writeln!(self.body, "(i32.store (i32.const {}) (i32.load (i32.const {})))", to.0, from.0);
+    }
+
     /// The script has sent its own response: nothing more can be said of its memory.
     pub fn responds(&mut self) {
         self.responds = true;
@@ -168,10 +180,11 @@ impl Script {
         let respond = format!(
             "(drop (call $fastly_http_resp.new (i32.const 8)))
              (drop (call $fastly_http_body.new (i32.const 12)))
+             (drop (call $fastly_http_resp.send_downstream (i32.load (i32.const 8)) (i32.load (i32.const 12))
+                (i32.const 1)))
              (drop (call $fastly_http_body.write (i32.load (i32.const 12)) (i32.const 0) (i32.const {end})
                 (i32.const 0) (i32.const 16)))
-             (drop (call $fastly_http_resp.send_downstream (i32.load (i32.const 8)) (i32.load (i32.const 12))
-                (i32.const 0)))"
+             (drop (call $fastly_http_body.close (i32.load (i32.const 12))))"
         );
         let respond = if self.responds {
             format!("(if (i32.load (i32.const 0)) (then {respond} unreachable))")
