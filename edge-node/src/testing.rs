@@ -397,7 +397,7 @@ pub fn connection() -> Arc<Connection> {
 /// A node of its own.
 pub fn host() -> Arc<Host> {
     let site = Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() };
-    Arc::new(Host { site, outbound: Default::default(), kv: Arc::new(MemoryKv::default()) })
+    Arc::new(Host { site, outbound: Default::default(), kv: Arc::new(MemoryKv::default()), geo: None })
 }
 
 /// An exchange of an app with this configuration.

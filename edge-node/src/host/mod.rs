@@ -12,13 +12,16 @@
 //! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
 //! | [`config`], [`secrets`] | what the version pins |
 //! | [`kv`] | the tenant's key-value stores |
+//! | [`geo`], [`device`] | lookups of a client's address and user agent |
 //! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod device;
 pub mod door;
 pub mod environment;
+pub mod geo;
 pub mod kv;
 pub mod log;
 pub mod outbound;
@@ -41,6 +44,8 @@ pub struct Host {
     pub outbound: outbound::Outbound,
     /// Its way to key-value stores.
     pub kv: Arc<dyn kv::KvStore>,
+    /// The operator's geography, if there is any.
+    pub geo: Option<geo::Database>,
 }
 
 /// Where this node stands, as guests may ask.

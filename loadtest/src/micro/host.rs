@@ -55,7 +55,7 @@ impl Host {
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let kv = Arc::new(edge_node::host::kv::Away);
-        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default(), kv });
+        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default(), kv, geo: None });
         Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, offers, account, log, host })
     }
 

@@ -11,7 +11,7 @@ use super::{
     FastlyState,
     abi::{ABI_VERSION, Status, code},
     async_io, backend, compute_runtime, config_store, downstream, http_body, http_req, http_resp, kv_store,
-    log, object_store, secret_store, shielding,
+    log, lookups, object_store, secret_store, shielding,
     table::{self, Support},
     wasi_p1::{self, Errno},
 };
@@ -64,6 +64,7 @@ fn definitions(engine: &Engine) -> wasmtime::Result<Linker<FastlyState>> {
     secret_store::add(&mut linker)?;
     kv_store::add(&mut linker)?;
     object_store::add(&mut linker)?;
+    lookups::add(&mut linker)?;
     log::add(&mut linker)?;
     compute_runtime::add(&mut linker)?;
     shielding::add(&mut linker)?;

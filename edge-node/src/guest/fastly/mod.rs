@@ -41,6 +41,7 @@ mod kv_operation;
 mod kv_store;
 mod link;
 mod log;
+mod lookups;
 mod memory;
 mod object_store;
 mod pending;

@@ -25,6 +25,7 @@ suite! {
     misc::a_body_can_be_waited_for,
     misc::a_poll_waits_for_a_clock_and_streams_are_ready,
     misc::the_handshake_knows_one_version,
+    misc::what_the_manifest_says_of_addresses_and_devices_is_told,
     heads::a_request_is_built_and_read_back,
     heads::a_response_is_built_and_read_back,
     heads::headers_are_told_in_batches,

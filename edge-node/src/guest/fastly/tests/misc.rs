@@ -1,10 +1,12 @@
 //! Logs, what an execution has used, shields, waiting, WASI.
 
+use artifact::manifest::AppConfig;
+
 use super::script::{
     Arg::{At, L, N, T, To},
     Script,
 };
-use crate::guest::fastly::abi::Status;
+use crate::{guest::fastly::abi::Status, testing};
 
 pub fn a_log_has_a_name_and_takes_whole_entries() {
     let mut guest = Script::new();
@@ -86,4 +88,28 @@ pub fn the_handshake_knows_one_version() {
     guest.call("fastly_abi.init", &[L(1)]);
     guest.answers(Status::Unsupported, "fastly_abi.init", &[L(2)]);
     guest.run();
+}
+
+pub fn what_the_manifest_says_of_addresses_and_devices_is_told() {
+    let mut guest = Script::new();
+    let (address, place, length) = (guest.bytes(&[192, 0, 2, 1]), guest.out(2_048), guest.out(4));
+    let geo = |address, bytes, out| [To(address), N(bytes), To(place), N(2_048), To(out)];
+    guest.call("fastly_geo.lookup", &geo(address, 4, length));
+    let none = guest.out(4);
+    let unknown = guest.bytes(&[127, 0, 0, 1]);
+    guest.answers(Status::None, "fastly_geo.lookup", &geo(unknown, 4, none));
+    guest.answers(Status::Invalid, "fastly_geo.lookup", &geo(address, 5, none));
+    let (device, device_length) = (guest.out(64), guest.out(4));
+    let lookup = "fastly_device_detection.lookup";
+    guest.call(lookup, &[T("Phone/1.0"), To(device), N(64), To(device_length)]);
+    guest.answers(Status::BufferTooShort, lookup, &[T("Phone/1.0"), To(device), N(1), To(none)]);
+    guest.answers(Status::None, lookup, &[T("Phone/2.0"), To(device), N(64), To(none)]);
+    let config = AppConfig {
+        geo: [("192.0.2.1".parse().unwrap(), r#"{"city":"somewhere"}"#.to_owned())].into(),
+        devices: [("Phone/1.0".to_owned(), r#"{"device":{}}"#.to_owned())].into(),
+        ..super::config()
+    };
+    let memory = guest.run_in(testing::exchange(config), super::get("/"));
+    assert!(memory.text(place, length).contains(r#""city":"somewhere""#));
+    assert_eq!(memory.text(device, device_length), r#"{"device":{}}"#);
 }

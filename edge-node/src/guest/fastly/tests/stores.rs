@@ -12,12 +12,7 @@ use super::script::{
     Arg::{At, N, T, To},
     Memory, Out, Script,
 };
-use crate::{
-    exchange::Exchange,
-    guest::fastly::abi::Status,
-    host::{Host, kv::memory::MemoryKv, secrets::Secrets},
-    testing,
-};
+use crate::{exchange::Exchange, guest::fastly::abi::Status, host::secrets::Secrets, testing};
 
 pub fn configuration_is_read_from_its_store() {
     for module in ["fastly_config_store", "fastly_dictionary"] {
@@ -81,11 +76,7 @@ fn with_secret() -> Exchange {
 /// An exchange of an app with the store `carts`.
 fn with_store() -> Exchange {
     let config = AppConfig { kv_stores: vec!["carts".into()], ..super::config() };
-    let mut exchange = testing::exchange(config);
-    let host = testing::host();
-    let kv = Arc::new(MemoryKv::default());
-    exchange.host = Arc::new(Host { site: host.site.clone(), outbound: host.outbound.clone(), kv });
-    exchange
+    testing::exchange(config)
 }
 
 fn run(guest: &Script) -> Memory {
