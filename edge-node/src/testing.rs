@@ -476,6 +476,15 @@ pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody
     execute(program, Arc::new(deployment("test", 1, config)), host(), None, request).await.0
 }
 
+/// The same in an exchange of the test's own.
+pub async fn ask_in(
+    program: &Program,
+    exchange: Exchange,
+    request: Request<InboundBody>,
+) -> Result<Seen, Failure> {
+    ask_run(|exchange, request, responder| program.run(exchange, request, responder), exchange, request).await
+}
+
 /// The same for whatever runs, with an exchange that the test made.
 pub async fn ask_run(
     run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
