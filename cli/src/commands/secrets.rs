@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use artifact::secrets::{SECRET_VALUE_BYTES_MAX, SecretValue};
+use artifact::{
+    names::SecretName,
+    secrets::{SECRET_VALUE_BYTES_MAX, SecretValue},
+};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 
@@ -38,6 +41,7 @@ struct Set {
 pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
     match command {
         Secrets::Set { app, key, store, file, waiting } => {
+            let key = &name(key)?;
             let value = value(key.as_str(), file.as_deref())?;
             let set = api.set_secret(app, store.as_ref(), key, &value, &idempotency_key()?)?;
             let released = match set.released {
@@ -63,6 +67,16 @@ pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
             output.print(&unset, || format!("the secret {key} of {app} is forgotten"))
         }
     }
+}
+
+/// A value on the command line would be seen by every user of the machine; it is not repeated here either.
+fn name(text: &str) -> Result<SecretName> {
+    if text.contains('=') {
+        let message =
+            "the secret's name is wanted, not NAME=VALUE; the value is typed, or read from standard input";
+        return Err(Error::Usage(message.to_owned()));
+    }
+    text.parse().map_err(|error: artifact::names::NameError| Error::Usage(error.to_string()))
 }
 
 /// Reads the value from where the user has it.
@@ -175,6 +189,14 @@ mod tests {
         assert_eq!(line("aé\u{7f}b\n".as_bytes()), Some(b"ab".to_vec()));
         assert_eq!(line(b"half\x03"), None);
         assert_eq!(line(b"\x04"), None);
+    }
+
+    #[test]
+    fn a_value_on_the_command_line_is_refused_and_not_repeated() {
+        let error = name("KEY=hunter2").unwrap_err();
+        assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        assert!(!error.report().contains("hunter2"), "{}", error.report());
+        assert!(name("KEY").is_ok() && name("a b").is_err());
     }
 
     #[test]
