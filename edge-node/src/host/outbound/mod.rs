@@ -321,6 +321,7 @@ impl<'a> Plan<'a> {
         let Some(probing) = Probing::begin(group, &shared.groups.probing) else { return };
         let Ok(room) = shared.pool.room(&self.tenant) else { return };
         let probe = Probe {
+            tenant: self.tenant.clone(),
             origins: self.allowed.origins.clone(),
             tls: self.tls.clone(),
             cert_host: self.cert_host.clone(),

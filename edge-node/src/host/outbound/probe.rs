@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use artifact::manifest::origin::{Origin, OriginHost, Scheme};
+use artifact::{
+    TenantName,
+    manifest::origin::{Origin, OriginHost, Scheme},
+};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, StatusCode, Uri, header, uri::Authority};
@@ -28,6 +31,7 @@ use super::{
 
 /// What is asked, of whom.
 pub struct Probe {
+    pub tenant: TenantName,
     pub origins: Vec<Origin>,
     pub tls: Option<Tls>,
     pub cert_host: Option<OriginHost>,
@@ -78,7 +82,9 @@ impl Probe {
         let until = Instant::now() + limits::PROBE_TIMEOUT;
         let tls = self.tls.as_ref().filter(|_| origin.scheme == Scheme::Https);
         let secure = tls.map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
-        let Ok(connected) = connect(&shared.resolver, origin, secure, until).await else { return false };
+        let Ok(connected) = connect(&shared.resolver, &self.tenant, origin, secure, until).await else {
+            return false;
+        };
         let status = timeout_at(until, self.ask(connected)).await;
         matches!(status, Ok(Some(status)) if status.is_success())
     }
@@ -111,5 +117,47 @@ impl Probe {
         }
         let uri = Uri::builder().scheme("https").authority(self.authority.clone());
         uri.path_and_query(self.path.as_str()).build().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::outbound::{
+        Outbound,
+        origins::{GroupKey, Health},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_is_probed_once_and_not_when_nobody_uses_it() {
+        let shared = Outbound::default().0;
+        let origin = Origin::parse("http://a.example").unwrap();
+        let tenant: TenantName = "default".parse().unwrap();
+        let probe = Some(("/up".to_owned(), 1));
+        let key = GroupKey { tenant: tenant.clone(), origins: vec![origin.clone()], identity: None, probe };
+        let group = shared.groups.get(key);
+        let all = shared.groups.probing.clone();
+        let probing = Probing::begin(&group, &all).unwrap();
+        assert!(Probing::begin(&group, &all).is_none(), "it is probed");
+        assert_eq!(all.load(Relaxed), 1);
+        (0..limits::PROBES_TO_DOWN).for_each(|_| group.probed(0, false));
+        tokio::time::advance(limits::PROBED_UNUSED_MAX * 2).await;
+        let probe = Probe {
+            origins: vec![origin],
+            tls: None,
+            cert_host: None,
+            authority: Authority::from_static("a.example"),
+            path: "/up".into(),
+            interval: Duration::from_millis(1),
+            _room: shared.pool.room(&tenant).unwrap(),
+            tenant,
+        };
+        run(shared.clone(), probing, probe).await; // ends by itself
+        assert_eq!((all.load(Relaxed), shared.pool.open()), (0, 0));
+        assert_eq!(group.health(0), Health::Unknown, "what probes said is forgotten with them");
+        all.store(limits::PROBED_MAX as u32, Relaxed);
+        assert!(Probing::begin(&group, &all).is_none(), "too many");
+        all.store(0, Relaxed);
+        assert!(Probing::begin(&group, &all).is_some());
     }
 }

@@ -106,7 +106,8 @@ fn bodies_stream_both_ways_at_once() {
         let server = Server::plain().await;
         let mut exchange = exchange(&dev(), config(backend(server.url())));
         let (write, body) = streamed();
-        let request = Request::post("/echo").header("trailer", "x-sum").body(body).unwrap();
+        let request =
+            Request::post("/echo").header("trailer", "x-sum").header("te", "trailers").body(body).unwrap();
         let mut fetch = send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
         write.send(data("first")).unwrap();
         let mut body = head(&mut fetch).await.unwrap().into_body();
