@@ -30,6 +30,9 @@ pub struct Config {
     /// Access log; standard output when absent.
     #[serde(default)]
     pub access_log: Option<PathBuf>,
+    /// Geography of clients: an `.mmdb` file in the layout of GeoIP2. None: programs learn no places.
+    #[serde(default)]
+    pub geo_database: Option<PathBuf>,
     /// Ranges of addresses that guests may fetch from beside public ones, such as `10.0.0.0/8`.
     #[serde(default)]
     pub outbound_allow: Vec<Range>,
@@ -39,6 +42,9 @@ pub struct Config {
     /// Guests that may run at once.
     #[serde(default = "instances_max")]
     pub instances_max: u32,
+    /// Bytes of memory for guests, warm slots included; half of what the machine or cgroup has when absent.
+    #[serde(default)]
+    pub guest_memory_bytes_max: Option<u64>,
     /// Bytes of native code kept in memory.
     #[serde(default = "code_bytes_max")]
     pub code_bytes_max: u64,

@@ -28,10 +28,13 @@ use crate::{
     generation::Generation,
     host::{
         Host, Site,
+        geo::Database,
+        kv::RemoteKv,
         outbound::{self, Outbound},
     },
     load::Loader,
     machine,
+    memory::{self, Budget},
     node::{Executions, Node},
     worker::{self, Work},
 };
@@ -43,13 +46,16 @@ const LOADING_THREADS_MAX: usize = 4;
 /// Attempts to enrol, this far apart: two minutes in all, then the service manager decides.
 const ENROL_ATTEMPTS_MAX: usize = 120;
 const ENROL_PAUSE: Duration = Duration::from_secs(1);
+/// How often the geography database is looked after: such files change daily at most.
+const GEO_REFRESH_PAUSE: Duration = Duration::from_secs(60);
 /// How often the epoch advances: the longest a guest holds a worker before others run.
 const EPOCH_TICK: Duration = Duration::from_millis(1);
 
 /// Runs a node until the process is asked to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let offers = machine::offers()?;
-    let pool = Pool { instances_max: config.instances_max, reset: machine::reset() };
+    let (instances_max, memory) = room(&config)?;
+    let pool = Pool { instances_max, reset: machine::reset() };
     let engine = engine::node::engine(Profile::Serve, pool)?;
     let side = runtime::Builder::new_multi_thread()
         .worker_threads(SIDE_THREADS)
@@ -57,6 +63,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .thread_name("side")
         .enable_all()
         .build()?;
+    // Before joining a fleet: a mistake in the configuration is said at once.
+    let geo = config.geo_database.as_deref().map(Database::open).transpose()?;
     let mut stop = Box::pin(side.block_on(async { process::Stop::listen() })?.asked());
     raise_file_limit();
 
@@ -91,16 +99,21 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let outbound = Outbound::new(outbound::Settings {
         allow: config.outbound_allow.clone(),
         side: Some(side.handle().clone()),
-        client_keys: None,
     });
     outbound.warm_up();
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, outbound }),
+        host: Arc::new(Host {
+            site: Site { node: name, pop },
+            outbound,
+            memory,
+            kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+            geo,
+        }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,
         access_log: open_access_log(&config)?,
-        executions: Executions::new(config.instances_max as usize),
+        executions: Executions::new(instances_max as usize),
     });
     let certificates = tls::SharedCertificates::default();
     let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
@@ -111,6 +124,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let admin_address = admin.local_addr()?;
     side.spawn(admin::serve(admin, node.clone()));
     tick_epochs(&engine)?;
+    side.spawn(refresh_geo(node.host.clone()));
 
     let (drain, draining) = Drain::new();
     let tls_config = tls::tcp_config(certificates.clone())?;
@@ -120,7 +134,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let mut workers = Vec::new();
     for (index, secure) in secure.into_iter().enumerate() {
         let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone() };
-        workers.push(worker::start(index, work, node.clone(), draining.clone())?);
+        workers.push(worker::start(index, work, threads, node.clone(), draining.clone())?);
     }
 
     let (stop_following, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -144,6 +158,22 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let _ = side.block_on(async { tokio::time::timeout(Duration::from_secs(2), follow).await });
     side.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// How many guests the node takes, and the memory they share. Fewer than asked for where their slots would take more
+/// than half of it.
+fn room(config: &Config) -> anyhow::Result<(u32, Budget)> {
+    let bytes_max = config.guest_memory_bytes_max.unwrap_or_else(memory::default_bytes_max);
+    let instances_max = memory::instances_that_fit(bytes_max, config.instances_max);
+    if instances_max < config.instances_max {
+        tracing::warn!(
+            "instances_max is {instances_max} instead of {}: their slots would take more than half of the {bytes_max} \
+             bytes for guests; raise guest_memory_bytes_max for more",
+            config.instances_max
+        );
+    }
+    let budget = Budget::new(bytes_max, instances_max).context("dividing the memory for guests")?;
+    Ok((instances_max, budget))
 }
 
 /// The ready file's content: where the node really listens.
@@ -217,6 +247,22 @@ fn open_access_log(config: &Config) -> anyhow::Result<AccessLog> {
         None => AccessLog::start(std::io::stdout()),
     };
     log.context("starting the access log")
+}
+
+/// Takes up new geography databases as the operator puts them in place.
+async fn refresh_geo(host: Arc<Host>) {
+    while host.geo.is_some() {
+        tokio::time::sleep(GEO_REFRESH_PAUSE).await;
+        let host = host.clone();
+        let refreshed = tokio::task::spawn_blocking(move || host.geo.as_ref().map(Database::refresh)).await;
+        match refreshed {
+            Ok(Some(Ok(true))) => tracing::info!("a new geography database is in use"),
+            Ok(Some(Err(error))) => {
+                tracing::warn!("the last geography database stays in use: {}", crate::load::chain(&error));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The epoch ticks on a thread of its own: a guest that never ends must not stall the clock that ends it.

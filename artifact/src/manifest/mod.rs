@@ -2,8 +2,9 @@
 //! that travels to the nodes. Reading files is the callers' work.
 
 mod backends;
+pub mod lookups;
 pub mod origin;
-mod parse;
+pub mod parse;
 mod stores;
 
 use std::{collections::BTreeMap, fmt};
@@ -42,6 +43,14 @@ pub mod bounds {
     pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
     /// All config keys and values of one app, in all its stores, in bytes: a version's record must stay below its limit.
     pub const CONFIG_BYTES_MAX: usize = 128 * 1024;
+    /// Addresses in `geo`, and user agents in `devices`.
+    pub const LOOKUPS_MAX: usize = 256;
+    /// Bytes of the JSON object of one address or device. One with every field of either has about 600.
+    pub const LOOKUP_JSON_BYTES_MAX: usize = 2 * 1024;
+    /// Bytes of a `User-Agent` in `devices`.
+    pub const USER_AGENT_BYTES_MAX: usize = 1024;
+    /// All of `geo` and `devices` of one app, in bytes, keys included: a part of what a record may have.
+    pub const LOOKUPS_BYTES_MAX: usize = 32 * 1024;
     /// CPU milliseconds of one execution: 1 to 30 s.
     pub const CPU_MS: std::ops::RangeInclusive<u32> = 1..=30_000;
     /// Wall milliseconds of one execution: 1 to 120 s.
@@ -252,6 +261,7 @@ impl AppConfig {
                 note(format!("limits.{name}"), message);
             }
         }
+        found.extend(lookups::mistakes(self));
         found
     }
 }

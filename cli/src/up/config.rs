@@ -54,6 +54,8 @@ pub struct Node {
     pub control: String,
     pub join_token_file: PathBuf,
     pub ready_file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub geo_database: Option<PathBuf>,
     /// Requests under way get this long, within what `up` waits before it kills.
     pub drain_s: u64,
     /// Backends of an app in the making run on the developer's machine.
@@ -110,6 +112,7 @@ impl Node {
             data_dir,
             control: sync.to_string(),
             ready_file: layout.ready("node"),
+            geo_database: None,
             drain_s: DRAIN_S,
             outbound_allow: ["127.0.0.0/8", "::1/128"],
         }

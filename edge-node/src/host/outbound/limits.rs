@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// Requests one execution may send (DESIGN §4).
-pub const SUBREQUESTS_MAX: u32 = 32;
+pub const SUBREQUESTS_MAX: u32 = crate::limits::EXECUTION.subrequests;
 /// Of them, under way at once: from the call to the end of the response's body (DESIGN §4).
-pub const SUBREQUESTS_OPEN_MAX: u32 = 6;
+pub const SUBREQUESTS_OPEN_MAX: u32 = crate::limits::EXECUTION.subrequests_open;
 /// How often this fleet may stand in the `CDN-Loop` of a request that wants to fetch: self-calls end at this depth.
 pub const LOOP_DEPTH_MAX: usize = 3;
 

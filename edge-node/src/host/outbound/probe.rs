@@ -14,7 +14,7 @@ use artifact::{
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Request, StatusCode, Uri, header, uri::Authority};
+use http::{Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -35,7 +35,8 @@ pub struct Probe {
     pub origins: Vec<Origin>,
     pub tls: Option<Tls>,
     pub cert_host: Option<OriginHost>,
-    pub authority: Authority,
+    /// What it gets as `Host` instead of its own.
+    pub host: Option<String>,
     pub path: String,
     pub interval: Duration,
     /// Counts as one of the tenant's connections.
@@ -85,13 +86,15 @@ impl Probe {
         let Ok(connected) = connect(&shared.resolver, &self.tenant, origin, secure, until).await else {
             return false;
         };
-        let status = timeout_at(until, self.ask(connected)).await;
+        let status = timeout_at(until, self.ask(origin, connected)).await;
         matches!(status, Ok(Some(status)) if status.is_success())
     }
 
-    async fn ask(&self, connected: Connected) -> Option<StatusCode> {
+    async fn ask(&self, origin: &Origin, connected: Connected) -> Option<StatusCode> {
         let io = TokioIo::new(connected.stream);
-        let request = Request::get(self.uri(connected.is_h2)?).header(header::USER_AGENT, "skerry-health");
+        let host = self.host.clone().unwrap_or_else(|| origin.authority());
+        let uri = if connected.is_h2 { format!("https://{host}{}", self.path) } else { self.path.clone() };
+        let request = Request::get(uri).header(header::USER_AGENT, "skerry-health");
         let response = if connected.is_h2 {
             let request = request.body(Empty::<Bytes>::new()).ok()?;
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.ok()?;
@@ -100,7 +103,7 @@ impl Probe {
                 _ = connection => return None,
             }
         } else {
-            let request = request.header(header::HOST, self.authority.as_str());
+            let request = request.header(header::HOST, host);
             let request = request.body(Empty::<Bytes>::new()).ok()?;
             let (mut sender, connection) = http1::handshake(io).await.ok()?;
             tokio::select! {
@@ -109,14 +112,6 @@ impl Probe {
             }
         };
         Some(response.ok()?.status())
-    }
-
-    fn uri(&self, is_h2: bool) -> Option<Uri> {
-        if !is_h2 {
-            return self.path.parse().ok();
-        }
-        let uri = Uri::builder().scheme("https").authority(self.authority.clone());
-        uri.path_and_query(self.path.as_str()).build().ok()
     }
 }
 
@@ -146,7 +141,7 @@ mod tests {
             origins: vec![origin],
             tls: None,
             cert_host: None,
-            authority: Authority::from_static("a.example"),
+            host: None,
             path: "/up".into(),
             interval: Duration::from_millis(1),
             _room: shared.pool.room(&tenant).unwrap(),
