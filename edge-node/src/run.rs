@@ -99,7 +99,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let outbound = Outbound::new(outbound::Settings {
         allow: config.outbound_allow.clone(),
         side: Some(side.handle().clone()),
-        client_keys: None,
     });
     outbound.warm_up();
     let node = Arc::new(Node {
