@@ -34,7 +34,7 @@ use crate::{
     generation::Deployment,
     guest::{Program, drive::drive},
     host::{Host, Site},
-    lane::Lanes,
+    lane::{self, Lanes, SlowLane},
     load::Loader,
     memory::Budget,
     node::{Executions, Node},
@@ -439,6 +439,11 @@ async fn read(response: Response<OutboundBody>) -> Seen {
         }
     }
     seen
+}
+
+/// A slow lane of the least size, and of full weight: the machine that runs tests is busy with others.
+pub fn slow_lane() -> SlowLane {
+    SlowLane::start(0, lane::Settings { workers: 1, instances_max: 0, nice: 0 }).unwrap()
 }
 
 /// The account of an execution, whose line nobody reads.

@@ -56,6 +56,7 @@ pub struct Node {
     pub ready_file: PathBuf,
     /// Requests under way get this long, within what `up` waits before it kills.
     pub drain_s: u64,
+    pub slow_lane_nice: u8,
 }
 
 /// Half of what a part gets to stop: Ctrl-C is answered soon, and nothing has to be killed.
@@ -109,6 +110,8 @@ impl Node {
             control: sync.to_string(),
             ready_file: layout.ready("node"),
             drain_s: DRAIN_S,
+            // A developer's compiler keeps the machine busy, and guests that take longer are still to end.
+            slow_lane_nice: 0,
         }
     }
 }
