@@ -84,9 +84,12 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Up {
-    /// Deploy this once the fleet is up: a folder with skerry.toml, or a .wasm file
+    /// Deploy this once the fleet is up: a folder with skerry.toml or fastly.toml, a Fastly package, or a .wasm file
     #[arg(value_name = "PROJECT|PACKAGE")]
     pub project: Option<PathBuf>,
+    /// Read fastly.<ENV>.toml instead of fastly.toml
+    #[arg(long, value_name = "ENV", value_parser = env_name, requires = "project")]
+    pub env: Option<String>,
     /// Address to serve HTTPS on, TCP and UDP; port 0 picks one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     pub https: SocketAddr,
@@ -96,6 +99,9 @@ pub struct Up {
     /// Address of the control plane's API; port 0 picks one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub api: SocketAddr,
+    /// Database for the geography of clients (.mmdb)
+    #[arg(long, value_name = "FILE")]
+    pub geo_database: Option<PathBuf>,
     /// Where the fleet keeps everything; the same directory brings back the same fleet
     #[arg(long, value_name = "DIR", default_value = ".skerry")]
     pub data: PathBuf,
@@ -118,15 +124,18 @@ pub struct Apps {}
 
 #[derive(Debug, Args)]
 pub struct Deploy {
-    /// A .wasm file, or a folder with skerry.toml
-    #[arg(value_name = "FILE.wasm|FOLDER", default_value = ".")]
+    /// A folder with skerry.toml or fastly.toml, a Fastly package (.tar.gz), or a .wasm file
+    #[arg(value_name = "FOLDER|PACKAGE|FILE.wasm", default_value = ".")]
     pub source: PathBuf,
-    /// The app's name; default: that of skerry.toml, or of the file
+    /// The app's name; default: that of the manifest, or of the file
     #[arg(long, value_name = "NAME")]
     pub app: Option<AppName>,
     /// Host name the app answers for, instead of those in skerry.toml; may be repeated
     #[arg(long = "host", value_name = "HOST")]
     pub hosts: Vec<HostName>,
+    /// Read fastly.<ENV>.toml instead of fastly.toml
+    #[arg(long, value_name = "ENV", value_parser = env_name)]
+    pub env: Option<String>,
     /// How long to wait until all nodes serve it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
@@ -247,6 +256,15 @@ pub enum NodeToken {
     },
 }
 
+/// An environment's name: part of a file's name, and no path.
+fn env_name(text: &str) -> Result<String, String> {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("an environment's name has letters, digits, '-' and '_' only".into()),
+    }
+}
+
 /// The longest time span an option takes: ten years. Longer is a slip of the keyboard.
 const DURATION_S_MAX: u64 = 10 * 365 * 24 * 3600;
 
@@ -292,6 +310,8 @@ mod tests {
             "skerry deploy",
             "skerry deploy hello.wasm --app hello --host a.example --host b.example --api http://x --token t --json",
             "skerry deploy --no-wait",
+            "skerry deploy app.tar.gz --env staging",
+            "skerry up . --env staging --geo-database city.mmdb",
             "skerry status --json",
             "skerry status hello",
             "skerry apps --json",
@@ -331,9 +351,12 @@ mod tests {
 
     #[test]
     fn names_are_checked_before_anything_is_sent() {
-        for line in
-            ["skerry deploy --app Bad_Name", "skerry deploy --host 127.0.0.1", "skerry app delete ../x"]
-        {
+        for line in [
+            "skerry deploy --app Bad_Name",
+            "skerry deploy --host 127.0.0.1",
+            "skerry app delete ../x",
+            "skerry deploy --env ../x",
+        ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -10,6 +10,7 @@ mod commands;
 mod credentials;
 mod error;
 mod exit;
+mod import;
 mod output;
 mod project;
 mod up;

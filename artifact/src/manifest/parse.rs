@@ -8,16 +8,17 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{AppConfig, Backend, Limits, Mistake, Project};
+use super::{AppConfig, Limits, Mistake, Project};
 
-type Value<'a> = Spanned<DeValue<'a>>;
+mod backends;
+mod lookups;
+
+/// A value with its position.
+pub type Value<'a> = Spanned<DeValue<'a>>;
 
 pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
-    let document = DeTable::parse(text).map_err(|error| {
-        let line = error.span().map(|span| line_at(text, span.start));
-        vec![Mistake { line, key: String::new(), message: error.message().to_owned() }]
-    })?;
-    let mut reader = Reader { text, mistakes: Vec::new(), lines: Vec::new() };
+    let document = document(text).map_err(|mistake| vec![mistake])?;
+    let mut reader = Reader::of(text);
     let project = reader.project(document.get_ref());
     match project {
         Some(project) if reader.mistakes.is_empty() => Ok(project),
@@ -28,15 +29,33 @@ pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
+/// Reads TOML, keeping positions.
+pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Mistake> {
+    DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| line_at(text, span.start));
+        Mistake { line, key: String::new(), message: error.message().to_owned() }
+    })
+}
+
+/// The line of a position, from 1.
+pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-struct Reader<'t> {
+/// Takes values out of a document and collects what is wrong with them.
+pub struct Reader<'t> {
     text: &'t str,
-    mistakes: Vec<Mistake>,
+    /// What was wrong so far.
+    pub mistakes: Vec<Mistake>,
     /// Where entries of stores stand, by their path: for mistakes that are found afterwards.
     lines: Vec<(String, usize)>,
+}
+
+impl<'t> Reader<'t> {
+    /// A reader of this text's document.
+    pub fn of(text: &'t str) -> Reader<'t> {
+        Reader { text, mistakes: Vec::new(), lines: Vec::new() }
+    }
 }
 
 impl Reader<'_> {
@@ -73,6 +92,9 @@ impl Reader<'_> {
                     config.secret_stores = stores;
                 }
                 "kv_stores" => config.kv_stores = self.strings(path, value),
+                "outbound" => config.outbound = self.strings(path, value),
+                "geo" => self.geo(path, value, &mut config),
+                "devices" => self.devices(path, value, &mut config),
                 "limits" => self.limits(path, value, &mut config.limits),
                 _ => self.unknown(path, key.span().start, &TOP_KEYS),
             }
@@ -89,30 +111,6 @@ impl Reader<'_> {
             self.mistakes.push(mistake);
         }
         Some(Project { name: name?, component: component?, config })
-    }
-
-    fn backends(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
-        for (name, value) in self.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            let mut url = None;
-            for (key, value) in self.table(&path, value).into_iter().flatten() {
-                match key.get_ref().as_ref() {
-                    "url" => url = self.string(&format!("{path}.url"), value),
-                    other => self.unknown(&format!("{path}.{other}"), key.span().start, &["url"]),
-                }
-            }
-            match url {
-                Some(url) => {
-                    let backend = Backend { url: url.to_owned(), ..Backend::default() };
-                    config.backends.insert(name.get_ref().to_string(), backend);
-                }
-                None => self.note(
-                    &path,
-                    value.span().start,
-                    "needs a url of the form http[s]://host[:port]".into(),
-                ),
-            }
-        }
     }
 
     /// A table of tables or arrays, by store name.
@@ -164,18 +162,24 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let number =
-                value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
-            match number {
-                Some(number) => *field = number,
-                None => {
-                    self.note(&path, value.span().start, "must be a whole number from 0 to 4294967295".into())
-                }
+            if let Some(number) = self.number(&path, value) {
+                *field = number;
             }
         }
     }
 
-    fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
+    /// A whole number.
+    pub fn number(&mut self, path: &str, value: &Value<'_>) -> Option<u32> {
+        let number = value.get_ref().as_integer();
+        let number = number.and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
+        if number.is_none() {
+            self.note(path, value.span().start, "must be a whole number from 0 to 4294967295".into());
+        }
+        number
+    }
+
+    /// A string.
+    pub fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
         let text = value.get_ref().as_str();
         if text.is_none() {
             self.wrong_type(path, value, "a string");
@@ -184,12 +188,13 @@ impl Reader<'_> {
     }
 
     /// Each item is read by itself, so that a mistake in one names its own line and hides no other.
-    fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
+    pub fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
         let items = self.items(path, value);
         items.iter().filter_map(|item| self.string(path, item).map(str::to_owned)).collect()
     }
 
-    fn items<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> &'v [Value<'i>] {
+    /// The items of an array.
+    pub fn items<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> &'v [Value<'i>] {
         match value.get_ref().as_array() {
             Some(items) => items,
             None => {
@@ -199,7 +204,8 @@ impl Reader<'_> {
         }
     }
 
-    fn table<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
+    /// A table.
+    pub fn table<'v, 'i>(&mut self, path: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             self.wrong_type(path, value, "a table");
@@ -216,32 +222,38 @@ impl Reader<'_> {
         text.parse().map_err(|error| self.note(path, value.span().start, format!("{error}"))).ok()
     }
 
-    fn wrong_type(&mut self, path: &str, value: &Value<'_>, wanted: &str) {
+    /// Notes that a value has another type than `wanted`.
+    pub fn wrong_type(&mut self, path: &str, value: &Value<'_>, wanted: &str) {
         let message = format!("must be {wanted}, not {}", value.get_ref().type_str());
         self.note(path, value.span().start, message);
     }
 
-    fn unknown(&mut self, path: &str, offset: usize, known: &[&str]) {
+    /// Notes a key that is not known.
+    pub fn unknown(&mut self, path: &str, offset: usize, known: &[&str]) {
         self.note(path, offset, format!("is not a known key; known here: {}", known.join(", ")));
     }
 
-    fn note(&mut self, path: &str, offset: usize, message: String) {
+    /// Notes a mistake at a position.
+    pub fn note(&mut self, path: &str, offset: usize, message: String) {
         let line = Some(line_at(self.text, offset));
         self.mistakes.push(Mistake { line, key: path.to_owned(), message });
     }
 }
 
-const TOP_KEYS: [&str; 11] = [
+const TOP_KEYS: [&str; 14] = [
     "name",
     "component",
     "hosts",
     "path_prefix",
     "backends",
+    "outbound",
     "config",
     "config_stores",
     "secrets",
     "secret_stores",
     "kv_stores",
+    "geo",
+    "devices",
     "limits",
 ];
 
@@ -296,9 +308,9 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, config, config_stores, secrets, secret_stores, kv_stores, limits",
+                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
-                "line 5: backends.b.uri: is not a known key; known here: url",
+                "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
                 "line 10: config.n: must be a string, not integer",

@@ -12,17 +12,19 @@
 //! | [`incoming`], [`outgoing`] | the request, the response, and their bodies |
 //! | [`outgoing_request`], [`outgoing_handler`] | requests that a guest sends |
 //! | [`streams`], [`poll`], [`error`] | `wasi:io` |
-//! | [`clocks`], [`random`], [`cli`], [`logging`] | the rest of the world |
+//! | [`clocks`], [`random`], [`cli`], [`config`], [`keyvalue`], [`logging`] | the rest of the world |
 //! | [`filesystem`], [`sockets`] | linked, and empty |
 
 mod cli;
 mod clocks;
+mod config;
 mod error;
 mod fields;
 mod filesystem;
 mod handles;
 mod http_types;
 mod incoming;
+mod keyvalue;
 mod link;
 mod logging;
 mod outgoing;
