@@ -21,7 +21,7 @@ use engine::node::Pool;
 use fleet_sync_replica::{
     Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
 };
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use wasmtime::{Engine, component::Component};
@@ -30,13 +30,15 @@ use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     code::CodeCache,
-    exchange::{Exchange, GuestRequest, Responder},
+    exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
-    front::{BodyError, Connection, InboundBody, Protocol},
+    front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
     guest::{Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
+    lane::Lanes,
     load::{Code, Loader},
+    memory::Budget,
     node::{Executions, Node},
 };
 
@@ -302,6 +304,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
         secrets: Default::default(),
+        standing: Default::default(),
     }
 }
 
@@ -322,17 +325,15 @@ pub fn signed(name: &str) -> Option<Signed> {
         eprintln!("SKIPPED: {} is missing; run fixtures/build", path.display());
         return None;
     };
-    let target = best_target();
-    let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
-    let native = native(&wasm, lane, target);
-    let statement = statement(&native, &wasm, lane, target);
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    Some(Signed { container, wasm: Digest::of(&wasm), lane })
+    Some(sign(&wasm))
 }
 
-fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statement {
-    Statement {
-        artifact: Digest::of(native),
+fn sign(wasm: &[u8]) -> Signed {
+    let target = best_target();
+    let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
+    let native = native(wasm, lane, target);
+    let statement = Statement {
+        artifact: Digest::of(&native),
         size: native.len() as u64,
         wasm: Digest::of(wasm),
         lane,
@@ -342,7 +343,9 @@ fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statemen
         imports: vec![],
         compiler: "test".into(),
         flags: vec![],
-    }
+    };
+    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
+    Signed { container, wasm: Digest::of(wasm), lane }
 }
 
 /// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
@@ -378,24 +381,32 @@ fn loader() -> Loader {
     Loader::new(ENGINE.clone(), vec![best_target()], Trusted::new([compiler_key().public()]))
 }
 
-/// A fixture guest, verified, loaded and linked as on a node.
-pub fn program(name: &str) -> Option<Program> {
-    Some(Program::link(&ENGINE, code(name)?).unwrap())
+/// A module in text form, linked as on a node.
+pub fn module(text: &str) -> Program {
+    link(sign(&wat::parse_str(text).unwrap()))
 }
 
-/// The same before it is linked.
+/// A fixture guest, verified, loaded and linked as on a node.
+pub fn program(name: &str) -> Option<Program> {
+    signed(name).map(link)
+}
+
+fn link(signed: Signed) -> Program {
+    Program::link(&ENGINE, load(signed)).unwrap()
+}
+
+fn load(signed: Signed) -> Code {
+    loader().load(&signed.container, signed.wasm).unwrap().code
+}
+
+/// A fixture guest before it is linked.
 pub fn code(name: &str) -> Option<Code> {
-    let signed = signed(name)?;
-    Some(loader().load(&signed.container, signed.wasm).unwrap().code)
+    signed(name).map(load)
 }
 
 /// A component that a test wrote, for [`engine`].
 pub fn component(wasm: &[u8]) -> Component {
-    let target = best_target();
-    let native = native(wasm, Lane::Wasi, target);
-    let statement = statement(&native, wasm, Lane::Wasi, target);
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    match loader().load(&container, Digest::of(wasm)).unwrap().code {
+    match load(sign(wasm)) {
         Code::Component(component) => component,
         Code::Module(_) => panic!("no component"),
     }
@@ -422,9 +433,18 @@ pub fn connection() -> Arc<Connection> {
 
 /// A node of its own.
 pub fn host() -> Arc<Host> {
-    let site = Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() };
-    let kv = Arc::new(MemoryKv::default());
-    Arc::new(Host { site, outbound: Default::default(), geo: None, kv })
+    Arc::new(bare_host())
+}
+
+/// What a node of its own offers.
+pub fn bare_host() -> Host {
+    Host {
+        site: Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() },
+        outbound: Default::default(),
+        geo: None,
+        kv: Arc::new(MemoryKv::default()),
+        memory: Budget::new(1 << 40, 64).unwrap(),
+    }
 }
 
 /// An exchange of an app with this configuration.
@@ -447,21 +467,43 @@ pub struct Seen {
 
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
-    let run = |exchange, request, responder| program.run(exchange, request, responder);
-    ask_run(run, exchange(AppConfig { limits, ..AppConfig::default() }), request).await
+    let config = AppConfig { limits, ..AppConfig::default() };
+    execute(program, Arc::new(deployment("test", 1, config)), host(), None, request).await.0
 }
 
-/// The same for whatever runs, with an exchange that the test made.
+/// Runs whatever runs once, with an exchange that the test made, and reads its whole answer.
 pub async fn ask_run(
     run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
     exchange: Exchange,
     request: GuestRequest,
 ) -> Result<Seen, Failure> {
-    let (bill, wall_ms) = (exchange.bill.clone(), exchange.limits().wall_ms);
+    let bill = exchange.bill.clone();
+    let wall = Duration::from_millis(u64::from(exchange.limits().wall_ms));
     let (responder, response) = Responder::new();
     let run = run(exchange, request, responder);
-    let wall = Duration::from_millis(u64::from(wall_ms));
-    let (head, mut body) = drive(run, response, bill, wall, Account::none()).await?.into_parts();
+    Ok(read(drive(run, response, bill, wall, Account::none(), None).await?).await)
+}
+
+/// Runs a program once, as this deployment, on this node and in these lanes. Reads its whole answer; what it cost may
+/// still be settled then by whoever holds the bill.
+pub async fn execute(
+    program: &Program,
+    deployment: Arc<Deployment>,
+    host: Arc<Host>,
+    lanes: Option<&Lanes>,
+    request: Request<InboundBody>,
+) -> (Result<Seen, Failure>, Arc<Bill>) {
+    let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+    let exchange = Exchange::begin(deployment.clone(), connection(), host);
+    let bill = exchange.bill.clone();
+    let (responder, response) = Responder::new();
+    let run = program.run(exchange, request, responder);
+    let driven = drive(run, response, bill.clone(), wall, account(&deployment, &bill), lanes).await;
+    (async { Ok(read(driven?).await) }.await, bill)
+}
+
+async fn read(response: Response<OutboundBody>) -> Seen {
+    let (head, mut body) = response.into_parts();
     let mut seen = Seen { head, body: Vec::new(), trailers: HeaderMap::new(), error: None };
     while let Some(frame) = body.frame().await {
         match frame.map(Frame::into_data) {
@@ -473,7 +515,15 @@ pub async fn ask_run(
             }
         }
     }
-    Ok(seen)
+    seen
+}
+
+/// The account of an execution, whose line nobody reads.
+pub fn account(deployment: &Arc<Deployment>, bill: &Arc<Bill>) -> Arc<Account> {
+    static LOG: LazyLock<AccessLog> = LazyLock::new(|| AccessLog::start(std::io::sink()).unwrap());
+    let (head, ()) = Request::get("/").body(()).unwrap().into_parts();
+    let run = Some((deployment.clone(), bill.clone()));
+    Account::open(&head, None, &connection(), RequestId::new(), run, &LOG)
 }
 
 /// Runs a test on a runtime like a worker's.

@@ -54,9 +54,14 @@ use self::{
     http_types::{Blame, ErrorCode},
     incoming::{ClientRequest, IncomingRequest},
     outgoing::{Answer, ResponseOutparam},
+    slab::Refused,
 };
 use super::{GuestExit, HasExchange, new_store};
-use crate::exchange::{Exchange, GuestRequest, Responder};
+use crate::{
+    exchange::{Exchange, GuestRequest, Responder},
+    host::random::NoRandom,
+    limits::{Limit, LimitReached},
+};
 
 /// A linked component. Clones share it.
 #[derive(Clone)]
@@ -186,7 +191,7 @@ impl State {
             Ok(()) => {}
             // Status 0 is a good end.
             Err(error) if error.downcast_ref::<GuestExit>().is_some_and(|exit| exit.0 == 0) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.limit_of(&error).map_or(error, wasmtime::Error::from)),
         }
         outgoing::finish_forgotten(&mut self.handles);
         self.answer.finished();
@@ -195,6 +200,20 @@ impl State {
             Answer::Refused(error) => Err(wasmtime::Error::from(AnsweredError(error))),
             _ => Ok(()),
         }
+    }
+}
+
+impl State {
+    /// The limit that a trap of our own stands for.
+    fn limit_of(&self, error: &wasmtime::Error) -> Option<LimitReached> {
+        let limit = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(Refused::Full), _) => Limit::Resources,
+            (_, Some(NoRandom::TooMany(_))) => Limit::Random,
+            // wasmtime has no type for it; a test holds its words to what is said here.
+            _ if error.root_cause().to_string().contains("fuel allocated for hostcalls") => Limit::Copy,
+            _ => return None,
+        };
+        Some(self.exchange.over(limit))
     }
 }
 
