@@ -106,9 +106,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         host: Arc::new(Host {
             site: Site { node: name, pop },
             outbound,
-            geo,
             memory,
             kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+            geo,
         }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),

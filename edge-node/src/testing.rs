@@ -332,8 +332,15 @@ fn sign(wasm: &[u8]) -> Signed {
     let target = best_target();
     let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
     let native = native(wasm, lane, target);
-    let statement = Statement {
-        artifact: Digest::of(&native),
+    let container =
+        artifact::container::encode(&statement(&native, wasm, lane, target).sign(&compiler_key()), &native)
+            .unwrap();
+    Signed { container, wasm: Digest::of(wasm), lane }
+}
+
+fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statement {
+    Statement {
+        artifact: Digest::of(native),
         size: native.len() as u64,
         wasm: Digest::of(wasm),
         lane,
@@ -343,9 +350,7 @@ fn sign(wasm: &[u8]) -> Signed {
         imports: vec![],
         compiler: "test".into(),
         flags: vec![],
-    };
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    Signed { container, wasm: Digest::of(wasm), lane }
+    }
 }
 
 /// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
@@ -391,15 +396,7 @@ pub fn program(name: &str) -> Option<Program> {
     signed(name).map(link)
 }
 
-fn link(signed: Signed) -> Program {
-    Program::link(&ENGINE, load(signed)).unwrap()
-}
-
-fn load(signed: Signed) -> Code {
-    loader().load(&signed.container, signed.wasm).unwrap().code
-}
-
-/// A fixture guest before it is linked.
+/// The same before it is linked.
 pub fn code(name: &str) -> Option<Code> {
     signed(name).map(load)
 }
@@ -415,6 +412,14 @@ pub fn component(wasm: &[u8]) -> Component {
 /// The engine that all of them are for.
 pub fn engine() -> &'static Engine {
     &ENGINE
+}
+
+fn link(signed: Signed) -> Program {
+    Program::link(&ENGINE, load(signed)).unwrap()
+}
+
+fn load(signed: Signed) -> Code {
+    loader().load(&signed.container, signed.wasm).unwrap().code
 }
 
 /// The engine of all tests, its epoch ticking.
@@ -471,17 +476,27 @@ pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody
     execute(program, Arc::new(deployment("test", 1, config)), host(), None, request).await.0
 }
 
-/// Runs whatever runs once, with an exchange that the test made, and reads its whole answer.
+/// The same in an exchange of the test's own.
+pub async fn ask_in(
+    program: &Program,
+    exchange: Exchange,
+    request: Request<InboundBody>,
+) -> Result<Seen, Failure> {
+    ask_run(|exchange, request, responder| program.run(exchange, request, responder), exchange, request).await
+}
+
+/// The same for whatever runs, with an exchange that the test made.
 pub async fn ask_run(
     run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
     exchange: Exchange,
     request: GuestRequest,
 ) -> Result<Seen, Failure> {
-    let bill = exchange.bill.clone();
-    let wall = Duration::from_millis(u64::from(exchange.limits().wall_ms));
+    let (bill, deployment) = (exchange.bill.clone(), exchange.deployment.clone());
+    let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
     let (responder, response) = Responder::new();
     let run = run(exchange, request, responder);
-    Ok(read(drive(run, response, bill, wall, Account::none(), None).await?).await)
+    let driven = drive(run, response, bill.clone(), wall, account(&deployment, &bill), None).await;
+    Ok(read(driven?).await)
 }
 
 /// Runs a program once, as this deployment, on this node and in these lanes. Reads its whole answer; what it cost may
