@@ -392,6 +392,9 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Failure::NoRoom;
     }
+    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
+        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
+    }
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
         bill.meet(Limit::Stack);
         return Failure::StackLimit;
@@ -402,9 +405,6 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
         if refused.has(limit) {
             return limit.failure();
         }
-    }
-    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
-        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
     }
     let by_guest = error.is::<Trap>() || error.is::<GuestExit>();
     if !by_guest {
