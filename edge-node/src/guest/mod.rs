@@ -18,6 +18,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
+    host::door::{Event, Source},
     lane::TICK_NS,
     limits::{EXECUTION, Limit},
     load::Code,
@@ -52,6 +53,9 @@ impl Program {
 
     /// The execution that answers `request`. Nothing happens before it is polled.
     pub fn run(&self, exchange: Exchange, request: GuestRequest, responder: Responder) -> Run {
+        exchange.door.cause(Source::Request, || {
+            Event::Head(format!("{} {}", request.method(), request.uri()), request.headers().clone())
+        });
         match self {
             Program::Wasi(program) => Box::pin(program.run(exchange, request, responder)),
             Program::Fastly(program) => Box::pin(program.run(exchange, request, responder)),

@@ -15,6 +15,10 @@ use super::{
     call, http_req,
     memory::{GuestMemory, ListOut},
 };
+use crate::host::{
+    client::{ClientTls, client},
+    environment,
+};
 
 pub(super) const MODULE: &str = "fastly_http_downstream";
 
@@ -25,22 +29,17 @@ type Address = fn(&FastlyState) -> IpAddr;
 
 /// Texts that this host knows, or may know.
 const TEXTS: [(&str, Text); 13] = [
-    ("downstream_client_request_id", |state| Some(state.exchange.id.to_string().into_bytes())),
-    ("downstream_tls_client_servername", |state| {
-        let tls = state.exchange.connection.tls.as_ref()?;
-        Some(tls.server_name.as_ref()?.as_str().as_bytes().to_vec())
+    ("downstream_client_request_id", |state| {
+        Some(environment::identity(&state.exchange).request.into_bytes())
     }),
-    ("downstream_tls_protocol", |state| {
-        let tls = state.exchange.connection.tls.as_ref()?;
-        match tls.version {
-            rustls::ProtocolVersion::TLSv1_3 => Some(b"TLSv1.3".to_vec()),
-            rustls::ProtocolVersion::TLSv1_2 => Some(b"TLSv1.2".to_vec()),
-            _ => None,
-        }
+    ("downstream_tls_client_servername", |state| Some(tls(state)?.server_name?.into_bytes())),
+    ("downstream_tls_protocol", |state| match tls(state)?.version {
+        rustls::ProtocolVersion::TLSv1_3 => Some(b"TLSv1.3".to_vec()),
+        rustls::ProtocolVersion::TLSv1_2 => Some(b"TLSv1.2".to_vec()),
+        _ => None,
     }),
     ("downstream_tls_cipher_openssl_name", |state| {
-        let tls = state.exchange.connection.tls.as_ref()?;
-        openssl_name(tls.cipher?).map(|name| name.as_bytes().to_vec())
+        openssl_name(tls(state)?.cipher?).map(|name| name.as_bytes().to_vec())
     }),
     ("downstream_client_h2_fingerprint", unknown),
     ("downstream_client_oh_fingerprint", unknown),
@@ -76,9 +75,13 @@ const NUMBERS: [(&str, Option<u32>); 17] = [
 
 /// Addresses, as 4 or 16 octets.
 const ADDRESSES: [(&str, Address); 2] = [
-    ("downstream_client_ip_addr", |state| state.exchange.connection.peer.ip()),
-    ("downstream_server_ip_addr", |state| state.exchange.connection.local.ip()),
+    ("downstream_client_ip_addr", |state| client(&state.exchange).address),
+    ("downstream_server_ip_addr", |state| client(&state.exchange).server_address),
 ];
+
+fn tls(state: &FastlyState) -> Option<ClientTls> {
+    client(&state.exchange).tls
+}
 
 fn unknown(_: &FastlyState) -> Option<Vec<u8>> {
     None
@@ -206,7 +209,7 @@ pub(super) fn give_address(
     octets: u32,
     written: u32,
 ) -> Answer {
-    match address.to_canonical() {
+    match address {
         IpAddr::V4(address) => memory.give(&address.octets(), octets, 4, written),
         IpAddr::V6(address) => memory.give(&address.octets(), octets, 16, written),
     }

@@ -70,6 +70,7 @@ use super::{GuestExit, HasExchange, new_store};
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
     front::OutboundBody,
+    host::client::is_secure,
     host::environment::{self, Identity},
 };
 
@@ -162,7 +163,7 @@ impl FastlyState {
     fn new(exchange: Exchange, request: GuestRequest, responder: Responder) -> wasmtime::Result<FastlyState> {
         let (head, body) = request.into_parts();
         let header_names = head.headers.keys().cloned().collect();
-        let request = absolute(Request::from_parts(head, ()), exchange.connection.tls.is_some());
+        let request = absolute(Request::from_parts(head, ()), is_secure(&exchange));
         let mut handles = Handles::default();
         let mut insert = |item| {
             handles.insert(item).map_err(|status| wasmtime::format_err!("the first handles: {status:?}"))

@@ -2,6 +2,7 @@
 
 mod differential;
 mod reference;
+mod seam;
 
 use std::time::Instant;
 

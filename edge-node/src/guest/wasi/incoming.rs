@@ -21,6 +21,7 @@ use crate::{
     front::{BodyError, InboundBody},
     host::{
         body::{Incoming, Read},
+        client::is_secure,
         wait,
     },
 };
@@ -163,7 +164,7 @@ fn path_with_query(cx: Cx<'_>, (_,): (Resource<IncomingRequest>,)) -> Result<(Op
 }
 
 fn scheme(cx: Cx<'_>, (_,): (Resource<IncomingRequest>,)) -> Result<(Option<Scheme>,)> {
-    let secure = cx.data().exchange.connection.tls.is_some();
+    let secure = is_secure(&cx.data().exchange);
     Ok((Some(if secure { Scheme::Https } else { Scheme::Http }),))
 }
 
