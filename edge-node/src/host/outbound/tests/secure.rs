@@ -174,13 +174,13 @@ fn a_client_certificate_is_shown_where_it_is_demanded() {
         let keyless = get(&mut exchange(&dev(), config(with.clone())), "/hello").await;
         assert_eq!(keyless.err(), Some(FetchError::TlsConfiguration), "its key is not to be had");
         let at = SecretAt { store: None, name: "KEY".parse().unwrap() };
-        let mut keyed = exchange(&dev(), config(with));
-        let (fleet, app) = (SecretsKey::from_bytes([1; 32]), keyed.deployment.id.clone());
+        let mut deployment = testing::deployment("test", 1, config(with));
+        let (fleet, app) = (SecretsKey::from_bytes([1; 32]), deployment.id.clone());
         let value =
             at.seal(&fleet, &app, [0; artifact::seal::NONCE_BYTES], &SecretValue::new(key.into_bytes()));
         let secrets = Secrets::open(&fleet, &app, &[PinnedSecret { at, value }]).unwrap();
-        let deployment = Arc::get_mut(&mut keyed.deployment).expect("a deployment of its own");
         deployment.secrets = Arc::new(secrets);
+        let mut keyed = exchange_for(deployment, &dev());
         assert_eq!(get(&mut keyed, "/hello").await.unwrap().text(), "hello");
     });
 }
