@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Read, Write as _},
+    io::{self, BufRead, IsTerminal as _, Read, Write as _},
     path::Path,
 };
 
@@ -153,7 +153,7 @@ fn typed(key: &str) -> Result<Vec<u8>> {
 }
 
 /// One line, byte by byte. `None`: given up.
-fn line(source: impl Read) -> io::Result<Option<Vec<u8>>> {
+fn line(source: impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     for byte in source.bytes() {
         match byte? {

@@ -429,7 +429,10 @@ fn cursor_after(key: &str) -> String {
 
 fn after(cursor: &str) -> Option<Vec<u8>> {
     let digits = cursor.as_bytes();
-    if digits.is_empty() || digits.len() % 2 != 0 || digits.len() > 2 * artifact::names::KV_KEY_BYTES_MAX {
+    if digits.is_empty()
+        || !digits.len().is_multiple_of(2)
+        || digits.len() > 2 * artifact::names::KV_KEY_BYTES_MAX
+    {
         return None;
     }
     let digit = |c: u8| char::from(c).to_digit(16);
