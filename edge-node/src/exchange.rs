@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use artifact::manifest::Limits;
@@ -22,7 +22,7 @@ use crate::{
     account::guest_log::LogSink,
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
-    host::{Host, door::Door},
+    host::{Host, door::Door, kv, outbound::Fetches},
     meter,
 };
 
@@ -82,6 +82,10 @@ pub struct Exchange {
     pub memory: MemoryLimiter,
     /// Where its output lines go.
     pub log: LogSink,
+    /// What it may still fetch, and until when.
+    pub fetches: Fetches,
+    /// What it has used of key-value stores.
+    pub kv: kv::Usage,
 }
 
 impl Exchange {
@@ -89,6 +93,8 @@ impl Exchange {
     pub fn begin(deployment: Arc<Deployment>, connection: Arc<Connection>, host: Arc<Host>) -> Exchange {
         let id = RequestId::new();
         let bill = Arc::new(Bill::default());
+        let started = Instant::now();
+        let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
         Exchange {
             id,
             memory: MemoryLimiter::new(deployment.limits(), bill.clone()),
@@ -97,8 +103,10 @@ impl Exchange {
             connection,
             host,
             door: Door::default(),
-            started: Instant::now(),
+            started,
+            fetches: Fetches::new(started + wall),
             bill,
+            kv: kv::Usage::default(),
         }
     }
 

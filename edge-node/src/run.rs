@@ -26,7 +26,12 @@ use crate::{
     config::Config,
     front::{Drain, sockets, tls},
     generation::Generation,
-    host::{Host, Site, geo::Database},
+    host::{
+        Host, Site,
+        geo::Database,
+        kv::RemoteKv,
+        outbound::{self, Outbound},
+    },
     load::Loader,
     machine,
     node::{Executions, Node},
@@ -89,8 +94,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
+    let outbound = Outbound::new(outbound::Settings {
+        allow: config.outbound_allow.clone(),
+        side: Some(side.handle().clone()),
+        client_keys: None,
+    });
+    outbound.warm_up();
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, outbound: Default::default(), geo }),
+        host: Arc::new(Host {
+            site: Site { node: name, pop },
+            outbound,
+            geo,
+            kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+        }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,

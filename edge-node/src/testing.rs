@@ -14,6 +14,7 @@ use artifact::{
     nack::{Nack, NackCode},
     record::{ArtifactRef, ArtifactSet, Body, RawRecord, Record, Version, VersionNumber},
     seal::SecretsKey,
+    secrets::{PinnedSecret, SecretAt, SecretValue},
     statement::Statement,
 };
 use engine::node::Pool;
@@ -33,7 +34,7 @@ use crate::{
     front::{BodyError, Connection, InboundBody, Protocol},
     generation::Deployment,
     guest::{Program, drive::drive},
-    host::{Host, Site},
+    host::{Host, Site, kv::memory::MemoryKv},
     load::Loader,
     node::{Executions, Node},
 };
@@ -157,12 +158,39 @@ impl Shop {
 
     /// A version that was never compiled for this node.
     pub fn publish_without_artifacts(&mut self, app: &str, number: VersionNumber, guest: &str) {
+        self.publish_version(app, number, guest, vec![]);
+    }
+
+    /// A version that pins one secret `KEY`, sealed under the key made of `seal`; the node's is made of 1.
+    pub fn publish_with_secret(
+        &mut self,
+        app: &str,
+        number: VersionNumber,
+        guest: &str,
+        value: &str,
+        seal: u8,
+    ) {
+        let at = SecretAt { store: None, name: "KEY".parse().unwrap() };
+        let (key, plain) = (SecretsKey::from_bytes([seal; 32]), SecretValue::new(value.as_bytes().to_vec()));
+        let nonce = [number as u8; artifact::seal::NONCE_BYTES];
+        let value = at.seal(&key, &app_id(app), nonce, &plain);
+        self.publish_version(app, number, guest, vec![PinnedSecret { at, value }]);
+        self.add_artifacts(app, guest);
+    }
+
+    /// Reads the secret `KEY` of what serves an app.
+    pub fn secret(&self, app: &str) -> Option<String> {
+        let deployment = self.deployment(app)?;
+        let value = deployment.secrets.get(None, "KEY")?;
+        Some(String::from_utf8(value.expose().to_vec()).unwrap())
+    }
+
+    fn publish_version(&mut self, app: &str, number: VersionNumber, guest: &str, secrets: Vec<PinnedSecret>) {
         let (id, signed) = (app_id(app), &self.guests[guest]);
         let config =
             AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
         let (wasm, lane) = (signed.wasm, signed.lane);
-        let version =
-            Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config, secrets: vec![] };
+        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config, secrets };
         self.apply(Body::Version(version));
         self.apply(Body::Release { id, version: number });
     }
@@ -179,6 +207,11 @@ impl Shop {
         let id = app_id(app);
         let version = self.newest(&id);
         self.apply(Body::ArtifactSet(ArtifactSet { id, version, artifacts: vec![other] }));
+    }
+
+    /// Releases a version that is there already.
+    pub fn release(&mut self, app: &str, version: VersionNumber) {
+        self.apply(Body::Release { id: app_id(app), version });
     }
 
     /// Deletes an app from the view.
@@ -267,6 +300,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
+        secrets: Default::default(),
     }
 }
 
@@ -363,7 +397,8 @@ pub fn connection() -> Arc<Connection> {
 /// A node of its own.
 pub fn host() -> Arc<Host> {
     let site = Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() };
-    Arc::new(Host { site, outbound: Default::default(), geo: None })
+    let kv = Arc::new(MemoryKv::default());
+    Arc::new(Host { site, outbound: Default::default(), geo: None, kv })
 }
 
 /// An exchange of an app with this configuration.

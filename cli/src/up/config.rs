@@ -58,6 +58,8 @@ pub struct Node {
     pub geo_database: Option<PathBuf>,
     /// Requests under way get this long, within what `up` waits before it kills.
     pub drain_s: u64,
+    /// Backends of an app in the making run on the developer's machine.
+    pub outbound_allow: [&'static str; 2],
 }
 
 /// Half of what a part gets to stop: Ctrl-C is answered soon, and nothing has to be killed.
@@ -112,6 +114,7 @@ impl Node {
             ready_file: layout.ready("node"),
             geo_database: None,
             drain_s: DRAIN_S,
+            outbound_allow: ["127.0.0.0/8", "::1/128"],
         }
     }
 }
@@ -146,6 +149,7 @@ mod tests {
         assert_eq!(table["compiler"]["url"].as_str(), Some("http://127.0.0.1:4"));
         write(&layout, "node", &Node::new(&layout, address(2), address(0), None)).unwrap();
         let text = std::fs::read_to_string(layout.config("node")).unwrap();
+        assert!(text.contains("outbound_allow = [\"127.0.0.0/8\", \"::1/128\"]"), "{text}");
         assert!(text.contains("control = \"127.0.0.1:2\"") && !text.contains("http ="), "{text}");
     }
 }

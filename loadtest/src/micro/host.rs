@@ -54,7 +54,8 @@ impl Host {
         let host: HostName = HOST.parse()?;
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
-        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None });
+        let kv = Arc::new(edge_node::host::kv::Away);
+        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None, kv });
         Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, offers, account, log, host })
     }
 
@@ -145,5 +146,6 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
+        secrets: Default::default(),
     })
 }

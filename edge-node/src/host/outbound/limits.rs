@@ -82,6 +82,8 @@ pub const RETRIES_SAVED_MAX: u32 = 10;
 pub const ATTEMPTS_MAX: usize = 3;
 /// Backends whose origins' state is kept: about 500 bytes each.
 pub const GROUPS_MAX: usize = 4_096;
+/// Failed probes in a row that make an origin be passed over: one lost packet is no outage.
+pub const PROBES_TO_DOWN: u32 = 2;
 /// A probe's whole time: connect, head and nothing more.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A backend that no request used for so long is not probed any more.

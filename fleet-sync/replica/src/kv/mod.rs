@@ -7,6 +7,8 @@
 
 mod memory;
 
+pub use fleet_sync_proto::kv as wire;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
