@@ -74,6 +74,10 @@ pub(super) struct Call<'a> {
     /// Path and query.
     path: String,
     send: Send<'a>,
+    /// What the bytes are.
+    content_type: &'static str,
+    /// A header of its own.
+    header: Option<(&'static str, String)>,
     /// Idempotency-Key.
     key: Option<&'a str>,
     again: Again,
@@ -90,6 +94,8 @@ impl<'a> Call<'a> {
             method,
             path: path.into(),
             send: Send::Nothing,
+            content_type: "application/wasm",
+            header: None,
             key: None,
             again,
             answer_s_max: ANSWER_S_MAX,
@@ -104,6 +110,17 @@ impl<'a> Call<'a> {
 
     pub fn bytes(mut self, bytes: &'a [u8]) -> Call<'a> {
         self.send = Send::Bytes(bytes);
+        self
+    }
+
+    /// Bytes that are a value, not a program.
+    pub fn value(self, bytes: &'a [u8]) -> Call<'a> {
+        Call { content_type: "application/octet-stream", ..self.bytes(bytes) }
+    }
+
+    /// A header that only this call has.
+    pub fn header(mut self, name: &'static str, value: String) -> Call<'a> {
+        self.header = Some((name, value));
         self
     }
 
@@ -215,6 +232,9 @@ impl Api {
         if let Some(key) = call.key {
             request = request.header("idempotency-key", key);
         }
+        if let Some((name, value)) = &call.header {
+            request = request.header(*name, value);
+        }
         let timeout = Duration::from_secs(call.answer_s_max);
         match &call.send {
             Send::Nothing => self.run(request.body(())?, timeout),
@@ -223,7 +243,7 @@ impl Api {
                 self.run(request.body(value.to_string())?, timeout)
             }
             Send::Bytes(bytes) => {
-                let request = request.header("content-type", "application/wasm");
+                let request = request.header("content-type", call.content_type);
                 self.run(request.body(*bytes)?, timeout)
             }
         }

@@ -3,6 +3,7 @@
 pub mod apps;
 pub mod convergence;
 pub mod deploy;
+mod items;
 pub mod node;
 pub mod status;
 pub mod tenant;

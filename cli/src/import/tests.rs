@@ -418,6 +418,19 @@ fn a_name_no_store_can_have_has_its_line() {
 }
 
 #[test]
+fn what_a_store_would_refuse_is_a_mistake_of_the_file() {
+    let text = "name = \"a\"\nmanifest_version = 3\n[local_server.kv_stores]\nk = [{ key = \"a\\nb\", data = \"\" }]\n\
+                [local_server.secret_stores]\ns = [{ key = \"empty\", data = \"\" }]\n";
+    assert_eq!(
+        lines(&try_read(text, Purpose::Deploy).unwrap_err()),
+        [
+            "line 4: local_server.kv_stores.k: key \"a\\nb\" has a control character",
+            "line 6: local_server.secret_stores.s: the secret empty is empty",
+        ]
+    );
+}
+
+#[test]
 fn names_become_names_of_hosts() {
     let name = |raw: &str| {
         read(&format!("manifest_version = 3\nname = {raw:?}\n"), Purpose::Deploy)

@@ -14,7 +14,8 @@ fn exchange(kv: Arc<dyn KvStore>) -> Exchange {
     let config = AppConfig { kv_stores: vec!["carts".into()], ..AppConfig::default() };
     let mut exchange = testing::exchange(config);
     let host = testing::host();
-    exchange.host = Arc::new(Host { site: host.site.clone(), outbound: host.outbound.clone(), kv });
+    exchange.host =
+        Arc::new(Host { site: host.site.clone(), outbound: host.outbound.clone(), geo: None, kv });
     exchange
 }
 
