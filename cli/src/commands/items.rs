@@ -64,7 +64,8 @@ pub fn put_kv(api: &Api, entries: &[KvItem]) -> Result<Entries> {
         }
     }
     for (store, (new, old)) in counts {
-        eprintln!("KV store {store}: {new} put, {old} there already, which stay");
+        let stay = if old == 0 { String::new() } else { format!(", {old} there already, which stay") };
+        eprintln!("KV store {store}: {new} put{stay}");
     }
     Ok(Entries::Put)
 }
