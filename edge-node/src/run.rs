@@ -32,8 +32,10 @@ use crate::{
         kv::RemoteKv,
         outbound::{self, Outbound},
     },
+    lane,
     load::Loader,
     machine,
+    memory::{self, Budget},
     node::{Executions, Node},
     worker::{self, Work},
 };
@@ -53,7 +55,8 @@ const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// Runs a node until the process is asked to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let offers = machine::offers()?;
-    let pool = Pool { instances_max: config.instances_max, reset: machine::reset() };
+    let (instances_max, memory) = room(&config)?;
+    let pool = Pool { instances_max, reset: machine::reset() };
     let engine = engine::node::engine(Profile::Serve, pool)?;
     let side = runtime::Builder::new_multi_thread()
         .worker_threads(SIDE_THREADS)
@@ -97,21 +100,21 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let outbound = Outbound::new(outbound::Settings {
         allow: config.outbound_allow.clone(),
         side: Some(side.handle().clone()),
-        client_keys: None,
     });
     outbound.warm_up();
     let node = Arc::new(Node {
         host: Arc::new(Host {
             site: Site { node: name, pop },
             outbound,
-            geo,
+            memory,
             kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+            geo,
         }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,
         access_log: open_access_log(&config)?,
-        executions: Executions::new(config.instances_max as usize),
+        executions: Executions::new(instances_max as usize),
     });
     let certificates = tls::SharedCertificates::default();
     let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
@@ -129,9 +132,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // One for all workers: a token or ticket of one must be good for the others.
     let quic = tls::quic_config(certificates)?;
     let mut plain = plain.into_iter().flatten();
+    let lane = lane::Settings {
+        workers: threads,
+        instances_max: instances_max as usize,
+        nice: config.slow_lane_nice,
+    };
     let mut workers = Vec::new();
     for (index, secure) in secure.into_iter().enumerate() {
-        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone() };
+        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone(), lane };
         workers.push(worker::start(index, work, node.clone(), draining.clone())?);
     }
 
@@ -156,6 +164,22 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let _ = side.block_on(async { tokio::time::timeout(Duration::from_secs(2), follow).await });
     side.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// How many guests the node takes, and the memory they share. Fewer than asked for where their slots would take more
+/// than half of it.
+fn room(config: &Config) -> anyhow::Result<(u32, Budget)> {
+    let bytes_max = config.guest_memory_bytes_max.unwrap_or_else(memory::default_bytes_max);
+    let instances_max = memory::instances_that_fit(bytes_max, config.instances_max);
+    if instances_max < config.instances_max {
+        tracing::warn!(
+            "instances_max is {instances_max} instead of {}: their slots would take more than half of the {bytes_max} \
+             bytes for guests; raise guest_memory_bytes_max for more",
+            config.instances_max
+        );
+    }
+    let budget = Budget::new(bytes_max, instances_max).context("dividing the memory for guests")?;
+    Ok((instances_max, budget))
 }
 
 /// The ready file's content: where the node really listens.

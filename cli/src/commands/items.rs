@@ -1,41 +1,48 @@
-//! Putting values that cannot stand in a version: of secrets and of key-value stores, as a manifest made for another
-//! platform has them.
+//! Values that a project brings along beside its version: put into their stores before the deploy that needs them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use artifact::AppName;
+use artifact::{
+    AppName,
+    names::{KvKey, NameError, SecretName, StoreName},
+    secrets::SecretValue,
+};
 
 use super::idempotency_key;
 use crate::{
-    api::Api,
+    api::{Api, KvPut},
     error::{Error, Result},
     import::items::{KvItem, Put, SecretItem},
 };
 
-/// The code of a refusal that a token of one app gets for a store no active version of the app declares.
+/// Code of the refusal that tells that an entry is there already.
+const PRECONDITION: &str = "precondition_failed";
+/// Code of the refusal that a token of one app gets for a store that no active version of the app declares.
 const FORBIDDEN: &str = "forbidden";
 
-/// Sets the app's secrets. A version pins their values, so this is before it is made.
+/// Sets the app's secrets: before the version that pins their values.
 pub fn put_secrets(api: &Api, app: &AppName, secrets: &[SecretItem]) -> Result<()> {
-    let set: BTreeSet<(Option<String>, String)> =
-        match secrets.iter().any(|secret| secret.put == Put::IfAbsent) {
-            true => api
-                .secrets(app)?
-                .into_iter()
-                .filter(|secret| secret.set_ms.is_some())
-                .map(|s| (s.store, s.name))
-                .collect(),
-            false => BTreeSet::new(),
-        };
-    for secret in secrets {
-        let SecretItem { store, key, value, put } = secret;
-        let name = store.as_ref().map_or_else(|| key.clone(), |store| format!("{store}/{key}"));
-        if *put == Put::IfAbsent && set.contains(&(store.clone(), key.clone())) {
-            eprintln!("secret {name}: it has a value, which stays");
+    let there = match secrets.is_empty() {
+        true => Vec::new(),
+        false => api.secrets(app)?,
+    };
+    for item in secrets {
+        let SecretItem { store, key, value, put } = item;
+        let is_set = there.iter().any(|secret| {
+            secret["name"] == key.as_str()
+                && secret["store"].as_str() == store.as_deref()
+                && !secret["set_ms"].is_null()
+        });
+        let shown = store.as_ref().map_or_else(|| key.clone(), |store| format!("{store}/{key}"));
+        if is_set && *put == Put::IfAbsent {
+            eprintln!("secret {shown}: it has a value, which stays");
             continue;
         }
-        api.set_secret(app, store.as_deref(), key, value, &idempotency_key()?)?;
-        eprintln!("secret {name}: set");
+        let store: Option<StoreName> = store.as_deref().map(str::parse).transpose().map_err(name)?;
+        let key: SecretName = key.parse().map_err(name)?;
+        let value = SecretValue::new(value.clone());
+        api.set_secret(app, store.as_ref(), &key, &value, &idempotency_key()?)?;
+        eprintln!("secret {shown}: set");
     }
     Ok(())
 }
@@ -53,12 +60,17 @@ pub enum Entries {
 pub fn put_kv(api: &Api, entries: &[KvItem]) -> Result<Entries> {
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for KvItem { store, key, value, metadata, put } in entries {
-        let only_if_absent = *put == Put::IfAbsent;
-        let put = api.put_kv(store, key, value, metadata.as_deref(), only_if_absent, &idempotency_key()?);
         let (new, old) = counts.entry(store).or_default();
-        match put {
-            Ok(true) => *new += 1,
-            Ok(false) => *old += 1,
+        let store: StoreName = store.parse().map_err(name)?;
+        let key: KvKey = key.parse().map_err(name)?;
+        let mode = match put {
+            Put::Always => "overwrite",
+            Put::IfAbsent => "add",
+        };
+        let entry = KvPut { value, metadata: metadata.as_deref(), ttl_ms: None, if_generation: None, mode };
+        match api.kv_put(&store, &key, &entry, &idempotency_key()?) {
+            Ok(_) => *new += 1,
+            Err(Error::Rejected { code, .. }) if code == PRECONDITION => *old += 1,
             Err(Error::Rejected { code, .. }) if code == FORBIDDEN => return Ok(Entries::Later),
             Err(error) => return Err(error),
         }
@@ -68,4 +80,8 @@ pub fn put_kv(api: &Api, entries: &[KvItem]) -> Result<Entries> {
         eprintln!("KV store {store}: {new} put{stay}");
     }
     Ok(Entries::Put)
+}
+
+fn name(error: NameError) -> Error {
+    Error::Usage(error.to_string())
 }

@@ -161,9 +161,10 @@ async fn secrets_set_at_the_same_time_are_all_in_the_last_version() {
     });
     futures_util::future::join_all(sets).await;
     let versions = versions(plane.data_dir());
-    assert_eq!(versions.len(), 7);
+    // One version may pin what several requests have set by then.
+    assert!((2..=7).contains(&versions.len()), "{}", versions.len());
     let last: Vec<String> =
-        opened(plane.data_dir(), &versions[6]).into_iter().map(|(_, value)| value).collect();
+        opened(plane.data_dir(), versions.last().unwrap()).into_iter().map(|(_, value)| value).collect();
     assert_eq!(last, ["new"; 6]);
 }
 

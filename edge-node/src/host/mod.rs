@@ -36,6 +36,8 @@ use std::sync::Arc;
 
 use artifact::{NodeName, names::PopName};
 
+use crate::memory::Budget;
+
 /// What this node offers to guests: made once per process.
 pub struct Host {
     /// Where it stands.
@@ -46,6 +48,8 @@ pub struct Host {
     pub geo: Option<geo::Database>,
     /// Its way to key-value stores.
     pub kv: Arc<dyn kv::KvStore>,
+    /// The memory that all of them share.
+    pub memory: Budget,
 }
 
 /// Where this node stands, as guests may ask.

@@ -14,7 +14,9 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use artifact::names::StoreName;
 use bytes::Bytes;
 use fleet_sync_replica::kv::wire::{Ask, At, ListAsk, Message, PutAsk, Said, Space, check};
-pub use fleet_sync_replica::kv::wire::{Generation, Mode, PAGE_KEYS_MAX};
+pub use fleet_sync_replica::kv::wire::{
+    Generation, METADATA_BYTES_MAX, Mode, PAGE_KEYS_MAX, VALUE_BYTES_MAX,
+};
 
 pub use error::KvError;
 pub use pending::Pending;
