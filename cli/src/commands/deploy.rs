@@ -1,4 +1,4 @@
-//! `skerry deploy`: read → upload → version → wait → say.
+//! `skerry deploy`: read → upload → values → version → wait → say.
 
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     convergence::{self, Waited},
     idempotency_key,
+    items::{self, Entries},
 };
 use crate::{
     api::{Api, Deployed, NewVersion},
@@ -59,7 +60,9 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
         api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
     }
 
-    super::items::put(api, &package.app, &package.items)?;
+    progress.now(format!("{}: putting values", package.app));
+    items::put_secrets(api, &package.app, &package.items.secrets)?;
+    let entries = items::put_kv(api, &package.items.kv)?;
 
     progress.now(format!("{}: compiling", package.app));
     let body = NewVersion { wasm, config: &package.config };
@@ -72,6 +75,11 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
         other => other?,
     };
 
+    if entries == Entries::Later && items::put_kv(api, &package.items.kv)? == Entries::Later {
+        let doing = format!("putting the entries of {}'s KV stores", package.app);
+        let message = "this token may not do that".into();
+        return Err(Error::Rejected { doing, code: "forbidden".into(), message, mistakes: vec![] });
+    }
     if args.no_wait {
         return Ok(Report { deployed, wasm, waited: None });
     }

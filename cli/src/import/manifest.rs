@@ -10,6 +10,7 @@ use artifact::{
         AppConfig, Mistake,
         parse::{Reader, Value, document, line_at},
     },
+    names::KvKey,
 };
 use toml::{
     Spanned,
@@ -130,6 +131,7 @@ impl Walk<'_> {
         let mut notes = std::mem::take(&mut self.notes);
         let items = wanted::settle(local, setup, purpose, &mut config, &mut notes);
         self.check(&config);
+        self.check_items(&items);
         Manifest { name, raw_name, build, config, items, notes }
     }
 
@@ -260,6 +262,25 @@ impl Walk<'_> {
             if let Some((config_key, file_key, line)) = self.stands(&mistake) {
                 let rest = under(config_key, &mistake.key).unwrap_or_default();
                 mistake = Mistake { line: Some(*line), key: format!("{file_key}{rest}"), ..mistake };
+            }
+            self.reader.mistakes.push(mistake);
+        }
+    }
+
+    /// What the stores would refuse, before anything is put.
+    fn check_items(&mut self, items: &Items) {
+        let kv = items.kv.iter().filter_map(|item| {
+            let why = item.key.parse::<KvKey>().err()?;
+            Some((format!("kv_stores.{}", item.store), why.to_string()))
+        });
+        let secrets = items.secrets.iter().filter(|secret| secret.value.is_empty()).filter_map(|secret| {
+            let store = secret.store.as_ref()?;
+            Some((format!("secret_stores.{store}"), format!("the secret {} is empty", secret.key)))
+        });
+        for (key, message) in kv.chain(secrets).collect::<Vec<_>>() {
+            let mut mistake = Mistake { line: None, key, message };
+            if let Some((_, file_key, line)) = self.stands(&mistake) {
+                mistake = Mistake { line: Some(*line), key: file_key.clone(), ..mistake };
             }
             self.reader.mistakes.push(mistake);
         }

@@ -13,10 +13,10 @@ use super::{
     wanted::{Item, Secret, Wanted},
 };
 
-/// Bytes of a secret: Fastly's own bound.
-pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
-/// Bytes of a value in a key-value store: Fastly's own bound.
-pub const KV_VALUE_BYTES_MAX: u64 = 25 * 1024 * 1024;
+/// Bytes of a secret: the control plane's bound, and Fastly's own.
+pub const SECRET_BYTES_MAX: u64 = artifact::secrets::SECRET_VALUE_BYTES_MAX as u64;
+/// Bytes of a value in a key-value store: the control plane's bound. Fastly's own is 25 MiB.
+pub const KV_VALUE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes of the text kept beside a value: Fastly's own bound.
 pub const KV_METADATA_BYTES_MAX: usize = 2_000;
 /// Bytes of a JSON file with contents.

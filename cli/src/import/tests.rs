@@ -221,7 +221,7 @@ fn a_deploy_takes_setup_first_and_overwrites_no_value() {
             "backend v6: http://[2001:db8::7]:8080 (from setup)",
             "config store c: 1 item (from setup, not local_server)",
             "secret store s: 1 secret (from setup, not local_server)",
-            "warning: secret store s: the file has no value for password; the program does not find it until it is set",
+            "warning: secret store s: the file has no value for password; set it with `skerry secrets set`",
             "KV store k: 2 items (from setup, not local_server)",
         ]
         .map(str::to_owned)
@@ -259,7 +259,7 @@ fn a_client_certificate_becomes_a_secret_of_the_app() {
     let backend = &manifest.config.backends["my origin"];
     assert_eq!(backend.client_cert_pem.as_deref(), Some(PEM));
     assert_eq!(backend.client_key_secret.as_deref(), Some("backend-my-origin-client-key"));
-    assert!(manifest.config.secrets.is_empty(), "the program cannot read it");
+    assert_eq!(manifest.config.secrets, ["backend-my-origin-client-key"]);
     let [key] = manifest.items.secrets.as_slice() else { panic!("{:?}", manifest.items) };
     assert_eq!(
         (key.store.as_deref(), key.key.as_str(), key.put),
@@ -414,6 +414,19 @@ fn a_name_no_store_can_have_has_its_line() {
     assert!(
         mistakes[0].starts_with("line 5: local_server.kv_stores.a/b: store name \"a/b\""),
         "{mistakes:?}"
+    );
+}
+
+#[test]
+fn what_a_store_would_refuse_is_a_mistake_of_the_file() {
+    let text = "name = \"a\"\nmanifest_version = 3\n[local_server.kv_stores]\nk = [{ key = \"a\\nb\", data = \"\" }]\n\
+                [local_server.secret_stores]\ns = [{ key = \"empty\", data = \"\" }]\n";
+    assert_eq!(
+        lines(&try_read(text, Purpose::Deploy).unwrap_err()),
+        [
+            "line 4: local_server.kv_stores.k: key \"a\\nb\" has a control character",
+            "line 6: local_server.secret_stores.s: the secret empty is empty",
+        ]
     );
 }
 

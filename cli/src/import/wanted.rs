@@ -66,8 +66,10 @@ pub fn settle(
             let text = format!("backend {name}: {} is the node's own machine there", origin.backend.url);
             notes.push(Note::Ignored(text));
         }
-        // Not among the secrets that the program can read: the backend alone needs it.
-        items.secrets.extend(origin.key);
+        if let Some(key) = origin.key {
+            config.secrets.push(key.key.clone());
+            items.secrets.push(key);
+        }
         config.backends.insert(name, origin.backend);
     }
     for (name, store, section) in chosen(purpose, local.config_stores, setup.config_stores) {
@@ -82,7 +84,7 @@ pub fn settle(
             match value {
                 Some(value) => items.secrets.push(SecretItem { store: Some(name.clone()), key, value, put }),
                 None => notes.push(Note::Ignored(format!(
-                    "secret store {name}: the file has no value for {key}; the program does not find it until it is set"
+                    "secret store {name}: the file has no value for {key}; set it with `skerry secrets set`"
                 ))),
             }
         }
