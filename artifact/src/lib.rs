@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`digest`] | sha-256 as a type |
 //! | [`target`] | what native code is made for: target, profile, fingerprint, lane |
-//! | [`names`] | tenant, app and host names, validated once |
+//! | [`names`] | tenant, app and host names, store names and keys, validated once |
 //! | [`dsse`], [`keys`] | signatures: the envelope, and which key may sign what |
 //! | [`statement`] | what the compiler says of an artifact, and the only way to a [`statement::VerifiedArtifact`] |
 //! | [`container`] | statement and compressed artifact as one blob |
@@ -15,6 +15,7 @@
 //! | [`record`], [`checkpoint`] | the release log: hash-chained records, signed heads |
 //! | [`nack`] | why a node refused a record |
 //! | [`seal`] | secrets and TLS keys at rest |
+//! | [`secrets`] | an app's secrets: where one is, sealed in a version, opened |
 //! | [`compile`] | the wire between control plane and compiler service |
 
 pub mod checkpoint;
@@ -28,6 +29,7 @@ pub mod nack;
 pub mod names;
 pub mod record;
 pub mod seal;
+pub mod secrets;
 pub mod statement;
 pub mod target;
 

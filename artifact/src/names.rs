@@ -112,6 +112,66 @@ name!(
     HostName, "host name", host
 );
 
+name!(
+    /// A store of configuration, secrets or key-value pairs, unique within its kind and owner.
+    StoreName, "store name", store
+);
+name!(
+    /// A secret's name within its store.
+    SecretName, "secret name", secret
+);
+name!(
+    /// A key of a key-value store: any text without control characters.
+    KvKey, "key", kv_key
+);
+
+/// Longest name of a store or a secret, as on other edge platforms: programs made for those run unchanged.
+pub const STORE_NAME_BYTES_MAX: usize = 255;
+/// Longest key of a key-value store, the same way.
+pub const KV_KEY_BYTES_MAX: usize = 1024;
+
+/// Names that stand in paths and in error messages: visible, and none that a path would swallow (`.`, `..`).
+fn store(text: &str) -> Result<(), &'static str> {
+    plain_name(text, |c| c.is_ascii_alphanumeric() || b"_-. ".contains(&c))?;
+    if text.starts_with(' ') || text.ends_with(' ') {
+        return Err("starts or ends with a space");
+    }
+    Ok(())
+}
+
+fn secret(text: &str) -> Result<(), &'static str> {
+    plain_name(text, |c| c.is_ascii_alphanumeric() || b"_-.".contains(&c))
+}
+
+fn plain_name(text: &str, allowed: fn(u8) -> bool) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.len() > STORE_NAME_BYTES_MAX {
+        return Err("is longer than 255 characters");
+    }
+    if !text.bytes().all(allowed) {
+        return Err("has a character other than letters, digits, '_', '-' and '.'");
+    }
+    if text.bytes().all(|c| c == b'.') {
+        return Err("is made of dots alone");
+    }
+    Ok(())
+}
+
+fn kv_key(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.len() > KV_KEY_BYTES_MAX {
+        return Err("is longer than 1024 bytes");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("has a control character");
+    }
+    Ok(())
+}
+
 /// RFC 952 / RFC 1123 §2.1 host name: dot-separated labels. A name of digits only in the last label is
 /// refused, because it would be an IP address (WHATWG URL §3.5 "ends in a number").
 fn host(text: &str) -> Result<(), &'static str> {

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppId, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target, manifest::AppConfig, seal::Sealed,
+    secrets::PinnedSecret,
 };
 
-/// Largest record in bytes of text. A version with 64 KiB of configuration fits.
+/// Largest record in bytes of text. A version with 128 KiB of configuration or 80 KiB of secrets fits, and with most of
+/// both; what does not is refused before it is published.
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// Most records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 512;
@@ -109,6 +111,9 @@ pub struct Version {
     pub lane: Lane,
     /// Routes, bindings and limits pinned with it.
     pub config: AppConfig,
+    /// The sealed values of the secrets it declares, so that a rollback brings back the values of then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<PinnedSecret>,
 }
 
 /// See [`Body::ArtifactSet`].
@@ -225,6 +230,29 @@ mod tests {
             r#"{"rev":7,"epoch":1,"time_ms":1700000000000,"actor":"system","critical":true,"body":{"kind":"release","tenant":"default","app":"hello","version":3}}"#
         );
         assert_eq!(raw.decode().unwrap(), release());
+    }
+
+    #[test]
+    fn a_version_pins_secrets_and_one_from_before_there_were_any_reads_and_writes_as_it_was() {
+        let before = r#"{"kind":"version","tenant":"default","app":"hello","version":1,"wasm":"0000000000000000000000000000000000000000000000000000000000000000","wasm_bytes":4,"lane":"wasi","config":{"hosts":[],"path_prefix":"/","limits":{"cpu_ms":50,"wall_ms":120000,"memory_mib":128}}}"#;
+        let body: Body = serde_json::from_str(before).unwrap();
+        assert_eq!(serde_json::to_string(&body).unwrap(), before);
+        let Body::Version(mut version) = body else { panic!("a version") };
+        assert!(version.secrets.is_empty());
+
+        let sealed: Sealed = serde_json::from_str("\"c2VhbGVk\"").unwrap();
+        let at = |store: Option<&str>| crate::secrets::SecretAt {
+            store: store.map(|store| store.parse().unwrap()),
+            name: "KEY".parse().unwrap(),
+        };
+        version.secrets = vec![
+            PinnedSecret { at: at(None), value: sealed.clone() },
+            PinnedSecret { at: at(Some("vault")), value: sealed },
+        ];
+        let text = serde_json::to_string(&Body::Version(version.clone())).unwrap();
+        let end = r#","secrets":[{"name":"KEY","value":"c2VhbGVk"},{"store":"vault","name":"KEY","value":"c2VhbGVk"}]}"#;
+        assert_eq!(text, format!("{}{end}", before.strip_suffix('}').unwrap()));
+        assert_eq!(serde_json::from_str::<Body>(&text).unwrap(), Body::Version(version));
     }
 
     #[test]

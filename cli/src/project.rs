@@ -1,4 +1,5 @@
-//! What is to be deployed: a folder with `skerry.toml`, or a `.wasm` file by itself.
+//! What is to be deployed: a folder with `skerry.toml`, a project or package made for Fastly Compute ([`import`]), or
+//! a `.wasm` file by itself.
 
 use std::{
     fs, io,
@@ -11,7 +12,10 @@ use artifact::{
     manifest::{AppConfig, Project},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    import::{self, Imported, Note, Program, Purpose, items::Items},
+};
 
 /// The manifest's file name.
 pub const MANIFEST_FILE: &str = "skerry.toml";
@@ -27,31 +31,87 @@ pub struct Package {
     pub file: PathBuf,
     /// The program.
     pub wasm: Vec<u8>,
+    /// What has to be put into stores beside it.
+    pub items: Items,
+    /// What was taken of a manifest made for another platform, and what was not.
+    pub notes: Vec<Note>,
+}
+
+/// How a source is read; what is named here wins over what the source says.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// The app's name.
+    pub app: Option<&'a AppName>,
+    /// Its host names, if any.
+    pub hosts: &'a [HostName],
+    /// Which `fastly.<env>.toml`.
+    pub env: Option<&'a str>,
+    /// Which of its sections wins.
+    pub purpose: Purpose,
 }
 
 impl Package {
-    /// Reads `source`; `app` and `hosts` win over what the manifest says.
-    pub fn read(source: &Path, app: Option<&AppName>, hosts: &[HostName]) -> Result<Package> {
-        let (name, mut config, file) = if source.is_dir() {
-            let project = read_manifest(&source.join(MANIFEST_FILE), source)?;
-            (project.name, project.config, source.join(project.component))
-        } else {
-            let config = AppConfig::default();
-            (app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?, config, source.to_owned())
-        };
-        if !hosts.is_empty() {
-            config.hosts = hosts.to_vec();
+    /// Reads `source`.
+    pub fn read(source: &Path, reading: Reading<'_>) -> Result<Package> {
+        let mut package = Package::as_it_is(source, reading)?;
+        if !reading.hosts.is_empty() {
+            package.config.hosts = reading.hosts.to_vec();
         }
-        let wasm = read_wasm(&file, source)?;
-        Ok(Package { app: app.cloned().unwrap_or(name), config, file, wasm })
+        Ok(package)
     }
+
+    fn as_it_is(source: &Path, reading: Reading<'_>) -> Result<Package> {
+        let Reading { app, env, purpose, .. } = reading;
+        let own = source.join(MANIFEST_FILE);
+        if source.is_dir() && !own.is_file() && import::is_project(source, env) {
+            return imported(import::folder(source, env, purpose)?, source, app);
+        }
+        if !source.is_dir() && import::is_package(source) {
+            return imported(import::package(source, env, purpose)?, source, app);
+        }
+        if let Some(env) = env {
+            return Err(Error::Usage(format!(
+                "--env {env} chooses a {}, and {} has none",
+                import::manifest_file(Some(env)),
+                source.display()
+            )));
+        }
+        let (name, config, file, cure) = if source.is_dir() {
+            let project = read_manifest(&own, source)?;
+            let cure = format!("{} names it; build the app first", own.display());
+            (project.name, project.config, source.join(project.component), Some(cure))
+        } else {
+            let name = app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?;
+            (name, AppConfig::default(), source.to_owned(), None)
+        };
+        let wasm = read_wasm(&file, cure.as_deref())?;
+        let app = app.cloned().unwrap_or(name);
+        Ok(Package { app, config, file, wasm, items: Items::default(), notes: vec![] })
+    }
+}
+
+fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<Package> {
+    let Imported { name, config, items, notes, file, program } = imported;
+    let wasm = match program {
+        Program::Bytes(bytes) => checked_size(&file, bytes.len() as u64).map(|()| bytes)?,
+        Program::File { cure } => read_wasm(&file, Some(&cure))?,
+    };
+    let app = app.cloned().or(name).ok_or_else(|| {
+        let file = source.display();
+        Error::Usage(format!(
+            "the manifest of {file} does not give a name for the app; give one with --app NAME"
+        ))
+    })?;
+    Ok(Package { app, config, file, wasm, items, notes })
 }
 
 fn read_manifest(path: &Path, folder: &Path) -> Result<Project> {
     let text = fs::read_to_string(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => Error::Usage(format!(
-            "nothing to deploy: {} has no {MANIFEST_FILE}; name a .wasm file or a folder with a {MANIFEST_FILE}",
-            folder.display()
+            "nothing to deploy: {} has no {MANIFEST_FILE} and no {}; name a .wasm file, a package, or a folder with one \
+             of them",
+            folder.display(),
+            import::MANIFEST_FILE
         )),
         _ => Error::io(format!("reading {}", path.display()))(cause),
     })?;
@@ -68,29 +128,27 @@ fn name_of(file: &Path) -> Result<AppName> {
     })
 }
 
-fn read_wasm(file: &Path, source: &Path) -> Result<Vec<u8>> {
+fn read_wasm(file: &Path, cure: Option<&str>) -> Result<Vec<u8>> {
+    let cure = cure.map(|cure| format!("; {cure}")).unwrap_or_default();
     let missing = |cause: io::Error| match cause.kind() {
-        io::ErrorKind::NotFound if file == source => {
-            Error::Usage(format!("there is no file {}", file.display()))
-        }
-        io::ErrorKind::NotFound => Error::Usage(format!(
-            "the component {} that {} names is not there; build the app first",
-            file.display(),
-            source.join(MANIFEST_FILE).display()
-        )),
+        io::ErrorKind::NotFound => Error::Usage(format!("there is no file {}{cure}", file.display())),
         _ => Error::io(format!("reading {}", file.display()))(cause),
     };
     // Before reading: a wrong path may name something huge.
-    let bytes = fs::metadata(file).map_err(missing)?.len();
-    if bytes > WASM_BYTES_MAX {
-        return Err(Error::Rejected {
+    checked_size(file, fs::metadata(file).map_err(missing)?.len())?;
+    fs::read(file).map_err(missing)
+}
+
+fn checked_size(file: &Path, bytes: u64) -> Result<()> {
+    match bytes > WASM_BYTES_MAX {
+        false => Ok(()),
+        true => Err(Error::Rejected {
             doing: format!("reading {}", file.display()),
             code: "too_large".into(),
             message: format!("{bytes} bytes, a program may have at most {WASM_BYTES_MAX}"),
             mistakes: vec![],
-        });
+        }),
     }
-    fs::read(file).map_err(missing)
 }
 
 #[cfg(test)]
@@ -98,18 +156,22 @@ mod tests {
     use super::*;
     use crate::exit::Exit;
 
+    fn reading<'a>(app: Option<&'a AppName>, hosts: &'a [HostName]) -> Reading<'a> {
+        Reading { app, hosts, env: None, purpose: Purpose::Deploy }
+    }
+
     #[test]
     fn a_file_gives_its_stem_as_name_unless_told_otherwise() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hello.wasm");
         fs::write(&file, b"x").unwrap();
-        assert_eq!(Package::read(&file, None, &[]).unwrap().app.as_str(), "hello");
-        let named =
-            Package::read(&file, Some(&"other".parse().unwrap()), &["a.example".parse().unwrap()]).unwrap();
+        assert_eq!(Package::read(&file, reading(None, &[])).unwrap().app.as_str(), "hello");
+        let (other, hosts) = ("other".parse().unwrap(), ["a.example".parse().unwrap()]);
+        let named = Package::read(&file, reading(Some(&other), &hosts)).unwrap();
         assert_eq!((named.app.as_str(), named.config.hosts.len()), ("other", 1));
         let odd = folder.path().join("Not A Name.wasm");
         fs::write(&odd, b"x").unwrap();
-        assert!(Package::read(&odd, None, &[]).unwrap_err().to_string().contains("--app"));
+        assert!(Package::read(&odd, reading(None, &[])).unwrap_err().to_string().contains("--app"));
     }
 
     #[test]
@@ -118,27 +180,26 @@ mod tests {
         fs::write(folder.path().join("app.wasm"), b"wasm").unwrap();
         let manifest = "name = \"shop\"\ncomponent = \"app.wasm\"\nhosts = [\"shop.example\"]\n";
         fs::write(folder.path().join(MANIFEST_FILE), manifest).unwrap();
-        let package = Package::read(folder.path(), None, &[]).unwrap();
+        let package = Package::read(folder.path(), reading(None, &[])).unwrap();
         assert_eq!((package.app.as_str(), package.config.hosts[0].as_str()), ("shop", "shop.example"));
-        let package =
-            Package::read(folder.path(), Some(&"b".parse().unwrap()), &["b.example".parse().unwrap()])
-                .unwrap();
+        let (b, hosts) = ("b".parse().unwrap(), ["b.example".parse().unwrap()]);
+        let package = Package::read(folder.path(), reading(Some(&b), &hosts)).unwrap();
         assert_eq!((package.app.as_str(), package.config.hosts[0].as_str()), ("b", "b.example"));
     }
 
     #[test]
     fn what_is_missing_or_too_large_is_said() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Package::read(folder.path(), None, &[]).unwrap_err();
+        let error = Package::read(folder.path(), reading(None, &[])).unwrap_err();
         assert!(error.exit() == Exit::Usage && error.to_string().contains("skerry.toml"), "{error}");
-        let error = Package::read(&folder.path().join("gone.wasm"), None, &[]).unwrap_err();
+        let error = Package::read(&folder.path().join("gone.wasm"), reading(None, &[])).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         fs::write(folder.path().join(MANIFEST_FILE), "name = \"a\"\ncomponent = \"gone.wasm\"\n").unwrap();
-        let error = Package::read(folder.path(), None, &[]).unwrap_err();
+        let error = Package::read(folder.path(), reading(None, &[])).unwrap_err();
         assert!(error.to_string().contains("build the app first"), "{error}");
         let huge = fs::File::create(folder.path().join("huge.wasm")).unwrap();
         huge.set_len(200_000_000).unwrap();
-        let error = Package::read(&folder.path().join("huge.wasm"), None, &[]).unwrap_err();
+        let error = Package::read(&folder.path().join("huge.wasm"), reading(None, &[])).unwrap_err();
         assert_eq!(error.exit(), Exit::Rejected);
     }
 }

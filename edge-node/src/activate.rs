@@ -12,7 +12,7 @@ use std::{
 
 use artifact::{
     AppId, HostName,
-    nack::Nack,
+    nack::{Nack, NackCode},
     record::{Certificate, VersionNumber},
     seal::SecretsKey,
 };
@@ -24,6 +24,7 @@ use rustls::sign::CertifiedKey;
 use crate::{
     front::tls::{CertificateTable, SharedCertificates, certified_key},
     generation::{Deployment, Generation},
+    host::secrets::Secrets,
     load::chain,
     node::Node,
 };
@@ -81,8 +82,10 @@ impl Activating {
         // Active versions last: where one has taken over a route from an app that is held back, it wins.
         for active in [false, true] {
             for (id, number) in pinned.iter().filter(|(id, number)| is_active(id, **number) == active) {
-                if let Some(state) = view.version(id, *number) {
-                    generation.insert(self.deployment(state));
+                let Some(state) = view.version(id, *number) else { continue };
+                match self.deployment(state) {
+                    Ok(deployment) => generation.insert(deployment),
+                    Err(nack) => tracing::error!(app = %id, version = number, "not served: {nack}"),
                 }
             }
         }
@@ -90,19 +93,24 @@ impl Activating {
         self.swap_certificates(view);
     }
 
-    fn deployment(&self, state: &Arc<VersionState>) -> Arc<Deployment> {
+    /// A version as it will serve. Secrets that do not open are refused here: a program that was promised a key must
+    /// not run without it.
+    fn deployment(&self, state: &Arc<VersionState>) -> Result<Arc<Deployment>, Nack> {
         let version = &state.version;
-        Arc::new(Deployment {
+        let secrets = Secrets::open(&self.secrets, &version.id, &version.secrets)
+            .map_err(|error| Nack { code: NackCode::LoadFail, detail: chain(&error) })?;
+        Ok(Arc::new(Deployment {
             id: version.id.clone(),
             version: version.version,
             lane: version.lane,
             wasm: version.wasm,
             config: version.config.clone(),
             state: state.clone(),
+            secrets: Arc::new(secrets),
             code: Default::default(),
             metrics: self.node.metrics.version(&version.id, version.version),
             standing: Default::default(),
-        })
+        }))
     }
 
     /// Loads one app's active version. `Ok(None)`: the app is gone.
@@ -120,6 +128,7 @@ impl Activating {
                     id: serving.id.clone(),
                     config: serving.config.clone(),
                     state: state.clone(),
+                    secrets: serving.secrets.clone(),
                     code: serving.code.clone(),
                     metrics: serving.metrics.clone(),
                     standing: serving.standing.clone(),
@@ -127,7 +136,7 @@ impl Activating {
                 };
                 self.checked(Arc::new(deployment)).await.map(Some)
             }
-            None => self.checked(self.deployment(state)).await.map(Some),
+            None => self.checked(self.deployment(state)?).await.map(Some),
         }
     }
 
@@ -259,8 +268,8 @@ impl Activator for Activating {
 #[cfg(test)]
 mod tests {
 
+    use super::*;
     use crate::testing::{Shop, local};
-    use artifact::nack::NackCode;
 
     #[test]
     fn a_release_is_swapped_in_and_a_refused_one_leaves_the_one_before() {
@@ -277,6 +286,43 @@ mod tests {
             assert_eq!(refused[0].1.code, NackCode::DigestMismatch, "{:?}", refused[0].1);
             assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")));
             assert!(!shop.metrics().contains("version=\"2\""), "a refused version leaves no series");
+        });
+    }
+
+    #[test]
+    fn each_version_has_the_secrets_it_pinned_and_a_rollback_brings_them_back() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish_with_secret("hello", 1, "wasi-hello", "old", 1);
+            shop.activate(&["hello"]).await;
+            shop.publish_with_secret("hello", 2, "wasi-hello", "new", 1);
+            shop.activate(&["hello"]).await;
+            assert_eq!(shop.secret("hello").as_deref(), Some("new"));
+            shop.publish_more_artifacts("hello");
+            shop.activate(&["hello"]).await;
+            assert_eq!(shop.secret("hello").as_deref(), Some("new"), "a recompilation changes no secret");
+            shop.release("hello", 1);
+            shop.activate(&["hello"]).await;
+            assert_eq!(shop.secret("hello").as_deref(), Some("old"));
+        });
+    }
+
+    #[test]
+    fn a_secret_that_does_not_open_refuses_its_version_by_name() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish_with_secret("hello", 1, "wasi-hello", "good", 1);
+            assert_eq!(shop.activate(&["hello"]).await, []);
+            shop.publish_with_secret("hello", 2, "wasi-hello", "sealed by a stranger", 9);
+            let refused = shop.activate(&["hello"]).await;
+            assert_eq!(refused[0].1.code, NackCode::LoadFail);
+            assert!(refused[0].1.detail.starts_with("the secret KEY: "), "{}", refused[0].1.detail);
+            assert_eq!(
+                (shop.serves("hello"), shop.secret("hello")),
+                (Some((1, "wasi-hello")), Some("good".into()))
+            );
+            shop.start(&[("hello", 2)]);
+            assert_eq!(shop.serves("hello"), None, "not served at start either");
         });
     }
 

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use crate::host::outbound::address::Range;
+
 /// A node's configuration. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,12 @@ pub struct Config {
     /// Access log; standard output when absent.
     #[serde(default)]
     pub access_log: Option<PathBuf>,
+    /// Geography of clients: an `.mmdb` file in the layout of GeoIP2. None: programs learn no places.
+    #[serde(default)]
+    pub geo_database: Option<PathBuf>,
+    /// Ranges of addresses that guests may fetch from beside public ones, such as `10.0.0.0/8`.
+    #[serde(default)]
+    pub outbound_allow: Vec<Range>,
     /// Serving threads; the machine's cores when absent.
     #[serde(default)]
     pub threads: Option<usize>,
@@ -82,5 +90,9 @@ mod tests {
         assert_eq!(Config::parse(minimal).unwrap().instances_max, 1_000);
         let error = Config::parse(&format!("{minimal}colour='red'")).unwrap_err().to_string();
         assert!(error.contains("colour"), "{error}");
+        let allow = |range: &str| Config::parse(&format!("{minimal}outbound_allow=['{range}']"));
+        assert_eq!(allow("127.0.0.0/8").unwrap().outbound_allow.len(), 1);
+        let error = allow("127.0.0.1/8").unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1/8"), "{error}");
     }
 }

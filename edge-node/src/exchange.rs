@@ -14,7 +14,7 @@ use std::{
         },
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use artifact::manifest::Limits;
@@ -27,7 +27,7 @@ use crate::{
     account::guest_log::LogSink,
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
-    host::{Host, door::Door},
+    host::{Host, door::Door, kv, outbound::Fetches},
     limits::{EXECUTION, Limit, LimitReached, LimitSet, bit},
     memory::{self, Budget},
     meter,
@@ -89,6 +89,10 @@ pub struct Exchange {
     memory_bytes: usize,
     /// Where its output lines go.
     pub log: LogSink,
+    /// What it may still fetch, and until when.
+    pub fetches: Fetches,
+    /// What it has used of key-value stores.
+    pub kv: kv::Usage,
 }
 
 impl Exchange {
@@ -96,6 +100,8 @@ impl Exchange {
     pub fn begin(deployment: Arc<Deployment>, connection: Arc<Connection>, host: Arc<Host>) -> Exchange {
         let id = RequestId::new();
         let bill = Arc::new(Bill::default());
+        let started = Instant::now();
+        let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
         Exchange {
             id,
             memory_bytes: 0,
@@ -104,8 +110,10 @@ impl Exchange {
             connection,
             host,
             door: Door::default(),
-            started: Instant::now(),
+            started,
+            fetches: Fetches::new(started + wall),
             bill,
+            kv: kv::Usage::default(),
         }
     }
 

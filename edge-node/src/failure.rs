@@ -41,6 +41,10 @@ pub enum Failure {
     RandomLimit,
     /// Guest: it ended without a response.
     NoResponse,
+    /// Guest: it answered with an error of its own instead of a response.
+    GuestError,
+    /// Backend: the guest answered with an error of what it fetched from.
+    BackendError,
     /// Guest: it used up its CPU time.
     CpuLimit,
     /// Guest: it took longer than its wall time.
@@ -61,7 +65,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 24] = [
+    pub const ALL: [Failure; 26] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
@@ -78,6 +82,8 @@ impl Failure {
         Failure::ResourceLimit,
         Failure::RandomLimit,
         Failure::NoResponse,
+        Failure::GuestError,
+        Failure::BackendError,
         Failure::CpuLimit,
         Failure::WallLimit,
         Failure::NoRoom,
@@ -107,6 +113,8 @@ impl Failure {
             Failure::ResourceLimit => "resource_limit",
             Failure::RandomLimit => "random_limit",
             Failure::NoResponse => "no_response",
+            Failure::GuestError => "guest_error",
+            Failure::BackendError => "backend_error",
             Failure::CpuLimit => "cpu_limit",
             Failure::WallLimit => "wall_limit",
             Failure::NoRoom => "no_room",
@@ -135,7 +143,9 @@ impl Failure {
             | Failure::ResourceLimit
             | Failure::RandomLimit
             | Failure::NoResponse
+            | Failure::GuestError
             | Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::BackendError => StatusCode::BAD_GATEWAY,
             Failure::CpuLimit | Failure::WallLimit => StatusCode::GATEWAY_TIMEOUT,
             Failure::NoRoom
             | Failure::AppBusy
@@ -157,6 +167,7 @@ impl Failure {
                 | Failure::ResourceLimit
                 | Failure::RandomLimit
                 | Failure::NoResponse
+                | Failure::GuestError
                 | Failure::CpuLimit
                 | Failure::WallLimit
         )
@@ -195,8 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn ten_failures_are_the_guests() {
-        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 10);
+    fn eleven_failures_are_the_guests() {
+        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 11);
         assert!(!Failure::ClientGone.is_guests_fault() && !Failure::AppBusy.is_guests_fault());
+        assert!(!Failure::BackendError.is_guests_fault());
     }
 }

@@ -26,7 +26,12 @@ use crate::{
     config::Config,
     front::{Drain, sockets, tls},
     generation::Generation,
-    host::{Host, Site},
+    host::{
+        Host, Site,
+        geo::Database,
+        kv::RemoteKv,
+        outbound::{self, Outbound},
+    },
     lane,
     load::Loader,
     machine,
@@ -42,6 +47,8 @@ const LOADING_THREADS_MAX: usize = 4;
 /// Attempts to enrol, this far apart: two minutes in all, then the service manager decides.
 const ENROL_ATTEMPTS_MAX: usize = 120;
 const ENROL_PAUSE: Duration = Duration::from_secs(1);
+/// How often the geography database is looked after: such files change daily at most.
+const GEO_REFRESH_PAUSE: Duration = Duration::from_secs(60);
 /// How often the epoch advances: the longest a guest holds a worker before others run.
 const EPOCH_TICK: Duration = Duration::from_millis(1);
 
@@ -57,6 +64,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .thread_name("side")
         .enable_all()
         .build()?;
+    // Before joining a fleet: a mistake in the configuration is said at once.
+    let geo = config.geo_database.as_deref().map(Database::open).transpose()?;
     let mut stop = Box::pin(side.block_on(async { process::Stop::listen() })?.asked());
     raise_file_limit();
 
@@ -88,8 +97,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
+    let outbound = Outbound::new(outbound::Settings {
+        allow: config.outbound_allow.clone(),
+        side: Some(side.handle().clone()),
+    });
+    outbound.warm_up();
     let node = Arc::new(Node {
-        host: Arc::new(Host { site: Site { node: name, pop }, memory }),
+        host: Arc::new(Host {
+            site: Site { node: name, pop },
+            outbound,
+            memory,
+            kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
+            geo,
+        }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
         metrics,
@@ -105,6 +125,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let admin_address = admin.local_addr()?;
     side.spawn(admin::serve(admin, node.clone()));
     tick_epochs(&engine)?;
+    side.spawn(refresh_geo(node.host.clone()));
 
     let (drain, draining) = Drain::new();
     let tls_config = tls::tcp_config(certificates.clone())?;
@@ -232,6 +253,22 @@ fn open_access_log(config: &Config) -> anyhow::Result<AccessLog> {
         None => AccessLog::start(std::io::stdout()),
     };
     log.context("starting the access log")
+}
+
+/// Takes up new geography databases as the operator puts them in place.
+async fn refresh_geo(host: Arc<Host>) {
+    while host.geo.is_some() {
+        tokio::time::sleep(GEO_REFRESH_PAUSE).await;
+        let host = host.clone();
+        let refreshed = tokio::task::spawn_blocking(move || host.geo.as_ref().map(Database::refresh)).await;
+        match refreshed {
+            Ok(Some(Ok(true))) => tracing::info!("a new geography database is in use"),
+            Ok(Some(Err(error))) => {
+                tracing::warn!("the last geography database stays in use: {}", crate::load::chain(&error));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The epoch ticks on a thread of its own: a guest that never ends must not stall the clock that ends it.

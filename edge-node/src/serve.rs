@@ -3,7 +3,7 @@
 //! Accepting, TLS and framing come before it ([`crate::front`]); it knows no protocol. Answers of its own are
 //! [`Failure`]s.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Instant};
 
 use artifact::HostName;
 use http::{Request, Response, StatusCode, request};
@@ -53,9 +53,10 @@ impl Server {
         deployment: &Arc<Deployment>,
         connection: &Arc<Connection>,
     ) -> Response<OutboundBody> {
-        let exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.host.clone());
+        let mut exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.host.clone());
         let (id, bill) = (exchange.id, exchange.bill.clone());
         let (head, body) = request.into_parts();
+        exchange.fetches.inherit(&head.headers);
         let run = Some((deployment.clone(), bill.clone()));
         let account = Account::open(&head, Some(host), connection, id, run, &self.node.access_log);
         let refuse = |failure: Failure| {
@@ -65,8 +66,7 @@ impl Server {
         };
 
         // code: in memory, or loaded now. That wait has its own bound and is not the guest's.
-        let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
-        let wall_left = wall.saturating_sub(exchange.started.elapsed());
+        let wall_left = exchange.fetches.deadline().saturating_duration_since(Instant::now());
         let loaded = match self.node.code.get(deployment).await {
             Ok(loaded) => loaded,
             Err(error) => {

@@ -14,28 +14,30 @@ use artifact::{
     nack::{Nack, NackCode},
     record::{ArtifactRef, ArtifactSet, Body, RawRecord, Record, Version, VersionNumber},
     seal::SecretsKey,
+    secrets::{PinnedSecret, SecretAt, SecretValue},
     statement::Statement,
 };
 use engine::node::Pool;
 use fleet_sync_replica::{
     Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
 };
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
-use wasmtime::Engine;
+use wasmtime::{Engine, component::Component};
 
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     code::CodeCache,
-    exchange::{Bill, Exchange, RequestId, Responder},
+    exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
-    guest::{Program, drive::drive},
-    host::{Host, Site},
+    guest::{Program, Run, drive::drive},
+    host::{Host, Site, kv::memory::MemoryKv},
     lane::{self, Lanes, SlowLane},
-    load::Loader,
+    load::{Code, Loader},
     memory::Budget,
     node::{Executions, Node},
 };
@@ -159,11 +161,39 @@ impl Shop {
 
     /// A version that was never compiled for this node.
     pub fn publish_without_artifacts(&mut self, app: &str, number: VersionNumber, guest: &str) {
+        self.publish_version(app, number, guest, vec![]);
+    }
+
+    /// A version that pins one secret `KEY`, sealed under the key made of `seal`; the node's is made of 1.
+    pub fn publish_with_secret(
+        &mut self,
+        app: &str,
+        number: VersionNumber,
+        guest: &str,
+        value: &str,
+        seal: u8,
+    ) {
+        let at = SecretAt { store: None, name: "KEY".parse().unwrap() };
+        let (key, plain) = (SecretsKey::from_bytes([seal; 32]), SecretValue::new(value.as_bytes().to_vec()));
+        let nonce = [number as u8; artifact::seal::NONCE_BYTES];
+        let value = at.seal(&key, &app_id(app), nonce, &plain);
+        self.publish_version(app, number, guest, vec![PinnedSecret { at, value }]);
+        self.add_artifacts(app, guest);
+    }
+
+    /// Reads the secret `KEY` of what serves an app.
+    pub fn secret(&self, app: &str) -> Option<String> {
+        let deployment = self.deployment(app)?;
+        let value = deployment.secrets.get(None, "KEY")?;
+        Some(String::from_utf8(value.expose().to_vec()).unwrap())
+    }
+
+    fn publish_version(&mut self, app: &str, number: VersionNumber, guest: &str, secrets: Vec<PinnedSecret>) {
         let (id, signed) = (app_id(app), &self.guests[guest]);
         let config =
             AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
         let (wasm, lane) = (signed.wasm, signed.lane);
-        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config };
+        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config, secrets };
         self.apply(Body::Version(version));
         self.apply(Body::Release { id, version: number });
     }
@@ -180,6 +210,11 @@ impl Shop {
         let id = app_id(app);
         let version = self.newest(&id);
         self.apply(Body::ArtifactSet(ArtifactSet { id, version, artifacts: vec![other] }));
+    }
+
+    /// Releases a version that is there already.
+    pub fn release(&mut self, app: &str, version: VersionNumber) {
+        self.apply(Body::Release { id: app_id(app), version });
     }
 
     /// Deletes an app from the view.
@@ -257,6 +292,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         wasm_bytes: 0,
         lane: Lane::Wasi,
         config: config.clone(),
+        secrets: vec![],
     };
     Deployment {
         metrics: METRICS.version(&id, number),
@@ -267,6 +303,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
+        secrets: Default::default(),
         standing: Default::default(),
     }
 }
@@ -295,8 +332,15 @@ fn sign(wasm: &[u8]) -> Signed {
     let target = best_target();
     let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
     let native = native(wasm, lane, target);
-    let statement = Statement {
-        artifact: Digest::of(&native),
+    let container =
+        artifact::container::encode(&statement(&native, wasm, lane, target).sign(&compiler_key()), &native)
+            .unwrap();
+    Signed { container, wasm: Digest::of(wasm), lane }
+}
+
+fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statement {
+    Statement {
+        artifact: Digest::of(native),
         size: native.len() as u64,
         wasm: Digest::of(wasm),
         lane,
@@ -306,9 +350,7 @@ fn sign(wasm: &[u8]) -> Signed {
         imports: vec![],
         compiler: "test".into(),
         flags: vec![],
-    };
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    Signed { container, wasm: Digest::of(wasm), lane }
+    }
 }
 
 /// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
@@ -354,9 +396,30 @@ pub fn program(name: &str) -> Option<Program> {
     signed(name).map(link)
 }
 
+/// The same before it is linked.
+pub fn code(name: &str) -> Option<Code> {
+    signed(name).map(load)
+}
+
+/// A component that a test wrote, for [`engine`].
+pub fn component(wasm: &[u8]) -> Component {
+    match load(sign(wasm)) {
+        Code::Component(component) => component,
+        Code::Module(_) => panic!("no component"),
+    }
+}
+
+/// The engine that all of them are for.
+pub fn engine() -> &'static Engine {
+    &ENGINE
+}
+
 fn link(signed: Signed) -> Program {
-    let mapped = loader().load(&signed.container, signed.wasm).unwrap();
-    Program::link(&ENGINE, mapped.code).unwrap()
+    Program::link(&ENGINE, load(signed)).unwrap()
+}
+
+fn load(signed: Signed) -> Code {
+    loader().load(&signed.container, signed.wasm).unwrap().code
 }
 
 /// The engine of all tests, its epoch ticking.
@@ -382,6 +445,9 @@ pub fn host() -> Arc<Host> {
 pub fn bare_host() -> Host {
     Host {
         site: Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() },
+        outbound: Default::default(),
+        geo: None,
+        kv: Arc::new(MemoryKv::default()),
         memory: Budget::new(1 << 40, 64).unwrap(),
     }
 }
@@ -398,6 +464,8 @@ pub struct Seen {
     pub head: http::response::Parts,
     /// Bytes up to the end or the error.
     pub body: Vec<u8>,
+    /// What came after it.
+    pub trailers: HeaderMap,
     /// How the body ended.
     pub error: Option<BodyError>,
 }
@@ -406,6 +474,29 @@ pub struct Seen {
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
     execute(program, Arc::new(deployment("test", 1, config)), host(), None, request).await.0
+}
+
+/// The same in an exchange of the test's own.
+pub async fn ask_in(
+    program: &Program,
+    exchange: Exchange,
+    request: Request<InboundBody>,
+) -> Result<Seen, Failure> {
+    ask_run(|exchange, request, responder| program.run(exchange, request, responder), exchange, request).await
+}
+
+/// The same for whatever runs, with an exchange that the test made.
+pub async fn ask_run(
+    run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
+    exchange: Exchange,
+    request: GuestRequest,
+) -> Result<Seen, Failure> {
+    let (bill, deployment) = (exchange.bill.clone(), exchange.deployment.clone());
+    let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+    let (responder, response) = Responder::new();
+    let run = run(exchange, request, responder);
+    let driven = drive(run, response, bill.clone(), wall, account(&deployment, &bill), None).await;
+    Ok(read(driven?).await)
 }
 
 /// Runs a program once, as this deployment, on this node and in these lanes. Reads its whole answer; what it cost may
@@ -428,10 +519,11 @@ pub async fn execute(
 
 async fn read(response: Response<OutboundBody>) -> Seen {
     let (head, mut body) = response.into_parts();
-    let mut seen = Seen { head, body: Vec::new(), error: None };
+    let mut seen = Seen { head, body: Vec::new(), trailers: HeaderMap::new(), error: None };
     while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => seen.body.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => seen.body.extend_from_slice(&data),
+            Ok(Err(frame)) => seen.trailers = frame.into_trailers().unwrap_or_default(),
             Err(error) => {
                 seen.error = Some(error);
                 break;

@@ -1,11 +1,17 @@
 //! What an app asks for. [`Project`] is a parsed `skerry.toml`; [`AppConfig`] is the part that a version pins and
 //! that travels to the nodes. Reading files is the callers' work.
 
-mod parse;
+mod backends;
+pub mod lookups;
+pub mod origin;
+pub mod parse;
+mod stores;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+
+pub use stores::DEFAULT_STORE;
 
 use crate::{AppName, HostName};
 
@@ -17,12 +23,34 @@ pub mod bounds {
     pub const PATH_PREFIX_BYTES_MAX: usize = 1024;
     /// Backends of one app.
     pub const BACKENDS_MAX: usize = 64;
-    /// Config entries, and secret names, of one app.
+    /// Origins of a backend beside its first.
+    pub const FAILOVER_MAX: usize = 7;
+    /// Certificates of all backends of one app, in bytes: a version's record must stay below its limit.
+    pub const PEM_BYTES_MAX: usize = 64 * 1024;
+    /// Patterns of hosts to fetch from.
+    pub const OUTBOUND_MAX: usize = 64;
+    /// Milliseconds of a timeout towards a backend: 1 to 10 min, which the wall time cuts short.
+    pub const TIMEOUT_MS: std::ops::RangeInclusive<u32> = 1..=600_000;
+    /// Milliseconds between two probes of an origin: 1 s to 1 h.
+    pub const HEALTH_INTERVAL_MS: std::ops::RangeInclusive<u32> = 1_000..=3_600_000;
+    /// Config entries, and secret names, of one app, in all its stores.
     pub const ENTRIES_MAX: usize = 512;
+    /// Stores of each kind (configuration, secrets, key-value) of one app, the default ones not counted.
+    pub const STORES_MAX: usize = 64;
+    /// Bytes of a config key, as on other edge platforms.
+    pub const CONFIG_KEY_BYTES_MAX: usize = 256;
     /// Bytes of a config value.
     pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
-    /// All config keys and values of one app, in bytes: a version's record must stay below its limit.
+    /// All config keys and values of one app, in all its stores, in bytes: a version's record must stay below its limit.
     pub const CONFIG_BYTES_MAX: usize = 128 * 1024;
+    /// Addresses in `geo`, and user agents in `devices`.
+    pub const LOOKUPS_MAX: usize = 256;
+    /// Bytes of the JSON object of one address or device. One with every field of either has about 600.
+    pub const LOOKUP_JSON_BYTES_MAX: usize = 2 * 1024;
+    /// Bytes of a `User-Agent` in `devices`.
+    pub const USER_AGENT_BYTES_MAX: usize = 1024;
+    /// All of `geo` and `devices` of one app, in bytes, keys included: a part of what a record may have.
+    pub const LOOKUPS_BYTES_MAX: usize = 32 * 1024;
     /// CPU milliseconds of one execution: 1 to 30 s.
     pub const CPU_MS: std::ops::RangeInclusive<u32> = 1..=30_000;
     /// Wall milliseconds of one execution: 1 to 120 s.
@@ -61,7 +89,7 @@ pub struct AppConfig {
     /// Names of secrets the program can read. Values never stand in a manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
-    /// Hosts the program may fetch from beside its backends: `host`, `*.host`, each with an optional `:port`.
+    /// Hosts the program may fetch from beside its backends: `host`, `*.host` or `*`, each with an optional `:port`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
     /// Further stores of plain configuration, by name.
@@ -220,31 +248,8 @@ impl AppConfig {
         if let Err(why) = check_path_prefix(&self.path_prefix) {
             note("path_prefix".into(), why);
         }
-        if self.backends.len() > bounds::BACKENDS_MAX {
-            note(
-                "backends".into(),
-                format!("{} backends, at most {}", self.backends.len(), bounds::BACKENDS_MAX),
-            );
-        }
-        for (name, backend) in &self.backends {
-            if let Err(why) = check_backend_url(&backend.url) {
-                note(format!("backends.{name}.url"), why);
-            }
-        }
-        let entries = self.config.len().max(self.secrets.len());
-        if entries > bounds::ENTRIES_MAX {
-            note("config".into(), format!("{entries} entries, at most {}", bounds::ENTRIES_MAX));
-        }
-        for (key, value) in &self.config {
-            if value.len() > bounds::CONFIG_VALUE_BYTES_MAX {
-                let max = bounds::CONFIG_VALUE_BYTES_MAX;
-                note(format!("config.{key}"), format!("a value of {} bytes, at most {max}", value.len()));
-            }
-        }
-        let bytes: usize = self.config.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if bytes > bounds::CONFIG_BYTES_MAX {
-            note("config".into(), format!("{bytes} bytes in all, at most {}", bounds::CONFIG_BYTES_MAX));
-        }
+        backends::check(self, &mut note);
+        stores::check(self, &mut note);
         let Limits { cpu_ms, wall_ms, memory_mib } = self.limits;
         for (name, value, range) in [
             ("cpu_ms", cpu_ms, bounds::CPU_MS),
@@ -256,6 +261,7 @@ impl AppConfig {
                 note(format!("limits.{name}"), message);
             }
         }
+        found.extend(lookups::mistakes(self));
         found
     }
 }
@@ -276,17 +282,6 @@ fn check_path_prefix(prefix: &str) -> Result<(), String> {
     let segments = rest.strip_suffix('/').unwrap_or(rest);
     if !rest.is_empty() && segments.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
         return Err(format!("{prefix:?} has an empty, '.' or '..' segment"));
-    }
-    Ok(())
-}
-
-fn check_backend_url(url: &str) -> Result<(), String> {
-    let wanted = || format!("{url:?} is not of the form http[s]://host[:port]");
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(wanted)?;
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let host_chars = |c: u8| c.is_ascii_alphanumeric() || b"-.:[]".contains(&c);
-    if authority.is_empty() || authority.len() > 300 || !authority.bytes().all(host_chars) {
-        return Err(wanted());
     }
     Ok(())
 }

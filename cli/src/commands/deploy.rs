@@ -13,8 +13,9 @@ use crate::{
     api::{Api, Deployed, NewVersion},
     args::Deploy,
     error::{Error, Result},
+    import::Purpose,
     output::{Output, Progress},
-    project::Package,
+    project::{Package, Reading},
 };
 
 /// Code of the refusal that is cured by sending the program again.
@@ -34,7 +35,7 @@ pub struct Report {
 
 /// Deploys and prints; fails if not every node serves it.
 pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
-    let report = deploy(api, args)?;
+    let report = deploy(api, args, Purpose::Deploy)?;
     output.print(&report, || report.text())?;
     match &report.waited {
         Some(waited) => waited.verdict(&format!("{} v{}", report.deployed.app, report.deployed.version)),
@@ -43,8 +44,12 @@ pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
 }
 
 /// Deploys and, unless told not to, waits for the nodes.
-pub fn deploy(api: &Api, args: &Deploy) -> Result<Report> {
-    let package = Package::read(&args.source, args.app.as_ref(), &args.hosts)?;
+pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
+    let reading = Reading { app: args.app.as_ref(), hosts: &args.hosts, env: args.env.as_deref(), purpose };
+    let package = Package::read(&args.source, reading)?;
+    for note in &package.notes {
+        eprintln!("{note}");
+    }
     let progress = Progress::start(format!("{}: uploading", package.app));
     let deadline = Instant::now() + args.timeout;
 
@@ -53,6 +58,8 @@ pub fn deploy(api: &Api, args: &Deploy) -> Result<Report> {
     if !api.has_wasm(&wasm, &file)? {
         api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
     }
+
+    super::items::put(api, &package.app, &package.items)?;
 
     progress.now(format!("{}: compiling", package.app));
     let body = NewVersion { wasm, config: &package.config };

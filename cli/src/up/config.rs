@@ -54,8 +54,12 @@ pub struct Node {
     pub control: String,
     pub join_token_file: PathBuf,
     pub ready_file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub geo_database: Option<PathBuf>,
     /// Requests under way get this long, within what `up` waits before it kills.
     pub drain_s: u64,
+    /// Backends of an app in the making run on the developer's machine.
+    pub outbound_allow: [&'static str; 2],
     pub slow_lane_nice: u8,
 }
 
@@ -109,7 +113,9 @@ impl Node {
             data_dir,
             control: sync.to_string(),
             ready_file: layout.ready("node"),
+            geo_database: None,
             drain_s: DRAIN_S,
+            outbound_allow: ["127.0.0.0/8", "::1/128"],
             // A developer's compiler keeps the machine busy, and guests that take longer are still to end.
             slow_lane_nice: 0,
         }
@@ -146,6 +152,7 @@ mod tests {
         assert_eq!(table["compiler"]["url"].as_str(), Some("http://127.0.0.1:4"));
         write(&layout, "node", &Node::new(&layout, address(2), address(0), None)).unwrap();
         let text = std::fs::read_to_string(layout.config("node")).unwrap();
+        assert!(text.contains("outbound_allow = [\"127.0.0.0/8\", \"::1/128\"]"), "{text}");
         assert!(text.contains("control = \"127.0.0.1:2\"") && !text.contains("http ="), "{text}");
     }
 }

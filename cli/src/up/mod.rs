@@ -21,6 +21,7 @@ use crate::{
     args::{Deploy, Up},
     commands::deploy::{self, Report},
     error::{Error, Result},
+    import::Purpose,
     output::{Output, print_line},
 };
 
@@ -35,7 +36,8 @@ pub fn run(args: &Up, output: Output) -> Result<()> {
     let layout = Layout::make(&args.data)?;
     let _lock = layout.lock()?;
     let mut fleet = start::fleet(args, &layout, &stop)?;
-    let deployed = args.project.as_ref().map(|source| deploy_project(source.clone(), &fleet.api));
+    let deployed =
+        args.project.as_ref().map(|source| deploy_project(source.clone(), args.env.clone(), &fleet.api));
     fleet.ready.write(&layout, args.ready_file.as_deref())?;
     announce(&fleet.ready, &layout, deployed.as_ref(), output)?;
     supervise::until_stopped(&mut fleet, &layout, args.ready_file.as_deref(), &stop);
@@ -43,9 +45,10 @@ pub fn run(args: &Up, output: Output) -> Result<()> {
     Ok(())
 }
 
-fn deploy_project(source: std::path::PathBuf, api: &Api) -> Result<Report> {
+fn deploy_project(source: std::path::PathBuf, env: Option<String>, api: &Api) -> Result<Report> {
     let timeout = Duration::from_secs(DEPLOY_S_MAX);
-    deploy::deploy(api, &Deploy { source, app: None, hosts: vec![], timeout, no_wait: false })
+    let deploy = Deploy { source, app: None, hosts: vec![], env, timeout, no_wait: false };
+    deploy::deploy(api, &deploy, Purpose::Up)
 }
 
 /// A deploy that failed is said, and leaves the fleet running: it is what one needs to try again.

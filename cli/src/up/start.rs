@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -75,6 +75,7 @@ pub fn fleet(args: &Up, layout: &Layout, stop: &Stop) -> Result<Fleet> {
     if let Some(http) = args.http {
         ports::require_free(http, "--http", false)?;
     }
+    let geo_database = geo_database(args)?;
     let progress = Progress::start("starting the compiler");
 
     config::write(layout, COMPILER.short, &config::Compiler::new(layout, config::ANY_LOCAL_PORT))?;
@@ -93,7 +94,11 @@ pub fn fleet(args: &Up, layout: &Layout, stop: &Stop) -> Result<Fleet> {
     // A new token at every start: a node that has joined before does not look at it, and it expires unused.
     let token = client.create_node_token(POP, Duration::from_secs(JOIN_TOKEN_S))?.token;
     write_whole(&config::join_token_file(layout), token.as_bytes())?;
-    config::write(layout, NODE.short, &config::Node::new(layout, sync, args.https, args.http))?;
+    let node_config = |https, http| config::Node {
+        geo_database: geo_database.clone(),
+        ..config::Node::new(layout, sync, https, http)
+    };
+    config::write(layout, NODE.short, &node_config(args.https, args.http))?;
     let mut node = Guarded::start(NODE, &servers, layout)?;
     let NodeReady { https, http, admin } = node.part().wait_ready(stop)?;
     await_connected(&client, node.part(), stop)?;
@@ -101,7 +106,7 @@ pub fn fleet(args: &Up, layout: &Layout, stop: &Stop) -> Result<Fleet> {
     // From here on the ports are known: a server that is restarted comes back at the same ones.
     config::write(layout, COMPILER.short, &config::Compiler::new(layout, listen))?;
     config::write(layout, CONTROL.short, &control_config(api, sync, https))?;
-    let fixed = config::Node { admin, ..config::Node::new(layout, sync, https, http) };
+    let fixed = config::Node { admin, ..node_config(https, http) };
     config::write(layout, NODE.short, &fixed)?;
 
     let parts = vec![compiler.keep(), control.keep(), node.keep()];
@@ -120,6 +125,15 @@ impl Fleet {
             part.stop(deadline);
         }
     }
+}
+
+/// Absolute, since the node need not stand where this process does.
+fn geo_database(args: &Up) -> Result<Option<PathBuf>> {
+    let found = |path: &PathBuf| {
+        fs::canonicalize(path)
+            .map_err(Error::io(format!("finding the geography database {}", path.display())))
+    };
+    args.geo_database.as_ref().map(found).transpose()
 }
 
 fn client(layout: &Layout, api: SocketAddr, token_file: &Path) -> Result<Api> {

@@ -8,6 +8,7 @@ use artifact::{
     manifest::AppConfig,
     record::{ArtifactRef, ArtifactSet, Body, RECORD_BYTES_MAX, Version, VersionNumber},
     seal::SecretsKey,
+    secrets::PinnedSecret,
 };
 use fleet_sync_proto::{FleetView, projection::claims::claim_path};
 
@@ -34,6 +35,8 @@ pub struct ReleasePlan {
     pub lane: Lane,
     /// Checked, with its hosts resolved.
     pub config: AppConfig,
+    /// The values it pins.
+    pub pinned: Vec<PinnedSecret>,
     /// Native code.
     pub artifacts: Vec<ArtifactRef>,
     /// Mints what is missing.
@@ -70,6 +73,7 @@ impl ReleasePlan {
             wasm_bytes: self.wasm_bytes,
             lane: self.lane,
             config: self.config.clone(),
+            secrets: self.pinned.clone(),
         });
         // The manifest's bounds are on plain bytes; JSON escapes can make six of one.
         let bytes = serde_json::to_vec(&body).map_or(usize::MAX, |text| text.len());
@@ -135,6 +139,7 @@ mod tests {
             wasm_bytes: 4,
             lane: Lane::Wasi,
             config,
+            pinned: vec![],
             artifacts: vec![],
             ca: Arc::new(LocalCa::open(folder.path(), now_ms()).unwrap()),
             secrets: SecretsKey::from_bytes([1; 32]),

@@ -17,9 +17,9 @@ use prometheus::{
     Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::{exchange::Bill, failure::Failure, limits::Limit};
+use crate::{exchange::Bill, failure::Failure, host::outbound::FetchError, limits::Limit};
 
-/// (app, version) pairs with series of their own; ten series each.
+/// (app, version) pairs with series of their own; eleven series each, and one per kind of failure they have had.
 pub const VERSIONS_MAX: usize = 1_000;
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 const VERSION_LABELS: [&str; 3] = ["tenant", "app", "version"];
@@ -33,6 +33,8 @@ pub struct Metrics {
     cpu_us: IntCounterVec,
     instantiate_us: IntCounterVec,
     instances: IntCounterVec,
+    fetches: IntCounterVec,
+    fetch_failures: IntCounterVec,
     memory_peak_bytes: IntGaugeVec,
     unrouted: IntCounterVec,
     /// Guests running now.
@@ -62,6 +64,9 @@ pub struct AppMetrics {
     cpu_us: IntCounter,
     instantiate_us: IntCounter,
     instances: IntCounter,
+    fetches: IntCounter,
+    fetch_failures: [OnceLock<IntCounter>; FetchError::ALL.len()],
+    all_fetch_failures: IntCounterVec,
     memory_peak_bytes: IntGauge,
     labels: [String; 3],
     own: OwnCounters,
@@ -122,6 +127,12 @@ impl Metrics {
                 &VERSION_LABELS,
             )?,
             instances: counters("skerry_instances_total", "Instances made.", &VERSION_LABELS)?,
+            fetches: counters("skerry_fetches_total", "Requests sent by guests.", &VERSION_LABELS)?,
+            fetch_failures: counters(
+                "skerry_fetch_failures_total",
+                "Requests of guests that got no response, by code.",
+                &code,
+            )?,
             unrouted: counters("skerry_unrouted_total", "Requests that reached no app, by code.", &["code"])?,
             in_flight: gauge("skerry_executions_in_flight", "Guests running now.")?,
             code_bytes: gauge("skerry_code_bytes", "Bytes of native code in memory.")?,
@@ -162,6 +173,9 @@ impl Metrics {
             cpu_us: of(&self.cpu_us),
             instantiate_us: of(&self.instantiate_us),
             instances: of(&self.instances),
+            fetches: of(&self.fetches),
+            fetch_failures: Default::default(),
+            all_fetch_failures: self.fetch_failures.clone(),
             memory_peak_bytes: self.memory_peak_bytes.with_label_values(&[tenant, app, number]),
             own: OwnCounters::default(),
             retired: AtomicBool::new(false),
@@ -191,7 +205,10 @@ impl Metrics {
         for limit in Limit::ALL {
             let _ = self.limits_met.remove_label_values(&[tenant, app, version.as_str(), limit.name()]);
         }
-        for counters in [&self.cpu_us, &self.instantiate_us, &self.instances] {
+        for error in FetchError::ALL {
+            let _ = self.fetch_failures.remove_label_values(&[tenant, app, version.as_str(), error.code()]);
+        }
+        for counters in [&self.cpu_us, &self.instantiate_us, &self.instances, &self.fetches] {
             let _ = counters.remove_label_values(&labels);
         }
         let _ = self.memory_peak_bytes.remove_label_values(&labels);
@@ -258,6 +275,25 @@ impl AppMetrics {
         let counter = self.failures[failure as usize]
             .get_or_init(|| self.all_failures.with_label_values(&[tenant, app, version, failure.code()]));
         counter.inc();
+    }
+
+    /// Counts a request that the guest sent, and why it got no response.
+    pub fn fetched(&self, error: Option<FetchError>) {
+        self.fetches.inc();
+        let Some(error) = error else { return };
+        if self.retired.load(Relaxed) {
+            return;
+        }
+        let [tenant, app, version] = &self.labels;
+        if let Some(counter) = self.fetch_failures.get(error.index()) {
+            let new = || self.all_fetch_failures.with_label_values(&[tenant, app, version, error.code()]);
+            counter.get_or_init(new).inc();
+        }
+    }
+
+    /// Requests that guests sent so far.
+    pub fn fetches(&self) -> u64 {
+        self.fetches.get()
     }
 
     /// The counters reported to the control plane.
@@ -327,6 +363,27 @@ mod tests {
         assert!(render(&metrics).contains(r#"skerry_instances_total{app="b""#));
         held[0].count(500, Some(Failure::GuestTrap), &Bill::default());
         assert!(!render(&metrics).contains(r#"code="guest_trap",tenant="default",version="0""#), "retired");
+    }
+
+    #[test]
+    fn a_guests_requests_are_counted_with_what_became_of_them() {
+        let metrics = Metrics::new().unwrap();
+        let version = metrics.version(&id("hello"), 1);
+        version.fetched(None);
+        FetchError::ALL.into_iter().for_each(|error| version.fetched(Some(error)));
+        let text = render(&metrics);
+        let fetches = FetchError::ALL.len() + 1;
+        let all = format!(r#"skerry_fetches_total{{app="hello",tenant="default",version="1"}} {fetches}"#);
+        assert!(text.contains(&all), "{text}");
+        for error in FetchError::ALL {
+            let code = error.code();
+            let line = format!(
+                r#"skerry_fetch_failures_total{{app="hello",code="{code}",tenant="default",version="1"}} 1"#
+            );
+            assert!(text.contains(&line), "{line}");
+        }
+        metrics.retire(&id("hello"), 1);
+        assert!(!render(&metrics).contains("skerry_fetch_failures_total{"));
     }
 
     #[test]

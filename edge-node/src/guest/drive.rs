@@ -32,7 +32,7 @@ use tokio::{
 };
 use wasmtime::Trap;
 
-use super::{GuestExit, Run};
+use super::{GuestExit, Run, wasi::AnsweredError};
 use crate::{
     account::Account,
     exchange::Bill,
@@ -392,6 +392,9 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Failure::NoRoom;
     }
+    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
+        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
+    }
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
         bill.meet(Limit::Stack);
         return Failure::StackLimit;
@@ -403,7 +406,7 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
             return limit.failure();
         }
     }
-    let by_guest = error.is::<Trap>() || error.is::<GuestExit>() || error.is::<wasmtime_wasi::I32Exit>();
+    let by_guest = error.is::<Trap>() || error.is::<GuestExit>();
     if !by_guest {
         tracing::debug!("a guest ended with an error of the host: {error:#}");
     }

@@ -67,6 +67,9 @@ pub struct GuestExit(pub i32);
 /// A store's data that belongs to an exchange.
 pub(crate) trait HasExchange: Send + 'static {
     fn exchange(&mut self) -> &mut Exchange;
+
+    /// Its time slice is over: others run before it goes on.
+    fn yielding(&mut self) {}
 }
 
 /// A store with every limit of its exchange in force.
@@ -86,6 +89,7 @@ pub(crate) fn new_store<S: HasExchange>(engine: &Engine, state: S) -> Store<S> {
             return Ok(UpdateDeadline::Continue(SLICE_TICKS));
         }
         exchange.bill.yielding();
+        context.data_mut().yielding();
         // Tokio's own yield, so that the thread polls its sockets before the guest goes on. The driver may take the
         // guest to the slow lane meanwhile.
         Ok(UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(tokio::task::yield_now())))

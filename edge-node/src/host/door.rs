@@ -31,8 +31,8 @@ pub enum Source {
     Stream(u32),
     /// The n-th fetch.
     Fetch(u32),
-    /// Key-value store.
-    Kv,
+    /// The n-th operation on key-value stores.
+    Kv(u32),
     /// Configuration and secrets.
     Config,
     /// Lines for the log.

@@ -10,17 +10,29 @@
 //! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
 //! | [`wait`] | the first of several things |
 //! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
+//! | [`geo`], [`device`] | lookups of a client's address and user agent |
+//! | [`config`], [`secrets`] | what the version pins |
+//! | [`kv`] | the tenant's key-value stores |
+//! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod body;
 pub mod clock;
+pub mod config;
+pub mod device;
 pub mod door;
 pub mod environment;
+pub mod geo;
+pub mod kv;
 pub mod log;
+pub mod outbound;
 pub mod pipe;
 pub mod random;
+pub mod secrets;
 #[cfg(test)]
 pub mod tape;
 pub mod wait;
+
+use std::sync::Arc;
 
 use artifact::{NodeName, names::PopName};
 
@@ -30,6 +42,12 @@ use crate::memory::Budget;
 pub struct Host {
     /// Where it stands.
     pub site: Site,
+    /// Its way to backends.
+    pub outbound: outbound::Outbound,
+    /// The operator's geography, if there is any.
+    pub geo: Option<geo::Database>,
+    /// Its way to key-value stores.
+    pub kv: Arc<dyn kv::KvStore>,
     /// The memory that all of them share.
     pub memory: Budget,
 }

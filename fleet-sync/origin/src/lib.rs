@@ -8,15 +8,17 @@
 //! |---|---|
 //! | [`origin`] | [`Origin`]: open, publish, view, convergence |
 //! | [`log`], [`blobs`] | the two seams, their adapters and conformance suites |
+//! | [`kv`] | tenants' key-value stores: seam and adapter |
 //! | `tail`, `signer` | the log's last records in memory; signed heads |
 //! | [`nodes`], `roster` | what nodes say now; which nodes and join tokens exist |
 //! | `ca` | the fleet CA |
-//! | `serve` | TLS, HTTP/2, the four paths |
+//! | `serve` | TLS, HTTP/2, the five paths |
 
 pub mod blobs;
 mod ca;
 mod clock;
 mod files;
+pub mod kv;
 pub mod log;
 pub mod nodes;
 pub mod origin;
@@ -27,6 +29,7 @@ mod signer;
 mod tail;
 
 pub use blobs::{BlobError, BlobStore, LocalBlobs};
+pub use kv::{KvError, KvStore, SqliteKv};
 pub use log::{AppendError, LogBatch, LogError, LogStore, SqliteLog};
 pub use nodes::{Convergence, FailedNode, LaggingNode, NodeStatus};
 pub use origin::{Origin, OriginConfig, OriginError};

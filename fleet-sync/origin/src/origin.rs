@@ -16,12 +16,13 @@ use artifact::{
 };
 use fleet_sync_proto::{FleetView, Position};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     blobs::{BlobStore, LocalBlobs},
     ca::{CaError, FleetCa},
     clock::now_ms,
+    kv::{KvError, KvStore, SqliteKv},
     log::{AppendError, LogBatch, LogError, LogStore, SqliteLog},
     nodes::{Convergence, NodeStatus, Nodes},
     publish::{PublishError, Published},
@@ -36,13 +37,15 @@ const LEASE: Duration = Duration::from_secs(5);
 const LEASE_RENEWAL: Duration = Duration::from_millis(1_500);
 /// How often node sightings are written down.
 const SIGHTINGS_KEPT: Duration = Duration::from_secs(5);
+/// Key-value operations of nodes at once. Each may hold 8 MiB twice, asked and said.
+const KV_AT_ONCE_MAX: usize = 32;
 /// Longest life of a join token.
 pub const JOIN_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What an origin needs.
 #[derive(Debug)]
 pub struct OriginConfig {
-    /// Holds `log.sqlite`, `fleet.sqlite`, `blobs/`, `fleet-ca.pem`, `fleet-ca.key`. Made when missing.
+    /// Holds `log.sqlite`, `fleet.sqlite`, `kv.sqlite`, `blobs/`, `fleet-ca.pem`, `fleet-ca.key`. Made when missing.
     pub data_dir: PathBuf,
     /// Signs checkpoints. Its public half is what nodes pin at enrolment.
     pub release_key: SecretKey<Release>,
@@ -112,6 +115,9 @@ pub enum OriginError {
     /// Revoking a node.
     #[error("publishing the revocation")]
     Revoke(#[source] Box<PublishError<std::convert::Infallible>>),
+    /// The tenants' key-value stores.
+    #[error(transparent)]
+    Kv(#[from] KvError),
     /// The listener's TLS.
     #[error("preparing TLS of the sync listener: are sync_names host names or addresses?")]
     Tls(#[source] rustls::Error),
@@ -121,6 +127,9 @@ pub enum OriginError {
 pub struct Origin {
     pub(crate) log: Arc<dyn LogStore>,
     blobs: Arc<dyn BlobStore>,
+    kv: Arc<dyn KvStore>,
+    /// Room for nodes' key-value operations in memory.
+    pub(crate) kv_room: Semaphore,
     pub(crate) writer: tokio::sync::Mutex<Writer>,
     view: RwLock<FleetView>,
     tail: Mutex<Tail>,
@@ -173,11 +182,14 @@ impl Origin {
         let ca = FleetCa::open(&config.data_dir, now_ms())?;
         let roster = Roster::open(&config.data_dir.join("fleet.sqlite"))?;
         let epoch = log.lead(&config.who, LEASE).await?;
+        let kv = SqliteKv::open(&config.data_dir.join("kv.sqlite"))?;
         let rebuilt = rebuild(log.as_ref()).await?;
         let nodes = Nodes::new(roster.sightings().await?, rebuilt.view.rev);
         let origin = Arc::new(Origin {
             log,
             blobs,
+            kv: Arc::new(kv),
+            kv_room: Semaphore::new(KV_AT_ONCE_MAX),
             writer: tokio::sync::Mutex::new(Writer { epoch, unsure: false }),
             head: watch::Sender::new(rebuilt.view.position()),
             fenced: watch::Sender::new(false),
@@ -230,6 +242,11 @@ impl Origin {
     /// The blob store.
     pub fn blobs(&self) -> Arc<dyn BlobStore> {
         self.blobs.clone()
+    }
+
+    /// The tenants' key-value stores.
+    pub fn kv(&self) -> Arc<dyn KvStore> {
+        self.kv.clone()
     }
 
     /// The public half of the release key.

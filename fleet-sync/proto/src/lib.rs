@@ -11,6 +11,7 @@
 //! | [`wire`] | the messages of the stream |
 //! | [`frame`] | their framing, with hard sizes |
 //! | [`enrol`] | join token, enrolment and renewal: paths and bodies |
+//! | [`kv`] | key-value operations: what is asked, what is said, and how both travel |
 //! | [`publisher`] | the origin's side of one stream |
 //! | [`follower`] | the node's side |
 //! | [`backoff`] | when to dial again |
@@ -19,6 +20,7 @@ pub mod backoff;
 pub mod enrol;
 pub mod follower;
 pub mod frame;
+pub mod kv;
 pub mod projection;
 pub mod publisher;
 pub mod wire;

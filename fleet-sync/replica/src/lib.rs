@@ -9,10 +9,11 @@
 //! |---|---|
 //! | [`replica`] | [`Replica`]: open, what is known, run |
 //! | [`activator`] | the seam to the server |
-//! | `identity`, `enrol`, `dial` | who this node is; how it became that; mTLS |
+//! | `identity`, `enrol`, `dial`, `kept` | who this node is; how it became that; mTLS |
 //! | `store` | `replica.sqlite`: records, cursor, pins, failures |
 //! | [`shelf`] | artifacts on disk, fetched when missing |
 //! | `applier` | one batch after another: apply, prefetch, persist, activate |
+//! | [`kv`] | [`KvClient`]: tenants' key-value stores, which the origin keeps |
 //! | `link`, `follow` | one stream; the loop around the follower |
 
 pub mod activator;
@@ -23,6 +24,8 @@ mod enrol;
 mod files;
 mod follow;
 mod identity;
+mod kept;
+pub mod kv;
 mod link;
 mod prefetch;
 mod renewal;
@@ -35,5 +38,6 @@ pub use enrol::EnrolError;
 pub use fleet_sync_proto::{
     AppState, FleetView, HostState, NodeHealth, Report, VersionCounters, VersionState, pick_artifact,
 };
+pub use kv::{KvAskError, KvClient};
 pub use replica::{Replica, ReplicaConfig, ReplicaError, ReplicaStatus};
 pub use shelf::{BlobShelf, FetchError};

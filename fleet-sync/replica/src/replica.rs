@@ -17,6 +17,7 @@ use crate::{
     enrol::{self, EnrolError},
     follow,
     identity::{Identity, IdentityError},
+    kv::KvClient,
     shelf::BlobShelf,
     store::{Loaded, Store, StoreError},
 };
@@ -91,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) config: ReplicaConfig,
     pub(crate) store: Store,
     pub(crate) shelf: BlobShelf,
+    kv: KvClient,
     pub(crate) status: Mutex<ReplicaStatus>,
     pub(crate) renewing: tokio::sync::Mutex<()>,
     /// As loaded; taken by the run loop.
@@ -120,6 +122,7 @@ impl Replica {
         directory(&blobs)?;
         let shelf = BlobShelf::open(blobs.clone(), config.control.clone(), identity.clone())
             .map_err(|source| ReplicaError::Directory { path: blobs, source })?;
+        let kv = KvClient::new(config.control.clone(), identity.clone());
         let status = ReplicaStatus {
             applied_rev: loaded.view.rev,
             head_rev: loaded.highest.map_or(0, |highest| highest.rev),
@@ -129,6 +132,7 @@ impl Replica {
         let inner = Inner {
             store,
             shelf,
+            kv,
             status: Mutex::new(status),
             renewing: tokio::sync::Mutex::new(()),
             view: RwLock::new(loaded.view.clone()),
@@ -183,6 +187,11 @@ impl Replica {
     /// Artifacts on this node's disk.
     pub fn blobs(&self) -> BlobShelf {
         self.inner.shelf.clone()
+    }
+
+    /// The tenants' key-value stores. Needs the control plane; see [`KvClient`].
+    pub fn kv(&self) -> KvClient {
+        self.inner.kv.clone()
     }
 
     /// How following goes.

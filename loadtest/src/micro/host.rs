@@ -61,8 +61,10 @@ impl Host {
         let lane = lane::Settings { workers: 1, instances_max: 0, nice: lane::NICE_DEFAULT };
         let slow = SlowLane::start(0, lane).context("starting the slow lane")?;
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
+        let kv = Arc::new(edge_node::host::kv::Away);
         let memory = edge_node::memory::Budget::new(1 << 40, 64)?;
-        let offers = Arc::new(edge_node::host::Host { site, memory });
+        let offers =
+            Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None, kv, memory });
         Ok(Host { program, deployment, connection, offers, account, log, host, slow })
     }
 
@@ -142,6 +144,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         wasm_bytes: guest.wasm_bytes as u64,
         lane: guest.lane,
         config: config.clone(),
+        secrets: vec![],
     };
     Ok(Deployment {
         metrics: Metrics::new()?.version(&id, 1),
@@ -152,6 +155,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
+        secrets: Default::default(),
         standing: Default::default(),
     })
 }

@@ -82,7 +82,13 @@ impl Running {
         );
         let site = Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let node = Arc::new(Node {
-            host: Arc::new(Host { site, memory: Budget::new(bytes_max, instances_max)? }),
+            host: Arc::new(Host {
+                site,
+                outbound: Default::default(),
+                geo: None,
+                kv: Arc::new(edge_node::host::kv::Away),
+                memory: Budget::new(bytes_max, instances_max)?,
+            }),
             generation: ArcSwap::from_pointee(Generation::default()),
             code: Arc::new(code),
             metrics,
@@ -137,6 +143,7 @@ impl Running {
             wasm_bytes: guest.wasm_bytes as u64,
             lane: guest.lane,
             config: config.clone(),
+            secrets: vec![],
         };
         let target = best_target()?;
         let artifacts = vec![ArtifactRef {
@@ -155,6 +162,7 @@ impl Running {
             config,
             state: Arc::new(VersionState { version, artifacts, rev: 1, time_ms: 0 }),
             code: Default::default(),
+            secrets: Default::default(),
             standing: Default::default(),
         })
     }

@@ -20,6 +20,8 @@ pub(super) enum Status {
     Misaligned = 6,
     /// Not valid HTTP: a header name, a method, a URI, a body's framing.
     HttpInvalid = 7,
+    /// Valid HTTP that cannot be sent: a request without a host, a backend that does not exist.
+    HttpUser = 8,
     /// A body ended before its end.
     HttpIncomplete = 9,
     /// An optional value is absent.
@@ -44,6 +46,9 @@ pub(super) fn code(answer: Answer) -> i32 {
         Err(status) => status as i32,
     }
 }
+
+/// No handle: what SDKs fill their variables with.
+pub(super) const INVALID_HANDLE: u32 = u32::MAX - 1;
 
 /// The version of the interface that guests announce in `fastly_abi.init`.
 pub(super) const ABI_VERSION: u64 = 1;

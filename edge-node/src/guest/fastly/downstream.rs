@@ -20,31 +20,6 @@ pub(super) const MODULE: &str = "fastly_http_downstream";
 
 type Guest<'a> = Caller<'a, FastlyState>;
 
-/// What [`add`] offers beside [`TEXTS`], [`NUMBERS`] and [`ADDRESSES`].
-const FUNCTIONS: [(&str, &str); 3] = [
-    ("downstream_tls_ja3_md5", "iii:i"),
-    ("downstream_original_header_names", "iiiiii:i"),
-    ("downstream_original_header_count", "ii:i"),
-];
-/// The same in `fastly_http_req`.
-const FUNCTIONS_OLD: [(&str, &str); 3] = [
-    ("downstream_tls_ja3_md5", "ii:i"),
-    ("original_header_names_get", "iiiii:i"),
-    ("original_header_count", "i:i"),
-];
-
-/// All that [`add`] offers, with its types.
-pub(super) fn functions() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    let texts = TEXTS.iter().map(|(name, _)| (*name, "iiii:i", "iii:i"));
-    let numbers = NUMBERS.iter().map(|(name, _)| (*name, "ii:i", "i:i"));
-    let addresses = ADDRESSES.iter().map(|(name, _)| (*name, "iii:i", "ii:i"));
-    let both = texts.chain(numbers).chain(addresses);
-    let both = both.flat_map(|(name, new, old)| [(MODULE, name, new), (http_req::MODULE, name, old)]);
-    let new = FUNCTIONS.iter().map(|(name, ty)| (MODULE, *name, *ty));
-    let old = FUNCTIONS_OLD.iter().map(|(name, ty)| (http_req::MODULE, *name, *ty));
-    both.chain(new).chain(old)
-}
-
 type Text = fn(&FastlyState) -> Option<Vec<u8>>;
 type Address = fn(&FastlyState) -> IpAddr;
 
@@ -224,7 +199,13 @@ fn give_names(memory: &mut GuestMemory<'_>, state: &FastlyState, list: ListOut) 
     memory.give_list(state.downstream.header_names.iter().map(|name| name.as_str().as_bytes()), list)
 }
 
-fn give_address(memory: &mut GuestMemory<'_>, address: IpAddr, octets: u32, written: u32) -> Answer {
+/// An address as 4 or 16 octets.
+pub(super) fn give_address(
+    memory: &mut GuestMemory<'_>,
+    address: IpAddr,
+    octets: u32,
+    written: u32,
+) -> Answer {
     match address.to_canonical() {
         IpAddr::V4(address) => memory.give(&address.octets(), octets, 4, written),
         IpAddr::V6(address) => memory.give(&address.octets(), octets, 16, written),

@@ -1,21 +1,98 @@
-//! The handles of one execution: one space of numbers for requests, responses and bodies.
+//! The handles of one execution: one space of numbers for all that a guest can hold.
+
+use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
 
-use super::{abi::Status, body::GuestBody};
+use super::{
+    abi::Status,
+    body::GuestBody,
+    config_store::ConfigStore,
+    kv_operation::{Delete, Insert, Lookup, Store},
+    kv_store::Listing,
+    log::LogEndpoint,
+    pending::Pending,
+    secret_store::{Secret, SecretStore},
+};
 
 /// Handles one execution may hold at once.
-const HANDLES_MAX: usize = 10_000;
+pub(super) const HANDLES_MAX: usize = 10_000;
 
-/// What a handle stands for.
-#[derive(Debug)]
-pub(super) enum Item {
+/// A kind of things that handles stand for.
+pub(super) trait Kind: Sized {
+    fn of(item: &mut Item) -> Option<&mut Self>;
+    fn taken(item: Item) -> Option<Self>;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident($kind:ty),)*) => {
+        /// What a handle stands for.
+        #[derive(Debug)]
+        pub(super) enum Item {
+            $($(#[$doc])* $name($kind),)*
+        }
+
+        $(impl Kind for $kind {
+            fn of(item: &mut Item) -> Option<&mut $kind> {
+                if let Item::$name(it) = item { Some(it) } else { None }
+            }
+
+            fn taken(item: Item) -> Option<$kind> {
+                if let Item::$name(it) = item { Some(it) } else { None }
+            }
+        })*
+    };
+}
+
+// All but bodies, which are most of them, are boxed or small.
+kinds! {
     /// A request's head.
     Request(Box<Request<()>>),
     /// A response's head.
     Response(Box<Response<()>>),
     /// A body, of either.
     Body(GuestBody),
+    /// A store of configuration.
+    ConfigStore(ConfigStore),
+    /// A store of secrets.
+    SecretStore(SecretStore),
+    /// A secret.
+    Secret(Box<Secret>),
+    /// A key-value store.
+    KvStore(Store),
+    /// Operations on it under way.
+    KvLookup(Lookup),
+    /// See [`Item::KvLookup`].
+    KvInsert(Insert),
+    /// See [`Item::KvLookup`].
+    KvDelete(Delete),
+    /// See [`Item::KvLookup`].
+    KvList(Box<Listing>),
+    /// A request under way.
+    Pending(Box<Pending>),
+    /// A named log.
+    LogEndpoint(LogEndpoint),
+}
+
+impl Item {
+    /// Polls whether the guest could go on with it. `None`: it is nothing that can be waited for.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        match self {
+            Item::Body(body) => Some(body.poll_ready(cx)),
+            Item::Pending(pending) => Some(pending.poll_head(cx)),
+            Item::KvLookup(lookup) => Some(lookup.poll_ready(cx)),
+            Item::KvInsert(insert) => Some(insert.poll_ready(cx)),
+            Item::KvDelete(delete) => Some(delete.poll_ready(cx)),
+            Item::KvList(listing) => Some(listing.operation.poll_ready(cx)),
+            Item::Request(_)
+            | Item::Response(_)
+            | Item::ConfigStore(_)
+            | Item::SecretStore(_)
+            | Item::Secret(_)
+            | Item::KvStore(_)
+            | Item::LogEndpoint(_) => None,
+        }
+    }
 }
 
 /// All handles. A freed number is given out again.
@@ -45,60 +122,49 @@ impl Handles {
         self.items.get_mut(handle as usize).and_then(Option::as_mut).ok_or(Status::BadHandle)
     }
 
-    pub(super) fn request(&mut self, handle: u32) -> Result<&mut Request<()>, Status> {
-        match self.item(handle)? {
-            Item::Request(request) => Ok(request),
-            Item::Response(_) | Item::Body(_) => Err(Status::BadHandle),
+    /// Can a handle be waited for?
+    pub(super) fn async_item(&mut self, handle: u32) -> Result<(), Status> {
+        let polled = self.item(handle)?.poll_ready(&mut Context::from_waker(Waker::noop()));
+        polled.ok_or(Status::BadHandle).map(drop)
+    }
+
+    /// The indices of those of `listed` with which the guest could go on now. What is gone counts: whoever uses it
+    /// learns that.
+    pub(super) fn ready_of(&mut self, listed: &[u32], cx: &mut Context<'_>) -> Vec<u32> {
+        let mut ready = Vec::new();
+        for (index, handle) in (0..).zip(listed) {
+            let polled = self.item(*handle).ok().and_then(|item| item.poll_ready(cx));
+            if polled.is_none_or(|polled| polled.is_ready()) {
+                ready.push(index);
+            }
         }
+        ready
+    }
+
+    /// What a handle of this kind stands for.
+    pub(super) fn get<K: Kind>(&mut self, handle: u32) -> Result<&mut K, Status> {
+        K::of(self.item(handle)?).ok_or(Status::BadHandle)
+    }
+
+    /// Frees a handle of this kind.
+    pub(super) fn take<K: Kind>(&mut self, handle: u32) -> Result<K, Status> {
+        self.get::<K>(handle)?;
+        let slot = self.items.get_mut(handle as usize).ok_or(Status::BadHandle)?;
+        let item = slot.take().ok_or(Status::BadHandle)?;
+        self.free.push(handle);
+        K::taken(item).ok_or(Status::BadHandle)
+    }
+
+    pub(super) fn request(&mut self, handle: u32) -> Result<&mut Request<()>, Status> {
+        self.get::<Box<Request<()>>>(handle).map(|head| &mut **head)
     }
 
     pub(super) fn response(&mut self, handle: u32) -> Result<&mut Response<()>, Status> {
-        match self.item(handle)? {
-            Item::Response(response) => Ok(response),
-            Item::Request(_) | Item::Body(_) => Err(Status::BadHandle),
-        }
+        self.get::<Box<Response<()>>>(handle).map(|head| &mut **head)
     }
 
     pub(super) fn body(&mut self, handle: u32) -> Result<&mut GuestBody, Status> {
-        match self.item(handle)? {
-            Item::Body(body) => Ok(body),
-            Item::Request(_) | Item::Response(_) => Err(Status::BadHandle),
-        }
-    }
-
-    fn take(&mut self, handle: u32) -> Option<Item> {
-        let item = self.items.get_mut(handle as usize)?.take();
-        if item.is_some() {
-            self.free.push(handle);
-        }
-        item
-    }
-
-    /// Frees a request's handle.
-    pub(super) fn take_request(&mut self, handle: u32) -> Result<Request<()>, Status> {
-        self.request(handle)?;
-        match self.take(handle) {
-            Some(Item::Request(request)) => Ok(*request),
-            _ => Err(Status::BadHandle),
-        }
-    }
-
-    /// Frees a response's handle.
-    pub(super) fn take_response(&mut self, handle: u32) -> Result<Response<()>, Status> {
-        self.response(handle)?;
-        match self.take(handle) {
-            Some(Item::Response(response)) => Ok(*response),
-            _ => Err(Status::BadHandle),
-        }
-    }
-
-    /// Frees a body's handle.
-    pub(super) fn take_body(&mut self, handle: u32) -> Result<GuestBody, Status> {
-        self.body(handle)?;
-        match self.take(handle) {
-            Some(Item::Body(body)) => Ok(body),
-            _ => Err(Status::BadHandle),
-        }
+        self.get(handle)
     }
 }
 
@@ -113,10 +179,10 @@ mod tests {
         let body = handles.insert(Item::Body(GuestBody::default())).unwrap();
         assert!(handles.request(request).is_ok());
         assert_eq!(handles.body(request).unwrap_err(), Status::BadHandle);
-        assert_eq!(handles.take_response(request).unwrap_err(), Status::BadHandle);
+        assert_eq!(handles.take::<Box<Response<()>>>(request).unwrap_err(), Status::BadHandle);
         assert!(handles.request(request).is_ok(), "a wrong close frees nothing");
-        handles.take_body(body).unwrap();
-        assert_eq!(handles.take_body(body).unwrap_err(), Status::BadHandle);
+        handles.take::<GuestBody>(body).unwrap();
+        assert_eq!(handles.take::<GuestBody>(body).unwrap_err(), Status::BadHandle);
         for invalid in [u32::MAX, u32::MAX - 1, 1 << 31, 77] {
             assert_eq!(handles.body(invalid).unwrap_err(), Status::BadHandle);
         }

@@ -15,17 +15,6 @@ const FIELDS_MAX: usize = 100;
 /// Bytes of all names and values of one request or response (DESIGN §4).
 const FIELDS_BYTES_MAX: usize = 64 * 1024;
 
-/// What [`add`] offers, with its types: `i` is i32, `I` is i64, results after `:`.
-pub(super) const FUNCTIONS: [(&str, &str); 7] = [
-    ("header_names_get", "iiiiii:i"),
-    ("header_values_get", "iiiiiiii:i"),
-    ("header_value_get", "iiiiii:i"),
-    ("header_values_set", "iiiii:i"),
-    ("header_insert", "iiiii:i"),
-    ("header_append", "iiiii:i"),
-    ("header_remove", "iii:i"),
-];
-
 /// Finds the fields behind a handle.
 pub(super) type Fields = fn(&mut FastlyState, u32) -> Result<&mut HeaderMap, Status>;
 

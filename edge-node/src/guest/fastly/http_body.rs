@@ -1,7 +1,7 @@
 //! `fastly_http_body`: reading, writing and ending bodies. Reading and writing wait, on the client or for it; nothing
 //! else does.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, task::Poll};
 
 use http::{HeaderMap, HeaderValue};
 use wasmtime::{Caller, Linker};
@@ -17,22 +17,6 @@ use super::{
 };
 
 pub(super) const MODULE: &str = "fastly_http_body";
-/// What [`add`] offers.
-pub(super) const FUNCTIONS: [(&str, &str); 11] = [
-    ("new", "i:i"),
-    ("read", "iiii:i"),
-    ("write", "iiiii:i"),
-    ("append", "ii:i"),
-    ("close", "i:i"),
-    ("abandon", "i:i"),
-    ("known_length", "ii:i"),
-    ("trailer_append", "iiiii:i"),
-    ("trailer_names_get", "iiiiii:i"),
-    ("trailer_value_get", "iiiiii:i"),
-    ("trailer_values_get", "iiiiiiii:i"),
-];
-/// Bytes one execution may write to bodies that are not streamed, all together: what the host has to hold.
-pub(super) const WRITTEN_BYTES_MAX: usize = 64 << 20;
 /// The `end` of a write.
 const BACK: u32 = 0;
 const FRONT: u32 = 1;
@@ -65,7 +49,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     })?;
     linker.func_wrap(MODULE, "close", |guest: Guest<'_>, body: u32| {
         call(guest, |_, state| {
-            if let GuestBody::Streaming(mut streaming) = state.handles.take_body(body)? {
+            if let GuestBody::Streaming(streaming) = state.handles.take(body)? {
                 streaming.finish();
             }
             Ok(())
@@ -73,7 +57,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     })?;
     // Dropped unfinished, a streamed body aborts its response.
     linker.func_wrap(MODULE, "abandon", |guest: Guest<'_>, body: u32| {
-        call(guest, |_, state| state.handles.take_body(body).map(drop))
+        call(guest, |_, state| state.handles.take::<GuestBody>(body).map(drop))
     })?;
     linker.func_wrap(MODULE, "known_length", |guest: Guest<'_>, body: u32, length: u32| {
         call(guest, |memory, state| match state.handles.body(body)? {
@@ -94,9 +78,7 @@ fn add_trailers(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 let value = read_value(memory.bytes(value, value_length)?)?;
                 match state.handles.body(body)? {
                     GuestBody::Held(held) => append(&mut held.trailers, name, value),
-                    GuestBody::Streaming(streaming) => {
-                        streaming.with_trailers(|trailers| append(trailers, name, value))
-                    }
+                    GuestBody::Streaming(streaming) => append(&mut streaming.trailers, name, value),
                 }
             })
         },
@@ -162,18 +144,20 @@ fn trailers(state: &mut FastlyState, body: u32) -> Result<&mut HeaderMap, Status
 
 /// Reads what is at hand, or waits until something is; 0 bytes are the end.
 async fn read(mut guest: Guest<'_>, body: u32, buffer: u32, length: u32, read: u32) -> Answer {
-    poll_fn(|cx| match guest.data_mut().handles.body(body) {
-        Ok(GuestBody::Held(held)) => held.poll_readable(cx),
-        Ok(GuestBody::Streaming(_)) => Err(Status::BadHandle).into(),
-        Err(status) => Err(status).into(),
-    })
-    .await?;
-    let (mut memory, state) = enter(&mut guest)?;
-    let GuestBody::Held(held) = state.handles.body(body)? else { return Err(Status::BadHandle) };
-    // Where the count goes is checked first: bytes that were taken must not be lost.
-    memory.write_u32(read, 0)?;
-    let taken = held.read(memory.bytes_mut(buffer, length)?);
-    memory.write_usize(read, taken)
+    loop {
+        let (mut memory, state) = enter(&mut guest)?;
+        let held = state.handles.body(body)?.held()?;
+        // Where the count goes is checked first: bytes that were taken must not be lost.
+        memory.write_u32(read, 0)?;
+        if let Some(taken) = held.read(memory.bytes_mut(buffer, length)?)? {
+            return memory.write_usize(read, taken);
+        }
+        poll_fn(|cx| match guest.data_mut().handles.body(body) {
+            Ok(body) => body.poll_ready(cx),
+            Err(_) => Poll::Ready(()),
+        })
+        .await;
+    }
 }
 
 /// Writes all: to a streamed body piece by piece, as the client makes room. Not every SDK writes the rest of a short
@@ -183,11 +167,9 @@ async fn write(mut guest: Guest<'_>, body: u32, buffer: u32, length: u32, end: u
     memory.write_u32(written, 0)?;
     let bytes = memory.bytes(buffer, length)?;
     match (state.handles.body(body)?, end) {
-        (GuestBody::Held(held), BACK | FRONT) => {
-            if bytes.len() > WRITTEN_BYTES_MAX.saturating_sub(state.written_bytes) {
-                return Err(Status::LimitExceeded);
-            }
-            state.written_bytes += bytes.len();
+        (GuestBody::Held(_), BACK | FRONT) => {
+            state.hold(bytes.len())?;
+            let held = state.handles.body(body)?.held()?;
             if end == BACK { held.push_back(bytes) } else { held.push_front(bytes) }
         }
         (GuestBody::Streaming(_), BACK) => stream(&mut guest, body, buffer, length).await?,
@@ -199,19 +181,20 @@ async fn write(mut guest: Guest<'_>, body: u32, buffer: u32, length: u32, end: u
 async fn stream(guest: &mut Guest<'_>, body: u32, buffer: u32, length: u32) -> Answer {
     let mut done = 0;
     while done < length {
-        poll_fn(|cx| match guest.data_mut().handles.body(body) {
-            Ok(GuestBody::Streaming(streaming)) => streaming.poll_writable(cx),
+        let room = poll_fn(|cx| match guest.data_mut().handles.body(body) {
+            Ok(GuestBody::Streaming(streaming)) => streaming.poll_room(cx),
             Ok(GuestBody::Held(_)) => Err(Status::BadHandle).into(),
             Err(status) => Err(status).into(),
         })
         .await?;
         let (memory, state) = enter(guest)?;
-        let rest = memory.bytes(buffer + done, length - done)?; // inside memory, as the whole was
+        let rest = (length - done).min(u32::try_from(room).unwrap_or(u32::MAX));
+        let bytes = memory.bytes(buffer + done, rest)?; // inside memory, as the whole was
         let GuestBody::Streaming(streaming) = state.handles.body(body)? else {
             return Err(Status::BadHandle);
         };
-        // At most the length of the rest.
-        done += streaming.write(rest) as u32;
+        streaming.write(bytes);
+        done += rest;
     }
     Ok(())
 }
@@ -222,7 +205,7 @@ fn append_body(state: &mut FastlyState, to: u32, from: u32) -> Answer {
     if to == from || matches!(state.handles.body(from)?, GuestBody::Streaming(_)) {
         return Err(Status::BadHandle);
     }
-    let GuestBody::Held(added) = state.handles.take_body(from)? else { return Err(Status::BadHandle) };
+    let GuestBody::Held(added) = state.handles.take(from)? else { return Err(Status::BadHandle) };
     match state.handles.body(to)? {
         GuestBody::Held(held) => held.append(added),
         GuestBody::Streaming(streaming) => streaming.append(added),

@@ -1,5 +1,5 @@
-//! `fastly_http_req`: the client's request, and requests the guest makes for itself. Sending them is not offered:
-//! those functions answer UNSUPPORTED until the outbound door exists.
+//! `fastly_http_req`: the client's request, and requests the guest makes for itself. How those are cached, sent and
+//! waited for is in the modules below.
 
 use http::{Method, Request, Uri};
 use wasmtime::{Caller, Linker};
@@ -7,26 +7,16 @@ use wasmtime::{Caller, Linker};
 use super::{
     FastlyState,
     abi::{Status, version, version_number},
-    call,
+    cache_override, call, dynamic_backend,
+    gunzip::AutoDecompress,
     handles::Item,
-    headers,
+    headers, pending, send,
 };
 use crate::front::limits::URL_BYTES_MAX;
 
 pub(super) const MODULE: &str = "fastly_http_req";
-/// What [`add`] offers beside the header functions.
-pub(super) const FUNCTIONS: [(&str, &str); 10] = [
-    ("body_downstream_get", "ii:i"),
-    ("new", "i:i"),
-    ("close", "i:i"),
-    ("method_get", "iiii:i"),
-    ("method_set", "iii:i"),
-    ("uri_get", "iiii:i"),
-    ("uri_set", "iii:i"),
-    ("version_get", "ii:i"),
-    ("version_set", "ii:i"),
-    ("framing_headers_mode_set", "ii:i"),
-];
+/// The one content coding that can be taken off a response.
+const GZIP: u32 = 1;
 /// Bytes of a method; the registered ones have at most 17.
 const METHOD_BYTES_MAX: u32 = 256;
 
@@ -34,6 +24,10 @@ type Guest<'a> = Caller<'a, FastlyState>;
 
 pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     headers::add(linker, MODULE, |state, handle| Ok(state.handles.request(handle)?.headers_mut()))?;
+    cache_override::add(linker)?;
+    send::add(linker)?;
+    pending::add(linker)?;
+    dynamic_backend::add(linker)?;
     linker.func_wrap(MODULE, "body_downstream_get", |guest: Guest<'_>, request: u32, body: u32| {
         call(guest, |memory, state| {
             // A guest that wants only one of the two passes a null pointer for the other.
@@ -52,7 +46,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         })
     })?;
     linker.func_wrap(MODULE, "close", |guest: Guest<'_>, request: u32| {
-        call(guest, |_, state| state.handles.take_request(request).map(drop))
+        call(guest, |_, state| state.handles.take::<Box<Request<()>>>(request).map(drop))
     })?;
     linker.func_wrap(
         MODULE,
@@ -113,5 +107,20 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             if mode == 0 { Ok(()) } else { Err(Status::Unsupported) }
         })
     })?;
+    linker.func_wrap(
+        MODULE,
+        "auto_decompress_response_set",
+        |guest: Guest<'_>, request: u32, codings: u32| {
+            call(guest, |_, state| {
+                let extensions = state.handles.request(request)?.extensions_mut();
+                match codings {
+                    0 => drop(extensions.remove::<AutoDecompress>()),
+                    GZIP => drop(extensions.insert(AutoDecompress)),
+                    _ => return Err(Status::Invalid),
+                }
+                Ok(())
+            })
+        },
+    )?;
     Ok(())
 }

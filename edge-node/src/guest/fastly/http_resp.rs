@@ -1,33 +1,25 @@
 //! `fastly_http_resp`: the response, and the one way to send it.
 
+use std::future::poll_fn;
+
 use http::{Response, StatusCode};
 use wasmtime::{Caller, Linker};
 
 use super::{
     FastlyState,
-    abi::{Answer, Status, version, version_number},
-    body::GuestBody,
+    abi::{Answer, Status, code, version, version_number},
+    body::{GuestBody, HeldBody},
     call,
+    downstream::give_address,
     handles::Item,
     headers,
+    pending::Pending,
 };
+use crate::{front::OutboundBody, host::outbound::Peer};
 
 pub(super) const MODULE: &str = "fastly_http_resp";
-
-/// What [`add`] offers beside the header functions.
-pub(super) const FUNCTIONS: [(&str, &str); 11] = [
-    ("new", "i:i"),
-    ("close", "i:i"),
-    ("status_get", "ii:i"),
-    ("status_set", "ii:i"),
-    ("version_get", "ii:i"),
-    ("version_set", "ii:i"),
-    ("framing_headers_mode_set", "ii:i"),
-    ("http_keepalive_mode_set", "ii:i"),
-    ("get_addr_dest_ip", "iii:i"),
-    ("get_addr_dest_port", "ii:i"),
-    ("send_downstream", "iii:i"),
-];
+/// The response's number among the streams a guest writes.
+const RESPONSE_STREAM: u32 = 0;
 
 type Guest<'a> = Caller<'a, FastlyState>;
 
@@ -40,7 +32,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         })
     })?;
     linker.func_wrap(MODULE, "close", |guest: Guest<'_>, response: u32| {
-        call(guest, |_, state| state.handles.take_response(response).map(drop))
+        call(guest, |_, state| state.handles.take::<Box<Response<()>>>(response).map(drop))
     })?;
     linker.func_wrap(MODULE, "status_get", |guest: Guest<'_>, response: u32, status: u32| {
         call(guest, |memory, state| {
@@ -79,16 +71,19 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
         "get_addr_dest_ip",
-        |guest: Guest<'_>, response: u32, _octets: u32, written: u32| {
+        |guest: Guest<'_>, response: u32, octets: u32, written: u32| {
             call(guest, |memory, state| {
-                state.handles.response(response)?;
+                let peer = state.handles.response(response)?.extensions().get::<Peer>().copied();
                 memory.write_u32(written, 0)?;
-                Err(Status::None)
+                give_address(memory, peer.ok_or(Status::None)?.0.ip(), octets, written)
             })
         },
     )?;
-    linker.func_wrap(MODULE, "get_addr_dest_port", |guest: Guest<'_>, response: u32, _port: u32| {
-        call(guest, |_, state| state.handles.response(response).and(Err(Status::None)))
+    linker.func_wrap(MODULE, "get_addr_dest_port", |guest: Guest<'_>, response: u32, port: u32| {
+        call(guest, |memory, state| {
+            let peer = state.handles.response(response)?.extensions().get::<Peer>().copied();
+            memory.write_u16(port, peer.ok_or(Status::None)?.0.port())
+        })
     })?;
     linker.func_wrap(
         MODULE,
@@ -97,6 +92,9 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             call(guest, |_, state| send_downstream(state, response, body, streaming != 0))
         },
     )?;
+    linker.func_wrap_async(MODULE, "send_downstream_pending", |guest: Guest<'_>, (pending,): (u32,)| {
+        Box::new(async move { code(send_downstream_pending(guest, pending).await) })
+    })?;
     Ok(())
 }
 
@@ -106,24 +104,37 @@ fn send_downstream(state: &mut FastlyState, response: u32, body: u32, streaming:
     if state.handles.response(response)?.status().is_informational() {
         return Err(Status::Unsupported);
     }
-    if matches!(state.handles.body(body)?, GuestBody::Streaming(_)) {
-        return Err(Status::BadHandle);
-    }
+    state.handles.body(body)?.held()?;
     // A second response to one request.
     let responder = state.responder.take().ok_or(Status::Error)?;
-    let (head, ()) = state.handles.take_response(response)?.into_parts();
-    let held = match std::mem::take(state.handles.body(body)?) {
-        GuestBody::Held(held) => held,
-        GuestBody::Streaming(_) => return Err(Status::BadHandle),
-    };
+    let (head, ()) = state.handles.take::<Box<Response<()>>>(response)?.into_parts();
+    let door = state.exchange.door.clone();
+    let held = std::mem::take(state.handles.body(body)?.held()?);
     let outbound = if streaming {
-        let (writer, outbound) = held.into_streaming();
+        let (writer, reader) = held.into_streaming(&door, RESPONSE_STREAM);
         *state.handles.body(body)? = GuestBody::Streaming(writer);
-        outbound
+        OutboundBody::stream(reader)
     } else {
-        state.handles.take_body(body)?;
-        held.into_outbound()
+        state.handles.take::<GuestBody>(body)?;
+        held.into_sent(&door, RESPONSE_STREAM).into()
     };
     responder.send(Response::from_parts(head, outbound));
+    Ok(())
+}
+
+/// Waits for the response to a request and passes it on, unread. One that failed becomes a 5xx.
+async fn send_downstream_pending(mut guest: Guest<'_>, pending: u32) -> Answer {
+    let state = guest.data_mut();
+    let mut pending = state.handles.take::<Box<Pending>>(pending)?;
+    let responder = state.responder.take().ok_or(Status::Error)?;
+    poll_fn(|cx| pending.poll_head(cx)).await;
+    let response = match pending.into_response() {
+        Ok(response) => response.map(|body| {
+            let door = &guest.data().exchange.door;
+            OutboundBody::from(HeldBody::incoming(body).into_sent(door, RESPONSE_STREAM))
+        }),
+        Err((_, failed)) => failed.map(|()| OutboundBody::Empty),
+    };
+    responder.send(response);
     Ok(())
 }

@@ -3,44 +3,24 @@
 //!
 //! Importing is not calling: a hello imports 74 functions and calls 13. So a program links as long as all its imports
 //! belong to the interface, and learns what is missing when it asks. What belongs to it: modules whose name starts
-//! with `fastly_`, the names `xqd_*` of module `env` that older programs use, and WASI preview 1 (where the answer is
-//! ENOSYS). Anything else is left out, and instantiating says which import has no definition.
-
-use std::{collections::HashMap, sync::LazyLock};
+//! with `fastly_`, the older names of [`table::ALIASES`], and WASI preview 1 (where the answer is ENOSYS). Anything else is left out, and instantiating says which import has no definition.
 
 use wasmtime::{Engine, ExternType, FuncType, ImportType, Linker, Module, Val, ValType};
 
 use super::{
     FastlyState,
     abi::{ABI_VERSION, Status, code},
-    downstream, headers, http_body, http_req, http_resp,
+    async_io, backend, compute_runtime, config_store, downstream, http_body, http_req, http_resp, kv_store,
+    log, lookups, object_store, secret_store, shielding,
+    table::{self, Support},
     wasi_p1::{self, Errno},
 };
 
-/// The module of the older names.
-const ALIAS_MODULE: &str = "env";
 const ABI_MODULE: &str = "fastly_abi";
-
-/// Every function this host does, by module and name, with its type: `i` is i32, `I` is i64, results after `:`.
-/// A test holds it against what is really linked.
-pub(super) static OFFERED: LazyLock<HashMap<(&str, &str), &str>> = LazyLock::new(|| {
-    let of = |module, functions: &'static [(&'static str, &'static str)]| {
-        functions.iter().map(move |(name, ty)| ((module, *name), *ty))
-    };
-    of(ABI_MODULE, &[("init", "I:i")])
-        .chain(of(http_req::MODULE, &http_req::FUNCTIONS))
-        .chain(of(http_req::MODULE, &headers::FUNCTIONS))
-        .chain(of(http_resp::MODULE, &http_resp::FUNCTIONS))
-        .chain(of(http_resp::MODULE, &headers::FUNCTIONS))
-        .chain(of(http_body::MODULE, &http_body::FUNCTIONS))
-        .chain(downstream::functions().map(|(module, name, ty)| ((module, name), ty)))
-        .chain(of(wasi_p1::MODULE, &wasi_p1::FUNCTIONS))
-        .collect()
-});
 
 /// A linker with a definition for every import of `module` that belongs to the interface.
 pub(super) fn linker(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<FastlyState>> {
-    let mut linker = offered(engine)?;
+    let mut linker = definitions(engine)?;
     // A type that has changed since, or twice the same import: the later definition counts.
     linker.allow_shadowing(true);
     for import in module.imports() {
@@ -48,8 +28,13 @@ pub(super) fn linker(engine: &Engine, module: &Module) -> wasmtime::Result<Linke
         let (module, name) = (import.module(), import.name());
         match belongs_to(&import) {
             None => {}
-            Some(_) if is_offered(module, name, &ty) => {}
-            Some(Interface::Alias(real, real_name)) if is_offered(real, real_name, &ty) => {
+            Some(_) if is_defined(module, name, &ty) => {}
+            Some(Interface::Fastly)
+                if object_store::INSERT_WAIT_WITH_OUTCOME == (module, name, letters(&ty).as_str()) =>
+            {
+                object_store::add_insert_wait_with_outcome(&mut linker)?;
+            }
+            Some(Interface::Alias(real, real_name)) if is_defined(real, real_name, &ty) => {
                 linker.alias(real, real_name, module, name)?;
             }
             Some(Interface::Fastly | Interface::Alias(..)) => {
@@ -58,11 +43,13 @@ pub(super) fn linker(engine: &Engine, module: &Module) -> wasmtime::Result<Linke
             Some(Interface::Wasi) => constant(&mut linker, module, name, ty, Errno::NoSystem as i32)?,
         }
     }
+    #[cfg(test)]
+    let linker = super::tests::trace::traced(linker, module)?;
     Ok(linker)
 }
 
-/// Everything this host does.
-fn offered(engine: &Engine) -> wasmtime::Result<Linker<FastlyState>> {
+/// Everything this host does, and nothing else.
+fn definitions(engine: &Engine) -> wasmtime::Result<Linker<FastlyState>> {
     let mut linker = Linker::new(engine);
     linker.func_wrap(ABI_MODULE, "init", |version: u64| {
         code(if version == ABI_VERSION { Ok(()) } else { Err(Status::Unsupported) })
@@ -71,47 +58,48 @@ fn offered(engine: &Engine) -> wasmtime::Result<Linker<FastlyState>> {
     http_resp::add(&mut linker)?;
     http_body::add(&mut linker)?;
     downstream::add(&mut linker)?;
+    async_io::add(&mut linker)?;
+    backend::add(&mut linker)?;
+    config_store::add(&mut linker)?;
+    secret_store::add(&mut linker)?;
+    kv_store::add(&mut linker)?;
+    object_store::add(&mut linker)?;
+    lookups::add(&mut linker)?;
+    log::add(&mut linker)?;
+    compute_runtime::add(&mut linker)?;
+    shielding::add(&mut linker)?;
     wasi_p1::add(&mut linker)?;
     Ok(linker)
 }
 
 /// Which part of the interface an import belongs to.
-enum Interface<'a> {
+pub(super) enum Interface {
     Fastly,
     /// An older name, and the module and name it stands for.
-    Alias(&'static str, &'a str),
+    Alias(&'static str, &'static str),
     Wasi,
 }
 
-fn belongs_to<'a>(import: &ImportType<'a>) -> Option<Interface<'a>> {
-    let (module, name) = (import.module(), import.name());
-    if module.starts_with("fastly_") {
-        return Some(Interface::Fastly);
+pub(super) fn belongs_to(import: &ImportType<'_>) -> Option<Interface> {
+    match import.module() {
+        wasi_p1::MODULE => Some(Interface::Wasi),
+        table::ALIAS_MODULE => {
+            let (module, name) = table::alias(import.name())?;
+            Some(Interface::Alias(module, name))
+        }
+        module => module.starts_with("fastly_").then_some(Interface::Fastly),
     }
+}
+
+/// Is there a definition of this name and this very type?
+fn is_defined(module: &str, name: &str, ty: &FuncType) -> bool {
     if module == wasi_p1::MODULE {
-        return Some(Interface::Wasi);
+        return wasi_p1::FUNCTIONS.contains(&(name, letters(ty).as_str()));
     }
-    if module != ALIAS_MODULE {
-        return None;
-    }
-    let old = name.strip_prefix("xqd_")?;
-    let (real, real_name) = [
-        ("req_", http_req::MODULE),
-        ("resp_", http_resp::MODULE),
-        ("body_", http_body::MODULE),
-        ("", ABI_MODULE),
-    ]
-    .into_iter()
-    .find_map(|(prefix, module)| Some((module, old.strip_prefix(prefix)?)))?;
-    Some(Interface::Alias(real, real_name))
+    table::row(module, name).is_some_and(|row| row.support != Support::Unsupported && row.ty == letters(ty))
 }
 
-/// Is there a function of this name and this very type?
-fn is_offered(module: &str, name: &str, ty: &FuncType) -> bool {
-    OFFERED.get(&(module, name)).is_some_and(|offered| *offered == letters(ty))
-}
-
-/// A type in the short form of [`OFFERED`].
+/// A type in the short form of [`table::Function::ty`].
 fn letters(ty: &FuncType) -> String {
     let letter = |ty: ValType| match ty {
         ValType::I32 => 'i',
@@ -151,9 +139,12 @@ fn constant(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use artifact::Profile;
 
     use super::*;
+    use crate::guest::fastly::tests;
 
     /// A module that imports one function, in the binary format.
     fn importing(module: &str, name: &str, ty: &str) -> Vec<u8> {
@@ -186,16 +177,28 @@ mod tests {
         engine::compiler::engine(target, Profile::Serve).unwrap()
     }
 
+    /// By module and name.
+    fn signatures() -> BTreeMap<(&'static str, &'static str), &'static str> {
+        let wasi = wasi_p1::FUNCTIONS.iter().map(|(name, ty)| ((wasi_p1::MODULE, *name), *ty));
+        let rows = table::rows().filter(|(_, row)| row.support != Support::Unsupported);
+        rows.map(|(module, row)| ((module, row.name), row.ty)).chain(wasi).collect()
+    }
+
     #[test]
-    fn the_table_of_functions_is_what_is_linked() {
+    fn the_table_of_functions_is_what_is_defined() {
         let engine = compiler();
-        let offered = offered(&engine).unwrap();
-        for ((module, name), ty) in OFFERED.iter() {
+        let linker = definitions(&engine).unwrap();
+        let signatures = signatures();
+        for ((module, name), ty) in &signatures {
             let compiled = Module::new(&engine, importing(module, name, ty)).unwrap();
             // Links without anything being filled in, so it exists with this type.
-            offered.instantiate_pre(&compiled).unwrap_or_else(|error| panic!("{module}.{name}: {error:#}"));
+            linker.instantiate_pre(&compiled).unwrap_or_else(|error| panic!("{module}.{name}: {error:#}"));
         }
-        assert!(OFFERED.len() > 120, "{}", OFFERED.len());
+        let mut store = wasmtime::Store::new(&engine, tests::state());
+        let defined = linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned()));
+        for (module, name) in defined.collect::<Vec<_>>() {
+            assert!(signatures.contains_key(&(module.as_str(), name.as_str())), "{module}.{name} has no row");
+        }
     }
 
     #[test]
@@ -205,12 +208,17 @@ mod tests {
             let compiled = Module::new(&engine, importing(module, name, ty)).unwrap();
             linker(&engine, &compiled).unwrap().instantiate_pre(&compiled).is_ok()
         };
-        assert!(links("fastly_http_req", "send_v3", "iiiiiii:i"), "known, not done");
+        for (module, row) in table::rows() {
+            assert!(links(module, row.name, row.ty), "{module}.{}", row.name);
+        }
+        for (alias, module, name) in table::ALIASES {
+            let row = table::row(module, name).unwrap();
+            assert!(links("env", alias, row.ty), "{alias}");
+        }
         assert!(links("fastly_of_tomorrow", "anything", "IfFi:i"), "unknown");
         assert!(links("fastly_http_req", "method_get", "iiiii:i"), "known, of another type");
-        assert!(links("env", "xqd_req_method_get", "iiii:i"), "an older name of what is done");
-        assert!(links("env", "xqd_init", "I:i"));
-        assert!(links("env", "xqd_pending_req_wait", "iii:i"), "an older name of what is not");
+        assert!(links("env", "xqd_req_method_get", "iiiii:i"), "an older name, of another type");
+        assert!(!links("env", "xqd_of_yesterday", ":i"));
         assert!(links("wasi_snapshot_preview1", "path_open", "iiiiiIIii:i"));
         assert!(!links("env", "memcpy", "iii:i"));
         assert!(!links("wasi_snapshot_preview2", "fd_write", "iiii:i"));

@@ -25,6 +25,16 @@ impl<'a> GuestMemory<'a> {
         rest.get_mut(..length as usize).ok_or(Status::Invalid)
     }
 
+    /// UTF-8 text at `pointer`.
+    pub(super) fn text(&self, pointer: u32, length: u32) -> Result<&str, Status> {
+        std::str::from_utf8(self.bytes(pointer, length)?).map_err(|_| Status::Invalid)
+    }
+
+    /// All of it, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.0.len()
+    }
+
     fn write_number<const N: usize>(&mut self, pointer: u32, bytes: [u8; N]) -> Answer {
         if !(pointer as usize).is_multiple_of(N) {
             return Err(Status::Misaligned);
@@ -53,6 +63,19 @@ impl<'a> GuestMemory<'a> {
     pub(super) fn read_u32(&self, pointer: u32) -> Result<u32, Status> {
         let bytes = self.bytes(pointer, 4)?;
         Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| Status::Invalid)?))
+    }
+
+    /// The same of a struct that must stand where its alignment wants it.
+    pub(super) fn read_u32_aligned(&self, pointer: u32) -> Result<u32, Status> {
+        if !pointer.is_multiple_of(4) {
+            return Err(Status::Misaligned);
+        }
+        self.read_u32(pointer)
+    }
+
+    pub(super) fn read_u64(&self, pointer: u32) -> Result<u64, Status> {
+        let bytes = self.bytes(pointer, 8)?;
+        Ok(u64::from_le_bytes(bytes.try_into().map_err(|_| Status::Invalid)?))
     }
 
     /// Gives a value: into `buffer` of `length_max` bytes, its length to `written`. When it does not fit, `written`
@@ -108,6 +131,11 @@ impl<'a> GuestMemory<'a> {
         self.write_u64(next, next_cursor as u64)?;
         self.write_usize(written, at)
     }
+}
+
+/// Where a field of a struct is.
+pub(super) fn field(pointer: u32, offset: u32) -> Result<u32, Status> {
+    pointer.checked_add(offset).ok_or(Status::Invalid)
 }
 
 /// Where a list goes: see [`GuestMemory::give_list`].

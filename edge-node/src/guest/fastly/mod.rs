@@ -1,34 +1,62 @@
 //! The fastly lane: a core module built for the Fastly Compute host-call interface gets its request and sends its
 //! response. Not affiliated with Fastly.
 //!
-//! This is the level "request and response" of the interface: everything else of it links and answers UNSUPPORTED.
-//! Relies on the front for framing and on the driver for limits. Deliberately absent: outbound requests, stores,
-//! cache, geo and log endpoints; a second request to the same instance.
+//! Every known function links, by [`table`]; `docs/fastly-interface.md` says which of them do what. Relies on the front
+//! for framing, on the driver for limits and on `host/` for every effect: here is only translation. Deliberately
+//! absent: caches, rate counters, access lists, purging, image transforms; a second request to the same instance.
 //!
 //! | Module | One job |
 //! |---|---|
+//! | [`table`] | every function, and what becomes of it |
 //! | [`link`] | every import gets a definition |
 //! | [`abi`] | status codes and versions |
 //! | [`memory`] | checked pointers into a guest |
 //! | [`handles`] | one space of handles |
-//! | [`body`] | bodies, and the stream of a response |
-//! | [`http_req`], [`http_resp`], [`headers`], [`http_body`], [`downstream`] | one module of the interface each |
+//! | [`body`], [`gunzip`] | bodies, held or streamed |
+//! | [`http_req`], [`http_resp`], [`headers`], [`http_body`], [`downstream`] | heads, bodies, the client |
+//! | [`send`], [`pending`], [`send_error`] | requests of the guest, under way, failed |
+//! | [`backend`], [`dynamic_backend`], [`cache_override`] | where they go, and what is said about caching them |
+//! | [`async_io`] | the first of several things under way |
+//! | [`config_store`], [`secret_store`] | what the version pins |
+//! | [`kv_store`], [`object_store`], [`kv_operation`] | key-value stores, by the newer and the older interface |
+//! | [`lookups`], [`log`], [`compute_runtime`], [`shielding`] | one module of the interface each |
 //! | [`wasi_p1`] | the part of WASI preview 1 that its programs use |
 
 mod abi;
+mod async_io;
+mod backend;
 mod body;
+pub mod cache_override;
+mod compute_runtime;
+mod config_store;
 mod downstream;
+mod dynamic_backend;
+mod gunzip;
 mod handles;
 mod headers;
 mod http_body;
 mod http_req;
 mod http_resp;
+mod kv_operation;
+mod kv_store;
 mod link;
+mod log;
+mod lookups;
 mod memory;
+mod object_store;
+mod pending;
+mod secret_store;
+mod send;
+mod send_error;
+mod shielding;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wasi_p1;
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use artifact::manifest::Backend;
 use http::{HeaderName, Request, Response, Uri, header, uri};
 use wasmtime::{Caller, Engine, Extern, InstancePre, Memory, Module, ModuleExport};
 
@@ -42,7 +70,12 @@ use super::{GuestExit, HasExchange, new_store};
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
     front::OutboundBody,
+    host::environment::{self, Identity},
 };
+
+/// Bytes the host may hold for one execution: what it wrote to bodies that are not streamed, values it got as bodies,
+/// secrets and settings it made. All it ever had, so that freeing some is no way to have more.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A linked core module.
 pub struct Program {
@@ -104,8 +137,12 @@ pub struct FastlyState {
     downstream: Downstream,
     /// Made when a guest first asks; `NAME=value` and NUL each.
     environment: Option<String>,
-    /// Bytes written to bodies that the host holds.
-    written_bytes: usize,
+    /// Bytes the host holds for it: see [`HELD_BYTES_MAX`].
+    held_bytes: usize,
+    /// Requests it has sent: the next one's number is one more.
+    fetches: u32,
+    /// Backends it has made. Small, and mostly empty.
+    backends: BTreeMap<Box<str>, Arc<Backend>>,
 }
 
 /// The client's request.
@@ -132,7 +169,7 @@ impl FastlyState {
         };
         let downstream = Downstream {
             request: insert(Item::Request(Box::new(request)))?,
-            body: insert(Item::Body(GuestBody::Held(HeldBody::inbound(body))))?,
+            body: insert(Item::Body(GuestBody::Held(HeldBody::client(body, &exchange.door))))?,
             header_names,
         };
         Ok(FastlyState {
@@ -142,8 +179,19 @@ impl FastlyState {
             responder: Some(responder),
             downstream,
             environment: None,
-            written_bytes: 0,
+            held_bytes: 0,
+            fetches: 0,
+            backends: BTreeMap::new(),
         })
+    }
+
+    /// Notes bytes that the host holds for the guest, while there may be more.
+    fn hold(&mut self, bytes: usize) -> Answer {
+        if bytes > HELD_BYTES_MAX.saturating_sub(self.held_bytes) {
+            return Err(Status::LimitExceeded);
+        }
+        self.held_bytes += bytes;
+        Ok(())
     }
 
     /// The variables that programs of the interface expect, each ended by NUL. In one allocation: every Rust program
@@ -151,16 +199,11 @@ impl FastlyState {
     fn environment(&mut self) -> &str {
         let exchange = &self.exchange;
         self.environment.get_or_insert_with(|| {
-            let (deployment, pop) = (&exchange.deployment, &exchange.host.site.pop);
+            let Identity { tenant, app, version, request, node, pop } = environment::identity(exchange);
             format!(
-                "FASTLY_CUSTOMER_ID={}\0FASTLY_SERVICE_ID={}\0FASTLY_SERVICE_VERSION={}\0FASTLY_TRACE_ID={}\0\
-                 FASTLY_HOSTNAME={}\0FASTLY_POP={pop}\0FASTLY_REGION={pop}\0\
+                "FASTLY_CUSTOMER_ID={tenant}\0FASTLY_SERVICE_ID={app}\0FASTLY_SERVICE_VERSION={version}\0\
+                 FASTLY_TRACE_ID={request}\0FASTLY_HOSTNAME={node}\0FASTLY_POP={pop}\0FASTLY_REGION={pop}\0\
                  FASTLY_CACHE_GENERATION=0\0FASTLY_IS_STAGING=0\0",
-                deployment.id.tenant,
-                deployment.id.app,
-                deployment.version,
-                exchange.id,
-                exchange.host.site.node,
             )
         })
     }

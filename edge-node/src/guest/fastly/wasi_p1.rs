@@ -1,16 +1,18 @@
 //! The part of WASI preview 1 that programs of this interface use: arguments, environment, clocks, randomness,
 //! output, exit. What is not here answers ENOSYS (see [`super::link`]): there are no files and no sockets.
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-
-use rustls::crypto::{SecureRandom, aws_lc_rs};
 use wasmtime::{Caller, Linker};
 
 use super::{FastlyState, abi::Status, enter, memory::GuestMemory};
-use crate::{account::guest_log::Stream, guest::GuestExit};
+use crate::{
+    account::guest_log::Stream,
+    exchange::Exchange,
+    guest::GuestExit,
+    host::{
+        clock::{self, Timer},
+        log, random, wait,
+    },
+};
 
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 
@@ -36,8 +38,8 @@ impl From<Status> for Errno {
 type Answer = Result<(), Errno>;
 type Guest<'a> = Caller<'a, FastlyState>;
 
-/// What [`add`] offers.
-pub(super) const FUNCTIONS: [(&str, &str); 16] = [
+/// What [`add`] offers, in the form of [`super::table`].
+pub(super) const FUNCTIONS: [(&str, &str); 17] = [
     ("args_sizes_get", "ii:i"),
     ("args_get", "ii:i"),
     ("environ_sizes_get", "ii:i"),
@@ -52,18 +54,26 @@ pub(super) const FUNCTIONS: [(&str, &str); 16] = [
     ("fd_prestat_get", "ii:i"),
     ("fd_prestat_dir_name", "iii:i"),
     ("random_get", "ii:i"),
+    ("poll_oneoff", "iiii:i"),
     ("sched_yield", ":i"),
     ("proc_exit", "i:"),
 ];
 
 /// The one argument that programs of this interface get, ended by NUL.
 const ARGUMENTS: &str = "compute-app\0";
-/// aws-lc's generator, which lives in this process: no system call per request.
-static RANDOM: LazyLock<&dyn SecureRandom> = LazyLock::new(|| aws_lc_rs::default_provider().secure_random);
 /// Buffers of one gathered write or scattered read.
 const IOVS_MAX: u32 = 1024;
-/// Random bytes of one call; a seed is 32.
-const RANDOM_BYTES_MAX: u32 = 64 * 1024;
+/// Subscriptions of one poll: a clock and the three streams need four.
+const SUBSCRIPTIONS_MAX: u32 = 64;
+/// `subscription` is 48 bytes: user data, tag, then by tag; a clock's are id, time, precision, flags.
+const SUBSCRIPTION_BYTES: u32 = 48;
+/// `event` is 32 bytes: user data, error, tag, then bytes at hand and flags.
+const EVENT_BYTES: u32 = 32;
+const TAG_CLOCK: u32 = 0;
+const TAG_READ: u32 = 1;
+const TAG_WRITE: u32 = 2;
+/// The flag of a clock's subscription that its time is not from now on.
+const ABSOLUTE: u32 = 1;
 const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
@@ -87,13 +97,28 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     add_clocks(linker)?;
     add_descriptors(linker)?;
     linker.func_wrap(MODULE, "random_get", |guest: Guest<'_>, buffer: u32, length: u32| {
-        call(guest, |memory, _| {
-            if length > RANDOM_BYTES_MAX {
-                return Err(Errno::Invalid);
-            }
-            RANDOM.fill(memory.bytes_mut(buffer, length)?).map_err(|_| Errno::NoSystem)
+        call(guest, |memory, state| {
+            let target = memory.bytes_mut(buffer, length)?;
+            let bytes = random::bytes(&state.exchange, target.len()).map_err(|why| match why {
+                random::NoRandom::TooMany(_) => Errno::Invalid,
+                random::NoRandom::Unavailable => Errno::NoSystem,
+            })?;
+            target.copy_from_slice(&bytes);
+            Ok(())
         })
     })?;
+    linker.func_wrap_async(
+        MODULE,
+        "poll_oneoff",
+        |guest: Guest<'_>, (subscriptions, events, count, happened): (u32, u32, u32, u32)| {
+            Box::new(async move {
+                match poll_oneoff(guest, subscriptions, events, count, happened).await {
+                    Ok(()) => 0,
+                    Err(errno) => errno as i32,
+                }
+            })
+        },
+    )?;
     linker.func_wrap(MODULE, "sched_yield", || 0i32)?;
     linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
         Err(wasmtime::Error::from(GuestExit(code)))
@@ -140,20 +165,12 @@ fn add_clocks(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         MODULE,
         "clock_time_get",
         |guest: Guest<'_>, clock: u32, _precision: u64, time: u32| {
-            call(guest, |memory, state| {
-                let now = match clock {
-                    REALTIME => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
-                    // From the request's begin: tells nothing of the machine.
-                    MONOTONIC => state.exchange.started.elapsed(),
-                    _ => return Err(Errno::Invalid),
-                };
-                Ok(memory.write_u64(time, u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))?)
-            })
+            call(guest, |memory, state| Ok(memory.write_u64(time, now_ns(&state.exchange, clock)?)?))
         },
     )?;
     linker.func_wrap(MODULE, "clock_res_get", |guest: Guest<'_>, clock: u32, resolution: u32| {
         call(guest, |memory, _| match clock {
-            REALTIME | MONOTONIC => Ok(memory.write_u64(resolution, 1)?),
+            REALTIME | MONOTONIC => Ok(memory.write_u64(resolution, clock::RESOLUTION_NS)?),
             _ => Err(Errno::Invalid),
         })
     })?;
@@ -173,7 +190,7 @@ fn add_descriptors(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 };
                 let mut total = 0u32;
                 for (pointer, length) in buffers(memory, iovs, count)? {
-                    state.exchange.log.write(stream, memory.bytes(pointer, length)?);
+                    log::output(&state.exchange, stream, memory.bytes(pointer, length)?);
                     total = total.saturating_add(length);
                 }
                 Ok(memory.write_u32(written, total)?)
@@ -217,6 +234,79 @@ fn add_descriptors(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         Errno::BadDescriptor as i32
     })?;
     Ok(())
+}
+
+fn now_ns(exchange: &Exchange, clock: u32) -> Result<u64, Errno> {
+    match clock {
+        REALTIME => Ok(u64::try_from(clock::wall(exchange).as_nanos()).unwrap_or(u64::MAX)),
+        // From the request's begin: tells nothing of the machine.
+        MONOTONIC => Ok(clock::monotonic_ns(exchange)),
+        _ => Err(Errno::Invalid),
+    }
+}
+
+/// What a guest waits for.
+struct Subscription {
+    user_data: u64,
+    tag: u32,
+    /// Without one it is ready at once: standard input is at its end, output never full.
+    timer: Option<Timer>,
+}
+
+fn subscription(memory: &GuestMemory<'_>, exchange: &Exchange, pointer: u32) -> Result<Subscription, Errno> {
+    let user_data = memory.read_u64(pointer)?;
+    let tag = memory.read_u32(pointer + 8)? & 0xff; // a byte, then padding
+    let timer = match tag {
+        TAG_CLOCK => {
+            let (id, time) = (memory.read_u32(pointer + 16)?, memory.read_u64(pointer + 24)?);
+            let absolute = memory.read_u32(pointer + 40)? & ABSOLUTE != 0;
+            let after = if absolute { time.saturating_sub(now_ns(exchange, id)?) } else { time };
+            let now = now_ns(exchange, MONOTONIC)?;
+            Some(Timer::at(exchange, now.saturating_add(after)))
+        }
+        TAG_READ | TAG_WRITE if memory.read_u32(pointer + 16)? <= STDERR => None,
+        TAG_READ | TAG_WRITE => return Err(Errno::BadDescriptor),
+        _ => return Err(Errno::Invalid),
+    };
+    Ok(Subscription { user_data, tag, timer })
+}
+
+/// Waits for the first of clocks and streams.
+async fn poll_oneoff(
+    mut guest: Guest<'_>,
+    subscriptions: u32,
+    events: u32,
+    count: u32,
+    happened: u32,
+) -> Answer {
+    let (memory, state) = enter(&mut guest)?;
+    if count == 0 || count > SUBSCRIPTIONS_MAX {
+        return Err(Errno::Invalid);
+    }
+    memory.bytes(subscriptions, count * SUBSCRIPTION_BYTES)?;
+    memory.bytes(events, count * EVENT_BYTES)?;
+    let mut subscribed = (0..count)
+        .map(|index| subscription(&memory, &state.exchange, subscriptions + index * SUBSCRIPTION_BYTES))
+        .collect::<Result<Vec<_>, _>>()?;
+    let door = state.exchange.door.clone();
+    let ready = wait::select(&door, |cx| {
+        let due = |(index, subscription): (u32, &mut Subscription)| {
+            let waits = subscription.timer.as_mut().is_some_and(|timer| timer.poll_due(cx).is_pending());
+            (!waits).then_some(index)
+        };
+        (0..).zip(&mut subscribed).filter_map(due).collect()
+    })
+    .await;
+
+    let (mut memory, _) = enter(&mut guest)?;
+    let mut at = events;
+    for subscription in ready.iter().filter_map(|index| subscribed.get(*index as usize)) {
+        memory.bytes_mut(at, EVENT_BYTES)?.fill(0);
+        memory.write_u64(at, subscription.user_data)?;
+        memory.write_u32(at + 8, subscription.tag << 16)?; // error 0, then the tag
+        at += EVENT_BYTES;
+    }
+    Ok(memory.write_usize(happened, ready.len())?)
 }
 
 /// The (pointer, length) pairs of a gathered write.

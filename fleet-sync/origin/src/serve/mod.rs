@@ -1,4 +1,4 @@
-//! The sync listener: TLS 1.3 with ALPN `h2`, and four paths.
+//! The sync listener: TLS 1.3 with ALPN `h2`, and five paths.
 //!
 //! accept → handshake → who is it → path → answer. A client certificate is optional to TLS, because enrolment comes
 //! before the first one; every other path asks for it, and asks the view whether the node was revoked. Every wait has
@@ -6,6 +6,7 @@
 
 mod blobs;
 mod enrol;
+mod kv;
 mod stream;
 mod tls;
 
@@ -13,7 +14,10 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use artifact::NodeName;
 use bytes::Bytes;
-use fleet_sync_proto::enrol::{BLOBS_PATH, ENROL_PATH, RENEW_PATH, Refusal, STREAM_PATH};
+use fleet_sync_proto::{
+    enrol::{BLOBS_PATH, ENROL_PATH, RENEW_PATH, Refusal, STREAM_PATH},
+    kv::KV_PATH,
+};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -31,7 +35,7 @@ use crate::{
     origin::{Origin, OriginError},
 };
 
-/// Open connections: a stream and a bulk connection for each of 2,000 nodes. One more waits in the kernel's queue.
+/// Open connections: a stream, a bulk and a key-value connection for each of 1,300 nodes. One more waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4_096;
 /// Open connections without a client certificate, and how long each may live: enrolling is one request.
 const STRANGERS_MAX: usize = 64;
@@ -41,9 +45,9 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Quiet time before an HTTP/2 ping, and time for its answer: a dead peer is noticed within 25 s.
 const PING_AFTER: Duration = Duration::from_secs(15);
 const PING_ANSWER_MAX: Duration = Duration::from_secs(10);
-/// A stream, a few blobs, a renewal.
-const STREAMS_PER_CONNECTION_MAX: u32 = 16;
-/// Receive windows: nodes send acks and reports only.
+/// A stream, a few blobs, a renewal, or the key-value operations that a node has under way at once.
+const STREAMS_PER_CONNECTION_MAX: u32 = 32;
+/// Receive windows: nodes send acks, reports, and on another connection key-value writes.
 const WINDOW_BYTES: u32 = 256 * 1024;
 /// What hyper may buffer for one HTTP/2 stream to a slow node.
 const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -182,6 +186,10 @@ async fn answer(
         },
         (&Method::POST, STREAM_PATH) => known(&origin, peer, Expired::IsRefused)
             .map(|node| stream::open(origin.clone(), node, request, stopping)),
+        (&Method::POST, KV_PATH) => match known(&origin, peer, Expired::IsRefused) {
+            Ok(_) => kv::ask(&origin, request).await,
+            Err(refused) => Err(refused),
+        },
         (&Method::GET, path) if path.starts_with(BLOBS_PATH) => {
             match known(&origin, peer, Expired::IsRefused) {
                 Ok(_) => blobs::get(&origin, &path[BLOBS_PATH.len()..], request.headers()).await,

@@ -16,7 +16,15 @@ fn config(hosts: &[&str], path_prefix: &str) -> AppConfig {
 
 fn version(app: &str, number: VersionNumber, config: AppConfig) -> Body {
     let (wasm, lane) = (Digest::of(b"wasm"), Lane::Wasi);
-    Body::Version(Version { id: id(app), version: number, wasm, wasm_bytes: 1, lane, config })
+    Body::Version(Version {
+        id: id(app),
+        version: number,
+        wasm,
+        wasm_bytes: 1,
+        lane,
+        config,
+        secrets: vec![],
+    })
 }
 
 fn release(app: &str, number: VersionNumber) -> Body {

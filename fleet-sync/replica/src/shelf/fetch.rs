@@ -11,32 +11,19 @@ use parking_lot::RwLock;
 use tokio::{fs, io::AsyncWriteExt as _};
 
 use super::FetchError;
-use crate::{
-    dial::{self, Connection, DialError},
-    identity::Identity,
-};
+use crate::{identity::Identity, kept::Kept};
 
 /// Longest wait for the answer's head, or for the next piece of its body.
 const PIECE_MAX: Duration = Duration::from_secs(10);
 /// Attempts in one fetch, each resuming the one before. More are made by whoever asked, with back-off.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The bulk connection: opened when needed, kept while it works.
-pub(super) struct Bulk {
-    control: String,
-    identity: Arc<RwLock<Option<Identity>>>,
-    connection: tokio::sync::Mutex<Option<Dialled>>,
-}
-
-/// An open connection and the certificate it was opened with.
-struct Dialled {
-    connection: Arc<Connection>,
-    certificate_pem: String,
-}
+/// The bulk connection.
+pub(super) struct Bulk(Kept);
 
 impl Bulk {
     pub(super) fn new(control: String, identity: Arc<RwLock<Option<Identity>>>) -> Bulk {
-        Bulk { control, identity, connection: tokio::sync::Mutex::new(None) }
+        Bulk(Kept::new(control, identity))
     }
 
     /// Brings `partial` to `size` bytes. Whether they are the right ones is the caller's to check.
@@ -45,9 +32,9 @@ impl Bulk {
         loop {
             attempts += 1;
             match self.attempt(digest, size, partial).await {
-                Err(FetchError::Interrupted { .. }) if attempts < ATTEMPTS_MAX => self.forget().await,
+                Err(FetchError::Interrupted { .. }) if attempts < ATTEMPTS_MAX => self.0.forget().await,
                 Err(error) => {
-                    self.forget().await;
+                    self.0.forget().await;
                     return Err(error);
                 }
                 Ok(()) => return Ok(()),
@@ -114,7 +101,8 @@ impl Bulk {
         digest: Digest,
         from: u64,
     ) -> Result<http::Response<hyper::body::Incoming>, FetchError> {
-        let connection = self.connection(digest).await?;
+        let unreachable = |error| FetchError::Unreachable(digest, error);
+        let connection = self.0.get().await.map_err(unreachable)?;
         let mut request = Request::get(format!("{BLOBS_PATH}{digest}"));
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
@@ -126,30 +114,6 @@ impl Bulk {
             Ok(answer) => answer.map_err(|error| interrupted(digest, &error)),
             Err(_) => Err(FetchError::Timeout { digest, after: PIECE_MAX }),
         }
-    }
-
-    async fn connection(&self, digest: Digest) -> Result<Arc<Connection>, FetchError> {
-        let mut held = self.connection.lock().await;
-        let unreachable = |error| FetchError::Unreachable(digest, error);
-        let identity = self.identity.read().clone();
-        let none = || DialError::Identity(rustls::Error::General("not enrolled".into()));
-        let identity = identity.ok_or_else(none).map_err(unreachable)?;
-        // A renewed certificate is shown at once: the origin looks at the one the connection was opened with.
-        let fits = |open: &&Dialled| {
-            !open.connection.sender.is_closed() && open.certificate_pem == identity.certificate_pem
-        };
-        if let Some(open) = held.as_ref().filter(fits) {
-            return Ok(open.connection.clone());
-        }
-        let tls = dial::as_node(&identity).map_err(unreachable)?;
-        let open = Arc::new(dial::dial(&self.control, tls).await.map_err(unreachable)?);
-        *held = Some(Dialled { connection: open.clone(), certificate_pem: identity.certificate_pem.clone() });
-        Ok(open)
-    }
-
-    /// After a failure the next attempt opens a new connection; those that still use the old one keep it.
-    async fn forget(&self) {
-        *self.connection.lock().await = None;
     }
 }
 

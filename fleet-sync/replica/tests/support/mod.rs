@@ -161,6 +161,7 @@ impl Control {
                 wasm_bytes: 4,
                 lane: Lane::Wasi,
                 config,
+                secrets: vec![],
             };
             let set = ArtifactSet { id: id.clone(), version: number, artifacts: vec![artifact] };
             let release = Body::Release { id: id.clone(), version: number };

@@ -1,17 +1,43 @@
 //! The lane against programs built with the published `fastly` crate.
 
-use artifact::manifest::Limits;
+use artifact::manifest::{AppConfig, Limits};
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 
-use super::link::OFFERED;
+mod backends;
+mod bodies;
+mod coverage;
+mod fetch;
+mod heads;
+mod misc;
+mod origin;
+mod script;
+mod stores;
+pub(super) mod trace;
+
+use super::{FastlyState, table, wasi_p1};
 use crate::{
+    exchange::{Exchange, Responder},
     failure::Failure,
     front::{BodyError, InboundBody},
     guest::Program,
-    testing::{Seen, ask, local, program},
+    testing::{self, Seen, ask, ask_in, local, program},
 };
+
+/// Limits that debug builds can keep.
+fn config() -> AppConfig {
+    AppConfig { limits: Limits { cpu_ms: 5_000, ..Limits::default() }, ..AppConfig::default() }
+}
+
+/// The state of a guest that was not made.
+pub(super) fn state() -> FastlyState {
+    FastlyState::new(testing::exchange(config()), get("/"), Responder::new().0).unwrap()
+}
+
+fn run_in(program: &Program, exchange: Exchange, request: Request<InboundBody>) -> Result<Seen, Failure> {
+    local(ask_in(program, exchange, request))
+}
 
 /// Asks a fixture once. `None`, said loudly, when the guests were not built.
 fn answer(guest: &str, request: Request<InboundBody>) -> Option<Result<Seen, Failure>> {
@@ -242,8 +268,11 @@ fn a_second_response_is_an_error_and_changes_nothing() {
 #[test]
 fn no_argument_of_any_function_harms_the_host() {
     let nonsense = [0u32, 1, 2, 65_534, 65_535, 65_536, 0x7fff_ffff, 0xffff_fff8, u32::MAX];
-    let mut functions: Vec<_> = OFFERED.iter().filter(|((_, name), _)| *name != "proc_exit").collect();
-    functions.sort();
+    let wasi = wasi_p1::FUNCTIONS.iter().map(|(name, ty)| ((wasi_p1::MODULE, *name), *ty));
+    let functions: Vec<_> = table::rows()
+        .map(|(module, row)| ((module, row.name), row.ty))
+        .chain(wasi.filter(|((_, name), _)| *name != "proc_exit"))
+        .collect();
     let (mut imports, mut calls) = (String::new(), String::new());
     let ty = |letter: char| if letter == 'I' { "i64" } else { "i32" };
     for (number, ((module, name), signature)) in functions.iter().enumerate() {
@@ -268,4 +297,17 @@ fn no_argument_of_any_function_harms_the_host() {
         r#"(module {imports} (memory (export "memory") 1) (func (export "_start") {calls}))"#
     ));
     assert_eq!(run(&program, get("/")).unwrap().head.status, 200);
+}
+
+/// `pending_insert_wait` of the older interface has an outcome in newer declarations of it.
+#[test]
+fn a_function_of_two_types_links_with_both() {
+    let program = written(
+        r#"(module
+            (import "fastly_object_store" "pending_insert_wait" (func $wait (param i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "_start")
+                (if (i32.ne (call $wait (i32.const 77) (i32.const 8)) (i32.const 3)) (then unreachable))))"#,
+    );
+    assert_eq!(run(&program, get("/")).unwrap().head.status, 200, "a bad handle, not unsupported");
 }

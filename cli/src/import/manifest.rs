@@ -1,0 +1,354 @@
+//! `fastly.toml` → what a `skerry.toml` would say, by walking the document with its positions: every mistake is
+//! reported in one run with its line, every thing that has no effect here with a warning.
+//!
+//! A wrong type or value is a mistake. An unknown key is a warning: the file is made for another tool, whose next
+//! version may know more.
+
+use artifact::{
+    AppName,
+    manifest::{
+        AppConfig, Mistake,
+        parse::{Reader, Value, document, line_at},
+    },
+};
+use toml::{
+    Spanned,
+    de::{DeString, DeTable},
+};
+
+use super::{
+    Note, Purpose,
+    files::Files,
+    items::Items,
+    wanted::{self, Wanted},
+};
+
+/// Versions of the format that are read; 2 differs in names that are aliases in 3.
+const VERSIONS: [u32; 2] = [2, 3];
+/// Keys that say something of the project, not of the app.
+const ABOUT: [&str; 6] = ["authors", "cloned_from", "description", "language", "profile", "service_id"];
+
+/// A manifest, read.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The app's name, as it may be here.
+    pub name: Option<AppName>,
+    /// Its name as written: packages are named by it.
+    pub raw_name: Option<String>,
+    /// How the project is built. Only ever shown.
+    pub build: Option<String>,
+    /// What the version pins.
+    pub config: AppConfig,
+    /// What has to be put into stores.
+    pub items: Items,
+    /// What was taken and what was not.
+    pub notes: Vec<Note>,
+}
+
+/// The two sections that describe an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// What Fastly's local server has.
+    LocalServer,
+    /// What a service is made with.
+    Setup,
+}
+
+impl Section {
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Section::LocalServer => "local_server",
+            Section::Setup => "setup",
+        }
+    }
+}
+
+/// What the walk has in its hands.
+pub struct Walk<'a> {
+    /// The file's name, for warnings.
+    name: &'a str,
+    text: &'a str,
+    /// Takes values, collects mistakes.
+    pub reader: Reader<'a>,
+    /// Files the manifest names.
+    pub files: &'a Files<'a>,
+    /// Environment variables of the one who runs this.
+    pub variables: &'a dyn Fn(&str) -> Option<String>,
+    /// What is ignored, and later what is taken.
+    pub notes: Vec<Note>,
+    /// Where things stand: key in the configuration, key in the file, line.
+    pub places: Vec<(String, String, usize)>,
+}
+
+/// Reads the text of a manifest, whose file has this name.
+pub fn read(
+    name: &str,
+    text: &str,
+    files: &Files<'_>,
+    variables: &dyn Fn(&str) -> Option<String>,
+    purpose: Purpose,
+) -> Result<Manifest, Vec<Mistake>> {
+    let document = document(text).map_err(|mistake| vec![mistake])?;
+    let reader = Reader::of(text);
+    let mut walk = Walk { name, text, reader, files, variables, notes: Vec::new(), places: Vec::new() };
+    let manifest = walk.manifest(document.get_ref(), purpose);
+    walk.reader.mistakes.sort_by_key(|mistake| mistake.line);
+    match walk.reader.mistakes.is_empty() {
+        true => Ok(manifest),
+        false => Err(walk.reader.mistakes),
+    }
+}
+
+impl Walk<'_> {
+    fn manifest(&mut self, table: &DeTable<'_>, purpose: Purpose) -> Manifest {
+        let (mut raw_name, mut build) = (None, None);
+        let (mut local, mut setup, mut config) = (Wanted::default(), Wanted::default(), AppConfig::default());
+        let mut loopback_is_default = true;
+        let mut version = None;
+        for (key, value) in table {
+            let path = key.get_ref().as_ref();
+            match path {
+                "manifest_version" => version = Some(self.version(value)),
+                "name" => raw_name = self.reader.string(path, value).map(str::to_owned),
+                "scripts" => build = self.build(path, value),
+                "local_server" => {
+                    loopback_is_default = self.local_server(path, value, &mut local, &mut config)
+                }
+                "setup" => self.setup(path, value, &mut setup),
+                about if ABOUT.contains(&about) => {}
+                _ => self.unknown(path, key),
+            }
+        }
+        if version.is_none() {
+            self.notes.push(Note::Ignored("manifest_version is missing; 3 is assumed".into()));
+        }
+        if purpose == Purpose::Up && loopback_is_default {
+            self.sample_place(&mut config);
+        }
+        let name = raw_name.as_deref().and_then(|name| self.name(name));
+        let mut notes = std::mem::take(&mut self.notes);
+        let items = wanted::settle(local, setup, purpose, &mut config, &mut notes);
+        self.check(&config);
+        Manifest { name, raw_name, build, config, items, notes }
+    }
+
+    fn version(&mut self, value: &Value<'_>) {
+        if !self.reader.number("manifest_version", value).is_none_or(|version| VERSIONS.contains(&version)) {
+            let message = "must be 2 or 3; update the manifest with Fastly's tools".into();
+            self.reader.note("manifest_version", value.span().start, message);
+        }
+    }
+
+    fn build(&mut self, path: &str, value: &Value<'_>) -> Option<String> {
+        let table = self.reader.table(path, value)?;
+        let build = table.iter().find(|(key, _)| key.get_ref() == "build")?.1;
+        self.reader.string("scripts.build", build).map(str::to_owned)
+    }
+
+    /// The app's name as it may be here, which is part of a host name.
+    fn name(&mut self, raw: &str) -> Option<AppName> {
+        let dashed =
+            raw.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+        let words: Vec<String> = dashed
+            .collect::<String>()
+            .split('-')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let mut clean = words.join("-");
+        clean.truncate(artifact::names::NAME_BYTES_MAX);
+        let name: Option<AppName> = clean.trim_end_matches('-').parse().ok();
+        if let Some(name) = &name
+            && name.as_str() != raw
+        {
+            self.notes.push(Note::Taken(format!("name {raw:?}: the app is called {name} here")));
+        }
+        name
+    }
+
+    /// Answers whether loopback addresses have a sample place, which they have unless the file says no.
+    fn local_server(
+        &mut self,
+        path: &str,
+        value: &Value<'_>,
+        wanted: &mut Wanted,
+        config: &mut AppConfig,
+    ) -> bool {
+        let section = Section::LocalServer;
+        let mut loopback = true;
+        for (key, value) in self.reader.table(path, value).into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            let path = format!("{path}.{name}");
+            match name {
+                "backends" => self.local_backends(&path, value, wanted),
+                "config_stores" | "dictionaries" => self.local_config_stores(&path, value, wanted),
+                "kv_stores" | "kv_store" | "object_stores" | "object_store" => {
+                    self.local_kv_stores(&path, value, wanted);
+                }
+                "secret_stores" | "secret_store" => self.local_secret_stores(&path, value, wanted),
+                "geolocation" => loopback = self.geolocation(&path, value, config),
+                "device_detection" => self.device_detection(&path, value, config),
+                "viceroy_version" => {}
+                "acls" => self.ignored(&path, key, "access lists are not supported; the program finds none"),
+                "shielding_sites" | "fake_valid_fastly_keys" | "pushpin" => {
+                    self.ignored(&path, key, "only Fastly's own local server has it");
+                }
+                _ => self.unknown(&path, key),
+            }
+        }
+        self.doubles(section);
+        loopback
+    }
+
+    fn setup(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
+        for (key, value) in self.reader.table(path, value).into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            let path = format!("{path}.{name}");
+            match name {
+                "backends" => self.setup_backends(&path, value, wanted),
+                "config_stores" | "dictionaries" => self.setup_config_stores(&path, value, wanted),
+                "kv_stores" | "object_stores" => self.setup_kv_stores(&path, value, wanted),
+                "secret_stores" => self.setup_secret_stores(&path, value, wanted),
+                "log_endpoints" => self.log_endpoints(&path, value),
+                "products" => self.products(&path, value),
+                _ => self.unknown(&path, key),
+            }
+        }
+        self.doubles(Section::Setup);
+    }
+
+    /// A program may log to any name; there is one place where lines go.
+    fn log_endpoints(&mut self, path: &str, value: &Value<'_>) {
+        for (name, endpoint) in self.reader.table(path, value).into_iter().flatten() {
+            let path = format!("{path}.{}", name.get_ref());
+            self.reader.table(&path, endpoint);
+            let text =
+                format!("log endpoint {}: its lines go to the app's log, to no provider", name.get_ref());
+            self.notes.push(Note::Taken(text));
+        }
+    }
+
+    fn products(&mut self, path: &str, value: &Value<'_>) {
+        for (name, _) in self.reader.table(path, value).into_iter().flatten() {
+            self.ignored(&format!("{path}.{}", name.get_ref()), name, "products are Fastly's own");
+        }
+    }
+
+    /// Two keys of one section may mean the same kind of store; one name may stand under one of them.
+    fn doubles(&mut self, section: Section) {
+        let mut seen: Vec<(&str, &str)> = Vec::new();
+        let mut twice = Vec::new();
+        for (config_key, file_key, line) in &self.places {
+            if !file_key.starts_with(section.name()) {
+                continue;
+            }
+            match seen.iter().find(|(before, _)| before == config_key) {
+                Some((_, first)) => twice.push((file_key.clone(), *line, (*first).to_owned())),
+                None => seen.push((config_key, file_key)),
+            }
+        }
+        for (key, line, first) in twice {
+            let message = format!("is there twice, also as {first}");
+            self.reader.mistakes.push(Mistake { line: Some(line), key, message });
+        }
+    }
+
+    /// What the configuration's own checks find, said with the file's keys and lines.
+    fn check(&mut self, config: &AppConfig) {
+        for mut mistake in config.mistakes() {
+            if let Some((config_key, file_key, line)) = self.stands(&mistake) {
+                let rest = under(config_key, &mistake.key).unwrap_or_default();
+                mistake = Mistake { line: Some(*line), key: format!("{file_key}{rest}"), ..mistake };
+            }
+            self.reader.mistakes.push(mistake);
+        }
+    }
+
+    /// The innermost thing a mistake's key names; or the one below it that its message does.
+    fn stands(&self, mistake: &Mistake) -> Option<&(String, String, usize)> {
+        let around = self.places.iter().filter(|(key, ..)| under(key, &mistake.key).is_some());
+        let named = |(key, ..): &&(String, String, usize)| {
+            let below = under(&mistake.key, key).and_then(|rest| rest.strip_prefix('.'));
+            below.is_some_and(|name| mistake.message.contains(&format!("{name:?}")))
+        };
+        around.max_by_key(|(key, ..)| key.len()).or_else(|| self.places.iter().find(named))
+    }
+
+    /// Notes that `config_key` of the configuration stands here in the file.
+    pub fn place(&mut self, config_key: String, path: &str, key: &Spanned<DeString<'_>>) {
+        self.places.push((config_key, path.to_owned(), line_at(self.text, key.span().start)));
+    }
+
+    /// Notes that a thing has no effect here.
+    pub fn ignored(&mut self, path: &str, key: &Spanned<DeString<'_>>, why: &str) {
+        let line = line_at(self.text, key.span().start);
+        self.notes.push(Note::Ignored(format!("{}:{line}: {path} is ignored: {why}", self.name)));
+    }
+
+    /// Notes a key nobody here knows.
+    pub fn unknown(&mut self, path: &str, key: &Spanned<DeString<'_>>) {
+        self.ignored(path, key, "it is not known here");
+    }
+
+    /// A mistake at a value.
+    pub fn mistake(&mut self, path: &str, value: &Value<'_>, message: impl Into<String>) {
+        self.reader.note(path, value.span().start, message.into());
+    }
+
+    /// True or false.
+    pub fn boolean(&mut self, path: &str, value: &Value<'_>) -> Option<bool> {
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            self.reader.wrong_type(path, value, "true or false");
+        }
+        truth
+    }
+
+    /// Text that is not empty.
+    pub fn text(&mut self, path: &str, value: &Value<'_>) -> Option<String> {
+        let text = self.reader.string(path, value)?;
+        if text.trim().is_empty() {
+            self.mistake(path, value, "is empty");
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// The contents of a file that a value names.
+    pub fn file(&mut self, path: &str, value: &Value<'_>, bytes_max: u64) -> Option<Vec<u8>> {
+        let name = self.text(path, value)?;
+        let read = self.files.read(&name, bytes_max);
+        if read.is_ok() && self.files.is_outside(&name) {
+            let line = line_at(self.text, value.span().start);
+            let text = format!("{}:{line}: {path} reads {name:?}, which is outside the project", self.name);
+            self.notes.push(Note::Ignored(text));
+        }
+        read.map_err(|why| self.mistake(path, value, format!("cannot be read: {why}"))).ok()
+    }
+
+    /// A file with one JSON object.
+    pub fn json_file(
+        &mut self,
+        path: &str,
+        value: &Value<'_>,
+    ) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let bytes = self.file(path, value, super::stores::JSON_FILE_BYTES_MAX)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(serde_json::Value::Object(object)) => Some(object),
+            Ok(_) => {
+                self.mistake(path, value, "its JSON is not an object");
+                None
+            }
+            Err(error) => {
+                self.mistake(path, value, format!("is not JSON: {error}"));
+                None
+            }
+        }
+    }
+}
+
+/// What follows `prefix` in a dotted key.
+fn under<'k>(prefix: &str, key: &'k str) -> Option<&'k str> {
+    key.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('.'))
+}

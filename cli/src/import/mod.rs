@@ -1,0 +1,229 @@
+//! Projects made for Fastly Compute, taken as they are: a folder with a `fastly.toml`, or the package their tools
+//! make (`pkg/<name>.tar.gz`). Skerry is not affiliated with Fastly.
+//!
+//! Both become what a `skerry.toml` would: a program and the [`AppConfig`] a version pins. What cannot stand in a
+//! version, values of secrets and items of key-value stores, becomes [`Items`]. The tool says what it took and what it
+//! ignored, one [`Note`] a thing. Deliberately absent: running anything a project names (`[scripts]`).
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`manifest`] | `fastly.toml` → configuration, items, notes; every mistake with its line |
+//! | [`backends`] | origins of both sections |
+//! | [`stores`] | config, secret and key-value stores of both sections |
+//! | [`lookups`] | geography and devices |
+//! | [`wanted`] | which section wins, and what is said of it |
+//! | [`items`] | what has to be put into stores |
+//! | [`files`] | files a manifest names, on disk or in a package |
+//! | [`package`] | bounded unpacking of a package, in memory |
+
+mod backends;
+mod files;
+pub mod items;
+mod lookups;
+mod manifest;
+mod package;
+mod stores;
+mod wanted;
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use artifact::{
+    AppName,
+    manifest::{AppConfig, Mistake},
+};
+
+use self::{files::Files, items::Items, manifest::Manifest, package::Unpacked};
+use crate::error::{Error, Result};
+
+/// The manifest's file name.
+pub const MANIFEST_FILE: &str = "fastly.toml";
+/// Where a project's tools put the program.
+pub const PROGRAM_FILE: &str = "bin/main.wasm";
+/// Where they put packages.
+const PACKAGES: &str = "pkg";
+/// Bytes of a manifest. Real ones have a few KiB; one with inline certificates some tens.
+const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What a project is read for. It decides which section of a manifest wins where both name a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `skerry up`: `[local_server]` wins, and its values are put even over others.
+    Up,
+    /// `skerry deploy`: `[setup]` wins, and no value that is there is overwritten.
+    Deploy,
+}
+
+/// What was done with one thing of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// It is part of the app now.
+    Taken(String),
+    /// It has no effect here, and why.
+    Ignored(String),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Taken(what) => write!(f, "{what}"),
+            Note::Ignored(what) => write!(f, "warning: {what}"),
+        }
+    }
+}
+
+/// A project, read.
+#[derive(Debug)]
+pub struct Imported {
+    /// The name its manifest gives, checked.
+    pub name: Option<AppName>,
+    /// What the version pins.
+    pub config: AppConfig,
+    /// What has to be put into stores.
+    pub items: Items,
+    /// What was taken and what was not.
+    pub notes: Vec<Note>,
+    /// Where the program is, for messages.
+    pub file: PathBuf,
+    /// The program.
+    pub program: Program,
+}
+
+/// A program, or where it is.
+#[derive(Debug)]
+pub enum Program {
+    /// Its bytes, out of a package.
+    Bytes(Vec<u8>),
+    /// The file, not read yet, and what to do when it is not there.
+    File {
+        /// How the project builds it.
+        cure: String,
+    },
+}
+
+/// Does a folder hold a project or a package of this kind?
+pub fn is_project(folder: &Path, env: Option<&str>) -> bool {
+    folder.join(manifest_file(env)).is_file() || !packages(folder).is_empty()
+}
+
+/// Is it a package, by its name?
+pub fn is_package(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".tar.gz") || name.ends_with(".tgz")
+}
+
+/// Reads a folder: its manifest with its program, or its only package.
+pub fn folder(folder: &Path, env: Option<&str>, purpose: Purpose) -> Result<Imported> {
+    let path = folder.join(manifest_file(env));
+    if !path.is_file() {
+        return match packages(folder).as_slice() {
+            [only] => package(only, env, purpose),
+            several => Err(Error::Usage(format!(
+                "{} has no {} but {} packages; name the one to deploy",
+                folder.display(),
+                manifest_file(env),
+                several.len()
+            ))),
+        };
+    }
+    let text = read_text(&path)?;
+    let read = read_manifest(&text, &Files::Folder(folder), &path, purpose)?;
+    let (file, program) = program_of(folder, &read)?;
+    imported(read, file, program)
+}
+
+/// Reads a package.
+pub fn package(file: &Path, env: Option<&str>, purpose: Purpose) -> Result<Imported> {
+    let unpacked = unpack(file)?;
+    let name = manifest_file(env);
+    let manifest = unpacked
+        .files
+        .get(&name)
+        .ok_or_else(|| refused(file, format!("has no {}/{name}", unpacked.folder)))?;
+    let text = std::str::from_utf8(manifest).map_err(|_| refused(file, format!("{name} is not UTF-8")))?;
+    let path = file.join(&unpacked.folder).join(&name);
+    let read = read_manifest(text, &Files::Package(&unpacked.files), &path, purpose)?;
+    let (file, program) = packed_program(file, unpacked)?;
+    imported(read, file, program)
+}
+
+fn imported(read: Manifest, file: PathBuf, program: Program) -> Result<Imported> {
+    let Manifest { name, config, items, notes, .. } = read;
+    Ok(Imported { name, config, items, notes, file, program })
+}
+
+fn read_manifest(text: &str, files: &Files<'_>, path: &Path, purpose: Purpose) -> Result<Manifest> {
+    let variables = |name: &str| std::env::var(name).ok();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(MANIFEST_FILE);
+    manifest::read(name, text, files, &variables, purpose)
+        .map_err(|mistakes: Vec<Mistake>| Error::Manifest { file: path.to_owned(), mistakes })
+}
+
+/// `bin/main.wasm`, or the one in the project's package. A build script is named, never run.
+fn program_of(folder: &Path, read: &Manifest) -> Result<(PathBuf, Program)> {
+    let file = folder.join(PROGRAM_FILE);
+    if !file.exists() {
+        let packages = packages(&folder.join(PACKAGES));
+        let own = read.raw_name.as_ref().map(|name| folder.join(PACKAGES).join(format!("{name}.tar.gz")));
+        let package = own.filter(|own| packages.contains(own)).or_else(|| match packages.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        });
+        if let Some(package) = package {
+            return packed_program(&package, unpack(&package)?);
+        }
+    }
+    let cure = match &read.build {
+        Some(build) => format!("build the app first, as {MANIFEST_FILE} says: {build}"),
+        None => "build the app first, as with `fastly compute build`".to_owned(),
+    };
+    Ok((file, Program::File { cure }))
+}
+
+fn packed_program(package: &Path, mut unpacked: Unpacked) -> Result<(PathBuf, Program)> {
+    let inside = format!("{}/{PROGRAM_FILE}", unpacked.folder);
+    let wasm =
+        unpacked.files.remove(PROGRAM_FILE).ok_or_else(|| refused(package, format!("has no {inside}")))?;
+    if !wasm.starts_with(b"\0asm") {
+        return Err(refused(package, format!("{inside} is not a WebAssembly program")));
+    }
+    Ok((package.join(inside), Program::Bytes(wasm)))
+}
+
+fn unpack(file: &Path) -> Result<Unpacked> {
+    let bytes = files::read_bounded(file, package::FILE_BYTES_MAX).map_err(|why| refused(file, why))?;
+    package::unpack(&bytes).map_err(|bad| refused(file, bad.to_string()))
+}
+
+fn refused(package: &Path, message: String) -> Error {
+    let doing = format!("reading the package {}", package.display());
+    Error::Rejected { doing, code: "bad_package".into(), message, mistakes: vec![] }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let bytes = files::read_bounded(path, MANIFEST_BYTES_MAX)
+        .map_err(|why| Error::Usage(format!("reading {}: {why}", path.display())))?;
+    String::from_utf8(bytes).map_err(|_| Error::Usage(format!("reading {}: it is not UTF-8", path.display())))
+}
+
+/// `fastly.toml`, or `fastly.<env>.toml`.
+pub fn manifest_file(env: Option<&str>) -> String {
+    env.map_or_else(|| MANIFEST_FILE.to_owned(), |env| format!("fastly.{env}.toml"))
+}
+
+/// The packages in a folder and in its `pkg`, by name.
+fn packages(folder: &Path) -> Vec<PathBuf> {
+    let of = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| is_package(path) && path.is_file()).collect()
+    };
+    let mut found = of(folder);
+    found.extend(of(&folder.join(PACKAGES)));
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests;

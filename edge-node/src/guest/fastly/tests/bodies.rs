@@ -1,0 +1,108 @@
+//! Bodies that the guest writes and reads.
+
+use bytes::Bytes;
+use http::Request;
+
+use super::script::{
+    Arg::{At, N, T, To},
+    Out, Script,
+};
+use crate::{front::InboundBody, guest::fastly::abi::Status, testing};
+
+const NEW: &str = "fastly_http_body.new";
+const READ: &str = "fastly_http_body.read";
+const APPEND: &str = "fastly_http_body.append";
+const BACK: u32 = 0;
+const FRONT: u32 = 1;
+
+fn write(guest: &mut Script, body: Out, text: &str, end: u32) -> Out {
+    guest.gives("fastly_http_body.write", vec![At(body), T(text), N(end)])
+}
+
+fn client_body(guest: &mut Script) -> Out {
+    let (request, body) = (guest.out(4), guest.out(4));
+    guest.call("fastly_http_req.body_downstream_get", &[To(request), To(body)]);
+    body
+}
+
+fn post(text: &'static str) -> Request<InboundBody> {
+    let request = Request::post("/").header("host", "test.localhost");
+    request.body(InboundBody::Full(Bytes::from_static(text.as_bytes()))).unwrap()
+}
+
+pub fn a_body_is_written_joined_and_read() {
+    let mut guest = Script::new();
+    let client = client_body(&mut guest);
+    let body = guest.gives(NEW, vec![]);
+    let written = write(&mut guest, body, "middle ", BACK);
+    write(&mut guest, body, "begin ", FRONT);
+    guest.call(APPEND, &[At(body), At(client)]);
+    guest.answers(Status::BadHandle, APPEND, &[At(body), At(client)]);
+    let length = guest.out(8);
+    guest.call("fastly_http_body.known_length", &[At(body), To(length)]);
+    let (text, read, rest, more, end) =
+        (guest.out(32), guest.out(4), guest.out(32), guest.out(4), guest.out(4));
+    guest.call(READ, &[At(body), To(text), N(13), To(read)]);
+    guest.call(READ, &[At(body), To(rest), N(32), To(more)]);
+    guest.call(READ, &[At(body), To(rest), N(32), To(end)]);
+    guest.call("fastly_http_body.close", &[At(body)]);
+    let memory = guest.run_in(testing::exchange(super::config()), post("end"));
+    assert_eq!((memory.u32(written), memory.u64(length)), (7, 16));
+    assert_eq!(memory.text(text, read), "begin middle ");
+    assert_eq!(memory.text(rest, more), "end");
+    assert_eq!(memory.u32(end), 0);
+}
+
+pub fn trailers_are_there_when_the_body_was_read() {
+    let mut guest = Script::new();
+    let client = client_body(&mut guest);
+    let (names, next, written) = (guest.out(32), guest.out(8), guest.out(4));
+    let list = [At(client), To(names), N(32), N(0), To(next), To(written)];
+    guest.answers(Status::Again, "fastly_http_body.trailer_names_get", &list);
+    let body = guest.gives(NEW, vec![]);
+    for value in ["1", "2"] {
+        guest.call("fastly_http_body.trailer_append", &[At(body), T("x-sum"), T(value)]);
+    }
+    let list = [At(body), To(names), N(32), N(0), To(next), To(written)];
+    guest.call("fastly_http_body.trailer_names_get", &list);
+    let (value, length) = (guest.out(8), guest.out(4));
+    guest.call("fastly_http_body.trailer_value_get", &[At(body), T("x-sum"), To(value), N(8), To(length)]);
+    let (values, values_length) = (guest.out(8), guest.out(4));
+    let list = [At(body), T("x-sum"), To(values), N(8), N(0), To(next), To(values_length)];
+    guest.call("fastly_http_body.trailer_values_get", &list);
+    let memory = guest.run_in(testing::exchange(super::config()), post("unread"));
+    assert_eq!(memory.text(names, written), "x-sum\0");
+    assert_eq!(memory.text(value, length), "1");
+    assert_eq!(memory.bytes(values, memory.u32(values_length)), b"1\02\0");
+}
+
+pub fn a_wrong_use_of_a_body_is_refused() {
+    let mut guest = Script::new();
+    let body = guest.gives(NEW, vec![]);
+    let out = guest.out(8);
+    let write = "fastly_http_body.write";
+    guest.answers(Status::Invalid, write, &[At(body), T("x"), N(2), To(out)]);
+    guest.answers(Status::Invalid, write, &[At(body), N(u32::MAX), N(8), N(BACK), To(out)]);
+    guest.answers(Status::Misaligned, write, &[At(body), T("x"), N(BACK), N(out.0 + 1)]);
+    guest.answers(Status::BadHandle, write, &[N(u32::MAX), T("x"), N(BACK), To(out)]);
+    guest.answers(Status::BadHandle, APPEND, &[At(body), At(body)]);
+    guest.answers(Status::Invalid, READ, &[At(body), To(out), N(u32::MAX), To(out)]);
+    guest.call("fastly_http_body.abandon", &[At(body)]);
+    guest.answers(Status::BadHandle, "fastly_http_body.close", &[At(body)]);
+    guest.run();
+}
+
+pub fn what_the_host_holds_is_bounded() {
+    let mut guest = Script::new();
+    let body = guest.gives(NEW, vec![]);
+    let written = guest.out(4);
+    // 256 KiB of memory, 256 times over: 64 MiB.
+    for _ in 0..256 {
+        guest.call("fastly_http_body.write", &[At(body), N(0), N(256 << 10), N(BACK), To(written)]);
+    }
+    let one_more = [At(body), N(0), N(1), N(BACK), To(written)];
+    guest.answers(Status::LimitExceeded, "fastly_http_body.write", &one_more);
+    let secret = guest.out(4);
+    guest.answers(Status::LimitExceeded, "fastly_secret_store.from_bytes", &[T("x"), To(secret)]);
+    guest.run();
+}

@@ -1,0 +1,105 @@
+//! A backend on loopback, on a thread of its own.
+
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+
+use artifact::manifest::{AppConfig, Backend};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, sync::oneshot};
+
+use crate::{
+    exchange::Exchange,
+    host::outbound::{Outbound, Settings},
+    testing,
+};
+
+/// See the module. Stops when it is dropped.
+pub struct Origin {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origin {
+    pub fn start() -> Origin {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(TcpListener::from_std(listener).unwrap()) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Origin { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// An exchange of an app that has it as the backend `origin`, may make backends that lead to it, and has one more
+    /// that nobody answers at.
+    pub fn exchange(&self) -> Exchange {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let backend = |address| Backend { url: format!("http://{address}"), ..Backend::default() };
+        let config = AppConfig {
+            backends: [("origin".to_owned(), backend(self.address)), ("nobody".to_owned(), backend(nobody))]
+                .into(),
+            outbound: vec![self.address.to_string()],
+            ..super::config()
+        };
+        let mut exchange = testing::exchange(config);
+        let mut host = testing::host();
+        let allow = vec!["127.0.0.0/8".parse().unwrap()];
+        Arc::get_mut(&mut host).expect("a host of its own").outbound =
+            Outbound::new(Settings { allow, ..Settings::default() });
+        exchange.host = host;
+        exchange
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+        tokio::spawn(connection);
+    }
+}
+
+/// `/hello` greets; `/echo` gives back what came; `/gzip` compresses; `/slow` takes 300 ms; `/gone` hangs up.
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let (head, body) = request.into_parts();
+    let host = head.headers.get("host").cloned();
+    let mut response = Response::new(Full::from("hello from the origin"));
+    response.headers_mut().insert("x-method", head.method.as_str().parse().unwrap());
+    response.headers_mut().insert("x-host", host.unwrap_or_else(|| "none".parse().unwrap()));
+    match head.uri.path() {
+        "/hello" => {}
+        "/slow" => tokio::time::sleep(Duration::from_millis(300)).await,
+        "/echo" => match body.collect().await {
+            Ok(body) => *response.body_mut() = Full::new(body.to_bytes()),
+            Err(error) => return Err(std::io::Error::other(error)),
+        },
+        "/gzip" => {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut packed, b"unpacked").unwrap();
+            *response.body_mut() = Full::from(packed.finish().unwrap());
+            response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        }
+        "/gone" => return Err(std::io::Error::other("hangs up")),
+        _ => *response.status_mut() = StatusCode::NOT_FOUND,
+    }
+    Ok(response)
+}

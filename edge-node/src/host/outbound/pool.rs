@@ -1,0 +1,383 @@
+//! Connections to origins, kept alive for the tenant they were made for.
+//!
+//! A connection is a task of the runtime it was made on, and is used by requests of that thread: the thread is part of
+//! the key. HTTP/1.1 connections are taken out while they are used; HTTP/2 connections stay, and are shared up to a
+//! number of streams. A connection whose peer closes it, or that is idle for too long, ends its task and is forgotten.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher as _, RandomState},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    thread::{self, ThreadId},
+    time::Duration,
+};
+
+use artifact::{
+    TenantName,
+    manifest::origin::{Origin, OriginHost},
+};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep},
+};
+
+use super::{
+    FetchError,
+    body::Sending,
+    connect::{Connected, Io},
+    limits,
+    tls::Identity,
+};
+
+/// Locks the pool is spread over, so that serving threads seldom meet at one.
+const SHARDS: usize = 16;
+
+/// Who may use a connection: requests of this tenant, on this thread, to this origin with this TLS definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    thread: ThreadId,
+    tenant: TenantName,
+    origin: Origin,
+    cert_host: Option<OriginHost>,
+    identity: Identity,
+}
+
+impl Key {
+    /// For requests of the current thread.
+    pub fn new(tenant: TenantName, origin: Origin, cert_host: Option<OriginHost>, identity: Identity) -> Key {
+        Key { thread: thread::current().id(), tenant, origin, cert_host, identity }
+    }
+}
+
+/// See the module. Clones share everything.
+#[derive(Clone, Default)]
+pub struct Pool(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    shards: [Mutex<HashMap<Arc<Key>, Vec<Member>>>; SHARDS],
+    hasher: RandomState,
+    open: AtomicUsize,
+    of_tenants: Mutex<HashMap<TenantName, usize>>,
+}
+
+struct Member {
+    sender: Sender,
+    live: Arc<Live>,
+}
+
+/// Where requests are given to a connection.
+pub enum Sender {
+    /// One at a time.
+    H1(http1::SendRequest<Sending>),
+    /// Many at once.
+    H2(http2::SendRequest<Sending>),
+}
+
+impl Sender {
+    fn is_closed(&self) -> bool {
+        match self {
+            Sender::H1(sender) => sender.is_closed(),
+            Sender::H2(sender) => sender.is_closed(),
+        }
+    }
+}
+
+/// What pool, task and requests know of one connection.
+pub struct Live {
+    /// The address it goes to.
+    pub peer: SocketAddr,
+    began: Instant,
+    in_use: AtomicU32,
+    /// When it was given back last, in ms since it began.
+    used_ms: AtomicU64,
+    /// Bytes that came over it.
+    received: AtomicU64,
+    streams_max: AtomicU32,
+}
+
+impl Live {
+    /// Bytes that came over it so far: how a request tells whether its answer had begun.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// How long nobody has used it; `None` while somebody does.
+    fn idle(&self) -> Option<Duration> {
+        if self.in_use.load(Relaxed) > 0 {
+            return None;
+        }
+        Some(self.began.elapsed().saturating_sub(Duration::from_millis(self.used_ms.load(Relaxed))))
+    }
+}
+
+/// A connection lent to one request.
+pub struct Lease {
+    pool: Pool,
+    key: Arc<Key>,
+    sender: Option<Sender>,
+    /// The connection.
+    pub live: Arc<Live>,
+    /// Has it served a request before? Then its peer may have closed it in the meantime.
+    pub is_reused: bool,
+}
+
+impl Lease {
+    fn new(pool: Pool, key: Arc<Key>, sender: Sender, live: Arc<Live>, is_reused: bool) -> Lease {
+        live.in_use.fetch_add(1, Relaxed);
+        Lease { pool, key, sender: Some(sender), live, is_reused }
+    }
+
+    /// Where the request is given to the connection.
+    pub fn sender(&mut self) -> Option<&mut Sender> {
+        self.sender.as_mut()
+    }
+
+    /// The response was read to its end: the connection is good for another.
+    pub fn give_back(mut self) {
+        if let Some(sender @ Sender::H1(_)) = self.sender.take() {
+            self.pool.keep(&self.key, Member { sender, live: self.live.clone() });
+        }
+    }
+}
+
+/// Dropped without being given back, an HTTP/1.1 connection closes: hyper does that when its sender is gone.
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.live.used_ms.store(self.live.began.elapsed().as_millis() as u64, Relaxed);
+        self.live.in_use.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Pool {
+    /// A connection that is open and free.
+    pub fn take(&self, key: &Arc<Key>) -> Option<Lease> {
+        let mut shard = self.shard(key).lock();
+        let members = shard.get_mut(key)?;
+        members.retain(|member| !member.sender.is_closed());
+        let free = members.iter().rposition(|member| match &member.sender {
+            // Not ready while its peer still reads the request before.
+            Sender::H1(sender) => sender.is_ready(),
+            Sender::H2(_) => member.live.in_use.load(Relaxed) < member.live.streams_max.load(Relaxed),
+        });
+        let lent = free.map(|at| match &members[at].sender {
+            Sender::H2(sender) => (Sender::H2(sender.clone()), members[at].live.clone()),
+            Sender::H1(_) => {
+                let member = members.remove(at);
+                (member.sender, member.live)
+            }
+        });
+        if members.is_empty() {
+            shard.remove(key);
+        }
+        drop(shard);
+        lent.map(|(sender, live)| Lease::new(self.clone(), key.clone(), sender, live, true))
+    }
+
+    /// Room for one more connection of the tenant, to be taken before connecting.
+    pub fn room(&self, tenant: &TenantName) -> Result<Room, FetchError> {
+        {
+            let mut of_tenants = self.0.of_tenants.lock();
+            let of_tenant = of_tenants.entry(tenant.clone()).or_default();
+            if *of_tenant >= limits::CONNECTIONS_PER_TENANT_MAX {
+                return Err(FetchError::ConnectionLimit);
+            }
+            *of_tenant += 1;
+        }
+        // Gives back both counts when it is dropped.
+        let room = Room { pool: self.clone(), tenant: tenant.clone() };
+        match self.0.open.fetch_add(1, Relaxed) {
+            open if open < limits::CONNECTIONS_MAX => Ok(room),
+            _ => Err(FetchError::ConnectionLimit),
+        }
+    }
+
+    /// Starts HTTP on a new connection and lends it.
+    pub async fn start(&self, key: Arc<Key>, connected: Connected, room: Room) -> Result<Lease, FetchError> {
+        let Connected { stream, peer, is_h2 } = connected;
+        let live = Arc::new(Live {
+            peer,
+            began: Instant::now(),
+            in_use: AtomicU32::new(0),
+            used_ms: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
+        });
+        let io = TokioIo::new(Counted { stream, live: live.clone() });
+        let task = Task { pool: self.clone(), key: key.clone(), live: live.clone(), _room: room };
+        let sender = if is_h2 {
+            let (sender, mut connection) =
+                h2_builder().handshake(io).await.map_err(|_| FetchError::Protocol)?;
+            let streams = live.clone();
+            tokio::spawn(task.run(move |cx| {
+                let polled = Pin::new(&mut connection).poll(cx).map(drop);
+                let offered = u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX);
+                streams.streams_max.store(offered.min(limits::H2_STREAMS_MAX), Relaxed);
+                polled
+            }));
+            self.keep(&key, Member { sender: Sender::H2(sender.clone()), live: live.clone() });
+            Sender::H2(sender)
+        } else {
+            let (sender, mut connection) =
+                h1_builder().handshake(io).await.map_err(|_| FetchError::Protocol)?;
+            tokio::spawn(task.run(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
+            Sender::H1(sender)
+        };
+        Ok(Lease::new(self.clone(), key, sender, live, false))
+    }
+
+    fn keep(&self, key: &Arc<Key>, member: Member) {
+        if member.sender.is_closed() {
+            return;
+        }
+        let mut shard = self.shard(key).lock();
+        let members = shard.entry(key.clone()).or_default();
+        if members.len() < limits::IDLE_PER_ORIGIN_MAX {
+            members.push(member);
+        }
+    }
+
+    fn forget(&self, key: &Arc<Key>, live: &Arc<Live>) {
+        let mut shard = self.shard(key).lock();
+        if let Entry::Occupied(mut entry) = shard.entry(key.clone()) {
+            entry.get_mut().retain(|member| !Arc::ptr_eq(&member.live, live));
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+    }
+
+    fn shard(&self, key: &Key) -> &Mutex<HashMap<Arc<Key>, Vec<Member>>> {
+        &self.0.shards[self.0.hasher.hash_one(key) as usize % SHARDS]
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Relaxed)
+    }
+}
+
+/// The right to have one connection open.
+pub struct Room {
+    pool: Pool,
+    tenant: TenantName,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.pool.0.open.fetch_sub(1, Relaxed);
+        let mut of_tenants = self.pool.0.of_tenants.lock();
+        if let Some(of_tenant) = of_tenants.get_mut(&self.tenant) {
+            *of_tenant -= 1;
+            if *of_tenant == 0 {
+                of_tenants.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+/// What keeps a connection going.
+struct Task {
+    pool: Pool,
+    key: Arc<Key>,
+    live: Arc<Live>,
+    _room: Room,
+}
+
+impl Task {
+    /// Polls the connection until it ends or has been idle for too long.
+    async fn run(self, mut connection: impl FnMut(&mut Context<'_>) -> Poll<()>) {
+        let mut timer = pin!(sleep(limits::IDLE_TIMEOUT));
+        std::future::poll_fn(|cx| {
+            if connection(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                let idle = self.live.idle().unwrap_or_default();
+                if idle >= limits::IDLE_TIMEOUT {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().reset(Instant::now() + (limits::IDLE_TIMEOUT - idle));
+            }
+            Poll::Pending
+        })
+        .await;
+        self.pool.forget(&self.key, &self.live);
+    }
+}
+
+fn h1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // hyper's own bound of 100 fields is ours; naming it would move them to the heap.
+    builder.max_header_size(limits::HEADER_BYTES_MAX).max_buf_size(limits::HEAD_BYTES_HELD_MAX);
+    builder
+}
+
+fn h2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(limits::HEAD_BYTES_HELD_MAX as u32)
+        .max_send_buf_size(limits::H2_SEND_BUFFER_BYTES)
+        .max_concurrent_streams(0) // the peer may open none
+        .keep_alive_interval(limits::H2_PING_INTERVAL)
+        .keep_alive_timeout(limits::H2_PING_TIMEOUT);
+    builder
+}
+
+/// Counts what comes in.
+struct Counted {
+    stream: Box<dyn Io>,
+    live: Arc<Live>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.live.received.fetch_add((buffer.filled().len() - before) as u64, Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,158 @@
+//! Active health: a small request to each origin of a backend, again and again while requests use the backend.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use artifact::{
+    TenantName,
+    manifest::origin::{Origin, OriginHost, Scheme},
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    Shared,
+    connect::{Connected, Secure, connect},
+    limits,
+    origins::Group,
+    pool::Room,
+    tls::Tls,
+};
+
+/// What is asked, of whom.
+pub struct Probe {
+    pub tenant: TenantName,
+    pub origins: Vec<Origin>,
+    pub tls: Option<Tls>,
+    pub cert_host: Option<OriginHost>,
+    /// What it gets as `Host` instead of its own.
+    pub host: Option<String>,
+    pub path: String,
+    pub interval: Duration,
+    /// Counts as one of the tenant's connections.
+    pub _room: Room,
+}
+
+/// Counts a probing task, and says so when it ends, however it ends.
+pub struct Probing {
+    group: Arc<Group>,
+    all: Arc<AtomicU32>,
+}
+
+impl Probing {
+    /// The right to probe a backend that nobody probes yet.
+    pub fn begin(group: &Arc<Group>, all: &Arc<AtomicU32>) -> Option<Probing> {
+        if group.is_probed.swap(true, Relaxed) {
+            return None;
+        }
+        let probing = Probing { group: group.clone(), all: all.clone() };
+        (all.fetch_add(1, Relaxed) < limits::PROBED_MAX as u32).then_some(probing)
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Relaxed);
+        self.group.unprobed();
+    }
+}
+
+/// Probes until no request has used the backend for a while.
+pub async fn run(shared: Arc<Shared>, probing: Probing, probe: Probe) {
+    while !probing.group.is_unused() {
+        let probes = probe.origins.iter().enumerate().map(async |(at, origin)| {
+            probing.group.probed(at, probe.is_well(&shared, origin).await);
+        });
+        join_all(probes).await;
+        sleep(probe.interval).await;
+    }
+}
+
+impl Probe {
+    async fn is_well(&self, shared: &Shared, origin: &Origin) -> bool {
+        let until = Instant::now() + limits::PROBE_TIMEOUT;
+        let tls = self.tls.as_ref().filter(|_| origin.scheme == Scheme::Https);
+        let secure = tls.map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
+        let Ok(connected) = connect(&shared.resolver, &self.tenant, origin, secure, until).await else {
+            return false;
+        };
+        let status = timeout_at(until, self.ask(origin, connected)).await;
+        matches!(status, Ok(Some(status)) if status.is_success())
+    }
+
+    async fn ask(&self, origin: &Origin, connected: Connected) -> Option<StatusCode> {
+        let io = TokioIo::new(connected.stream);
+        let host = self.host.clone().unwrap_or_else(|| origin.authority());
+        let uri = if connected.is_h2 { format!("https://{host}{}", self.path) } else { self.path.clone() };
+        let request = Request::get(uri).header(header::USER_AGENT, "skerry-health");
+        let response = if connected.is_h2 {
+            let request = request.body(Empty::<Bytes>::new()).ok()?;
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.ok()?;
+            tokio::select! {
+                response = sender.send_request(request) => response,
+                _ = connection => return None,
+            }
+        } else {
+            let request = request.header(header::HOST, host);
+            let request = request.body(Empty::<Bytes>::new()).ok()?;
+            let (mut sender, connection) = http1::handshake(io).await.ok()?;
+            tokio::select! {
+                response = sender.send_request(request) => response,
+                _ = connection => return None,
+            }
+        };
+        Some(response.ok()?.status())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::outbound::{
+        Outbound,
+        origins::{GroupKey, Health},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_is_probed_once_and_not_when_nobody_uses_it() {
+        let shared = Outbound::default().0;
+        let origin = Origin::parse("http://a.example").unwrap();
+        let tenant: TenantName = "default".parse().unwrap();
+        let probe = Some(("/up".to_owned(), 1));
+        let key = GroupKey { tenant: tenant.clone(), origins: vec![origin.clone()], identity: None, probe };
+        let group = shared.groups.get(key);
+        let all = shared.groups.probing.clone();
+        let probing = Probing::begin(&group, &all).unwrap();
+        assert!(Probing::begin(&group, &all).is_none(), "it is probed");
+        assert_eq!(all.load(Relaxed), 1);
+        (0..limits::PROBES_TO_DOWN).for_each(|_| group.probed(0, false));
+        tokio::time::advance(limits::PROBED_UNUSED_MAX * 2).await;
+        let probe = Probe {
+            origins: vec![origin],
+            tls: None,
+            cert_host: None,
+            host: None,
+            path: "/up".into(),
+            interval: Duration::from_millis(1),
+            _room: shared.pool.room(&tenant).unwrap(),
+            tenant,
+        };
+        run(shared.clone(), probing, probe).await; // ends by itself
+        assert_eq!((all.load(Relaxed), shared.pool.open()), (0, 0));
+        assert_eq!(group.health(0), Health::Unknown, "what probes said is forgotten with them");
+        all.store(limits::PROBED_MAX as u32, Relaxed);
+        assert!(Probing::begin(&group, &all).is_none(), "too many");
+        all.store(0, Relaxed);
+        assert!(Probing::begin(&group, &all).is_some());
+    }
+}

@@ -1,0 +1,440 @@
+//! Key-value stores of one machine: SQLite in a file of its own (large values never wait for, or delay, the log), WAL,
+//! `synchronous=FULL` (a write returns after fsync).
+//!
+//! Two connections behind mutexes, worked on blocking threads: in WAL mode a read does not wait for a write's fsync.
+//! What a tenant has is counted in the transaction that changes it. Expired entries are invisible at once and leave the
+//! file with later writes; the file's free pages are used again, the file itself does not shrink.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use fleet_sync_proto::kv::{
+    Ask, At, Generation, ListAsk, METADATA_BYTES_MAX, Message, Mode, PutAsk, Refusal, Said, Space,
+    VALUE_BYTES_MAX, check,
+};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use tokio::sync::Semaphore;
+
+use super::{KvError, KvStore};
+use crate::clock::now_ms;
+
+/// Stores of one tenant that hold something.
+pub const STORES_PER_TENANT_MAX: u64 = 100;
+/// Entries of one tenant: with the longest keys 1 GiB of them.
+pub const KEYS_PER_TENANT_MAX: u64 = 1_000_000;
+/// Keys, metadata and values of one tenant, in bytes: ten tenants that use all of it fill a small disk, not a fleet's.
+pub const BYTES_PER_TENANT_MAX: u64 = 4 << 30;
+/// Operations under way: each may hold a value of 8 MiB and its copy, 512 MiB in all.
+const OPERATIONS_MAX: usize = 32;
+/// Expired entries that one write takes along, so that they leave faster than writes bring new ones.
+const SWEPT_PER_WRITE: u32 = 64;
+/// How long to wait for another process's transaction.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The schema this code reads and writes. A newer file is refused.
+const SCHEMA: i64 = 1;
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS kv_schema (version INTEGER NOT NULL) STRICT;
+    -- floor: the highest sequence of its stores that are gone.
+    CREATE TABLE IF NOT EXISTS tenants (
+        tenant TEXT PRIMARY KEY, stores INTEGER NOT NULL, keys INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        floor INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    -- Only stores with entries. sequence: the generation given last.
+    CREATE TABLE IF NOT EXISTS stores (
+        tenant TEXT NOT NULL, store TEXT NOT NULL, sequence INTEGER NOT NULL, keys INTEGER NOT NULL,
+        PRIMARY KEY (tenant, store)) STRICT, WITHOUT ROWID;
+    -- Keys are bytes, so that their order is that of bytes. bytes: key, metadata and value.
+    CREATE TABLE IF NOT EXISTS entries (
+        id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, store TEXT NOT NULL, key BLOB NOT NULL,
+        generation INTEGER NOT NULL, expires_ms INTEGER, bytes INTEGER NOT NULL, metadata BLOB NOT NULL,
+        value BLOB NOT NULL, UNIQUE (tenant, store, key)) STRICT;
+    CREATE INDEX IF NOT EXISTS entries_by_end ON entries (expires_ms) WHERE expires_ms IS NOT NULL;
+";
+
+/// See the module.
+#[derive(Clone)]
+pub struct SqliteKv {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    at: String,
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    room: Semaphore,
+    now_ms: fn() -> u64,
+}
+
+impl std::fmt::Debug for SqliteKv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteKv").field("at", &self.inner.at).finish_non_exhaustive()
+    }
+}
+
+/// What is decided about an operation: done, or refused and nothing changed.
+type Decided<T> = rusqlite::Result<Result<T, Refusal>>;
+
+impl SqliteKv {
+    /// Opens or makes the file.
+    pub fn open(path: &Path) -> Result<SqliteKv, KvError> {
+        SqliteKv::open_at(path, now_ms)
+    }
+
+    /// With another clock.
+    fn open_at(path: &Path, now_ms: fn() -> u64) -> Result<SqliteKv, KvError> {
+        let at = path.display().to_string();
+        let connect = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(BUSY)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            Ok(connection)
+        };
+        let open = || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+            let mut writer = connect()?;
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(TABLES)?;
+            let found: Option<i64> =
+                transaction.query_row("SELECT max(version) FROM kv_schema", [], |row| row.get(0))?;
+            match found {
+                None => drop(transaction.execute("INSERT INTO kv_schema VALUES (?1)", [SCHEMA])?),
+                Some(version) if version > SCHEMA => {
+                    return Err(format!(
+                        "it has schema {version}, this release knows up to {SCHEMA}: start the newer release"
+                    )
+                    .into());
+                }
+                Some(_) => {}
+            }
+            transaction.commit()?;
+            Ok((writer, connect()?))
+        };
+        let (writer, reader) =
+            open().map_err(|source| KvError { doing: "opening", at: at.clone(), source })?;
+        let room = Semaphore::new(OPERATIONS_MAX);
+        let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
+        Ok(SqliteKv { inner: Arc::new(Inner { at, writer, reader, room, now_ms }) })
+    }
+}
+
+#[async_trait]
+impl KvStore for SqliteKv {
+    async fn ask(&self, ask: Message<Ask>) -> Result<Message<Said>, KvError> {
+        if let Err(refusal) = check(&ask) {
+            return Ok(refused(refusal));
+        }
+        let _room = self.inner.room.acquire().await.expect("this semaphore is never closed");
+        let doing = if ask.head.only_reads() { "reading" } else { "writing" };
+        let inner = self.inner.clone();
+        // Runs to its end also when whoever asked is gone.
+        let task = tokio::task::spawn_blocking(move || inner.answer(ask)).await;
+        let failed = |source| KvError { doing, at: self.inner.at.clone(), source };
+        match task {
+            Ok(Ok(Ok(said))) => Ok(said),
+            Ok(Ok(Err(refusal))) => Ok(refused(refusal)),
+            Ok(Err(error)) => Err(failed(error.into())),
+            Err(panicked) => Err(failed(panicked.into())),
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Message<Said> {
+    Message::bare(Said::Refused { refusal })
+}
+
+impl Inner {
+    fn answer(&self, ask: Message<Ask>) -> Decided<Message<Said>> {
+        let now_ms = (self.now_ms)();
+        let Message { head, metadata, value } = ask;
+        match head {
+            Ask::Get(at) => get(&self.reader.lock(), &at, now_ms).map(Ok),
+            Ask::List(list) => self::list(&self.reader.lock(), &list, now_ms),
+            Ask::Put(put) => self.change(now_ms, |store| self::put(store, put, metadata, value, now_ms)),
+            Ask::Delete { at, if_generation } => {
+                self.change(now_ms, |store| delete(store, &at, if_generation, now_ms))
+            }
+        }
+    }
+
+    /// One transaction; a refusal undoes it.
+    fn change(
+        &self,
+        now_ms: u64,
+        work: impl FnOnce(&Transaction<'_>) -> Decided<Message<Said>>,
+    ) -> Decided<Message<Said>> {
+        let mut connection = self.writer.lock();
+        sweep(&mut connection, now_ms)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let decided = work(&transaction)?;
+        if decided.is_ok() {
+            transaction.commit()?;
+        }
+        Ok(decided)
+    }
+}
+
+/// Takes some expired entries out. In a transaction of its own: a tenant at its quota gets their room though the write
+/// that follows is refused.
+fn sweep(connection: &mut Connection, now_ms: u64) -> rusqlite::Result<()> {
+    let expired = "SELECT id, tenant, store, bytes FROM entries WHERE expires_ms <= ?1 LIMIT ?2";
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: Vec<(i64, String, String, u64)> = transaction
+        .prepare_cached(expired)?
+        .query_map(params![now_ms, SWEPT_PER_WRITE], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        return Ok(()); // dropped, which costs nothing: it wrote nothing
+    }
+    for (id, tenant, store, bytes) in found {
+        remove(&transaction, id, &tenant, &store, bytes)?;
+    }
+    transaction.commit()
+}
+
+/// An entry as it lies in the file.
+struct Row {
+    id: i64,
+    generation: Generation,
+    expires_ms: Option<u64>,
+    bytes: u64,
+    metadata: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Row {
+    fn is_live(&self, now_ms: u64) -> bool {
+        self.expires_ms.is_none_or(|end| end > now_ms)
+    }
+}
+
+fn read(connection: &Connection, at: &At) -> rusqlite::Result<Option<Row>> {
+    let sql = "SELECT id, generation, expires_ms, bytes, metadata, value FROM entries
+               WHERE tenant = ?1 AND store = ?2 AND key = ?3";
+    let Space { tenant, store } = &at.space;
+    connection
+        .prepare_cached(sql)?
+        .query_row(params![tenant.as_str(), store.as_str(), at.key.as_str().as_bytes()], |row| {
+            Ok(Row {
+                id: row.get(0)?,
+                generation: row.get(1)?,
+                expires_ms: row.get(2)?,
+                bytes: row.get(3)?,
+                metadata: row.get(4)?,
+                value: row.get(5)?,
+            })
+        })
+        .optional()
+}
+
+fn get(connection: &Connection, at: &At, now_ms: u64) -> rusqlite::Result<Message<Said>> {
+    Ok(match read(connection, at)?.filter(|row| row.is_live(now_ms)) {
+        None => Message::bare(Said::Missing { age_ms: 0 }),
+        Some(row) => {
+            let ttl_ms = row.expires_ms.map(|end| end.saturating_sub(now_ms));
+            let head = Said::Found { generation: row.generation, ttl_ms, age_ms: 0 };
+            Message { head, metadata: row.metadata, value: row.value }
+        }
+    })
+}
+
+fn put(
+    store: &Transaction<'_>,
+    put: PutAsk,
+    metadata: Vec<u8>,
+    value: Vec<u8>,
+    now_ms: u64,
+) -> Decided<Message<Said>> {
+    let PutAsk { at, mode, if_generation, ttl_ms, has_metadata } = put;
+    let there = read(store, &at)?;
+    let live = there.as_ref().filter(|row| row.is_live(now_ms));
+    let generation_fits = if_generation.is_none_or(|wanted| live.is_some_and(|row| row.generation == wanted));
+    if !generation_fits || (mode == Mode::Add && live.is_some()) {
+        return Ok(Err(Refusal::Precondition));
+    }
+    let mut new = Row {
+        id: 0,
+        generation: 0,
+        expires_ms: ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms)),
+        bytes: 0,
+        metadata,
+        value,
+    };
+    if let (Mode::Append | Mode::Prepend, Some(before)) = (mode, live) {
+        new.value = match mode {
+            Mode::Prepend => [new.value.as_slice(), &before.value].concat(),
+            _ => [before.value.as_slice(), &new.value].concat(),
+        };
+        if !has_metadata {
+            new.metadata.clone_from(&before.metadata);
+        }
+        new.expires_ms = new.expires_ms.or(before.expires_ms);
+    }
+    if new.value.len() > VALUE_BYTES_MAX {
+        return Ok(Err(Refusal::ValueTooLarge));
+    }
+    if new.metadata.len() > METADATA_BYTES_MAX {
+        return Ok(Err(Refusal::MetadataTooLarge));
+    }
+    new.bytes = (at.key.as_str().len() + new.metadata.len() + new.value.len()) as u64;
+    let Space { tenant, store: name } = &at.space;
+    if let Some(before) = &there {
+        remove(store, before.id, tenant.as_str(), name.as_str(), before.bytes)?;
+    }
+    match insert(store, &at, &new)? {
+        Ok(generation) => Ok(Ok(Message::bare(Said::Stored { generation }))),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Writes a row where there is none, and counts it.
+fn insert(store: &Transaction<'_>, at: &At, row: &Row) -> Decided<Generation> {
+    let Space { tenant, store: name } = &at.space;
+    let (tenant, name) = (tenant.as_str(), name.as_str());
+    store.prepare_cached("INSERT OR IGNORE INTO tenants VALUES (?1, 0, 0, 0, 0)")?.execute([tenant])?;
+    let made = store
+        .prepare_cached(
+            "INSERT OR IGNORE INTO stores SELECT ?1, ?2, floor, 0 FROM tenants WHERE tenant = ?1",
+        )?
+        .execute([tenant, name])?;
+    store
+        .prepare_cached(
+            "UPDATE tenants SET stores = stores + ?2, keys = keys + 1, bytes = bytes + ?3 WHERE tenant = ?1",
+        )?
+        .execute(params![tenant, made as u64, row.bytes])?;
+    let (stores, keys, bytes): (u64, u64, u64) = store
+        .prepare_cached("SELECT stores, keys, bytes FROM tenants WHERE tenant = ?1")?
+        .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    for (of, has, max) in [
+        ("stores", stores, STORES_PER_TENANT_MAX),
+        ("keys", keys, KEYS_PER_TENANT_MAX),
+        ("bytes", bytes, BYTES_PER_TENANT_MAX),
+    ] {
+        if has > max {
+            return Ok(Err(Refusal::Quota { of: of.to_owned(), max }));
+        }
+    }
+    let generation: Generation = store
+        .prepare_cached(
+            "UPDATE stores SET sequence = sequence + 1, keys = keys + 1 WHERE tenant = ?1 AND store = ?2
+             RETURNING sequence",
+        )?
+        .query_row([tenant, name], |row| row.get(0))?;
+    let key = at.key.as_str().as_bytes();
+    store
+        .prepare_cached(
+            "INSERT INTO entries (tenant, store, key, generation, expires_ms, bytes, metadata, value)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            tenant,
+            name,
+            key,
+            generation,
+            row.expires_ms,
+            row.bytes,
+            row.metadata,
+            row.value
+        ])?;
+    Ok(Ok(generation))
+}
+
+/// Takes a row out, and with the last one its store.
+fn remove(store: &Transaction<'_>, id: i64, tenant: &str, name: &str, bytes: u64) -> rusqlite::Result<()> {
+    store.prepare_cached("DELETE FROM entries WHERE id = ?1")?.execute([id])?;
+    store
+        .prepare_cached("UPDATE tenants SET keys = keys - 1, bytes = bytes - ?2 WHERE tenant = ?1")?
+        .execute(params![tenant, bytes])?;
+    let (keys, sequence): (u64, u64) = store
+        .prepare_cached(
+            "UPDATE stores SET keys = keys - 1 WHERE tenant = ?1 AND store = ?2 RETURNING keys, sequence",
+        )?
+        .query_row([tenant, name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if keys == 0 {
+        store
+            .prepare_cached("DELETE FROM stores WHERE tenant = ?1 AND store = ?2")?
+            .execute([tenant, name])?;
+        // A store of that name that comes again goes on counting, so no generation is ever given twice.
+        store
+            .prepare_cached(
+                "UPDATE tenants SET stores = stores - 1, floor = max(floor, ?2) WHERE tenant = ?1",
+            )?
+            .execute(params![tenant, sequence])?;
+    }
+    Ok(())
+}
+
+fn delete(
+    store: &Transaction<'_>,
+    at: &At,
+    if_generation: Option<Generation>,
+    now_ms: u64,
+) -> Decided<Message<Said>> {
+    let there = read(store, at)?.filter(|row| row.is_live(now_ms));
+    if if_generation.is_some_and(|wanted| there.as_ref().is_none_or(|row| row.generation != wanted)) {
+        return Ok(Err(Refusal::Precondition));
+    }
+    let Space { tenant, store: name } = &at.space;
+    if let Some(row) = &there {
+        remove(store, row.id, tenant.as_str(), name.as_str(), row.bytes)?;
+    }
+    Ok(Ok(Message::bare(Said::Deleted { existed: there.is_some() })))
+}
+
+fn list(connection: &Connection, list: &ListAsk, now_ms: u64) -> Decided<Message<Said>> {
+    let ListAsk { space: Space { tenant, store }, prefix, limit, cursor } = list;
+    let from = match cursor {
+        None => prefix.clone().into_bytes(),
+        Some(cursor) => match after(cursor).filter(|key| key.starts_with(prefix.as_bytes())) {
+            // The least text that is greater than the last key of the page before.
+            Some(last) => [last.as_slice(), &[0]].concat(),
+            None => {
+                let what = "the cursor is none of a list with this prefix: begin without one".to_owned();
+                return Ok(Err(Refusal::Invalid { what }));
+            }
+        },
+    };
+    let sql = "SELECT key FROM entries WHERE tenant = ?1 AND store = ?2 AND key >= ?3 AND key < ?4
+               AND (expires_ms IS NULL OR expires_ms > ?5) ORDER BY key LIMIT ?6";
+    let mut query = connection.prepare_cached(sql)?;
+    let end = end_of(prefix);
+    let found = query
+        .query_map(params![tenant.as_str(), store.as_str(), from, end, now_ms, limit + 1], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })?;
+    let mut keys = Vec::new();
+    for key in found {
+        let unreadable = |error: std::string::FromUtf8Error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
+        };
+        keys.push(String::from_utf8(key?).map_err(unreadable)?);
+    }
+    let more = keys.len() > *limit as usize;
+    keys.truncate(*limit as usize);
+    let next = keys.last().filter(|_| more).map(|last| cursor_after(last));
+    Ok(Ok(Message::bare(Said::Page { keys, next })))
+}
+
+/// The bytes that all keys with a prefix are below. No key holds the byte 0xff: it is not in UTF-8.
+fn end_of(prefix: &str) -> Vec<u8> {
+    [prefix.as_bytes(), &[0xff]].concat()
+}
+
+/// A cursor is the last key in hex: letters and digits alone, whatever the key.
+fn cursor_after(key: &str) -> String {
+    key.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn after(cursor: &str) -> Option<Vec<u8>> {
+    let digits = cursor.as_bytes();
+    if digits.is_empty() || digits.len() % 2 != 0 || digits.len() > 2 * artifact::names::KV_KEY_BYTES_MAX {
+        return None;
+    }
+    let digit = |c: u8| char::from(c).to_digit(16);
+    digits.chunks_exact(2).map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;

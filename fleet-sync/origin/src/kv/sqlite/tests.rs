@@ -1,0 +1,317 @@
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The clock of the tests that move it. Each test that does has one of its own.
+macro_rules! clock {
+    ($name:ident) => {{
+        static NOW: AtomicU64 = AtomicU64::new(1_000_000);
+        let now: fn() -> u64 = || NOW.load(Relaxed);
+        let $name = |ms: u64| NOW.fetch_add(ms, Relaxed);
+        (now, $name)
+    }};
+}
+
+fn at(store: &str, key: &str) -> At {
+    of("acme", store, key)
+}
+
+fn of(tenant: &str, store: &str, key: &str) -> At {
+    let space = Space { tenant: tenant.parse().unwrap(), store: store.parse().unwrap() };
+    At { space, key: key.parse().unwrap() }
+}
+
+fn writes(at: At) -> PutAsk {
+    PutAsk { at, mode: Mode::Overwrite, if_generation: None, ttl_ms: None, has_metadata: false }
+}
+
+struct Kv {
+    store: SqliteKv,
+    runtime: tokio::runtime::Runtime,
+    folder: tempfile::TempDir,
+}
+
+impl Kv {
+    fn open() -> Kv {
+        Kv::with_clock(|| 1_000_000)
+    }
+
+    fn with_clock(now: fn() -> u64) -> Kv {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = SqliteKv::open_at(&folder.path().join("kv.sqlite"), now).unwrap();
+        Kv { store, runtime, folder }
+    }
+
+    fn ask(&self, ask: Message<Ask>) -> Message<Said> {
+        self.runtime.block_on(self.store.ask(ask)).unwrap()
+    }
+
+    fn put_with(&self, put: PutAsk, value: &[u8]) -> Result<Generation, Refusal> {
+        let message = Message { head: Ask::Put(put), metadata: vec![], value: value.to_vec() };
+        match self.ask(message).head {
+            Said::Stored { generation } => Ok(generation),
+            Said::Refused { refusal } => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn put(&self, at: At, value: &str) -> Generation {
+        self.put_with(writes(at), value.as_bytes()).unwrap()
+    }
+
+    fn get(&self, at: At) -> Option<(Generation, String)> {
+        let Message { head, value, .. } = self.ask(Message::bare(Ask::Get(at)));
+        match head {
+            Said::Found { generation, .. } => Some((generation, String::from_utf8(value).unwrap())),
+            Said::Missing { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delete(&self, at: At, if_generation: Option<Generation>) -> Result<bool, Refusal> {
+        match self.ask(Message::bare(Ask::Delete { at, if_generation })).head {
+            Said::Deleted { existed } => Ok(existed),
+            Said::Refused { refusal } => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn page(
+        &self,
+        store: &str,
+        prefix: &str,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> (Vec<String>, Option<String>) {
+        let space = at(store, "x").space;
+        let list = ListAsk { space, prefix: prefix.to_owned(), limit, cursor };
+        match self.ask(Message::bare(Ask::List(list))).head {
+            Said::Page { keys, next } => (keys, next),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn list(&self, store: &str, prefix: &str, limit: u32) -> Vec<String> {
+        let (mut keys, mut next) = self.page(store, prefix, limit, None);
+        while let Some(cursor) = next {
+            let (more, after) = self.page(store, prefix, limit, Some(cursor));
+            assert!(!more.is_empty(), "a cursor promises at least one key in a store at rest");
+            keys.extend(more);
+            next = after;
+        }
+        keys
+    }
+
+    fn used(&self, tenant: &str) -> (u64, u64, u64) {
+        let reader = self.store.inner.reader.lock();
+        let sql = "SELECT stores, keys, bytes FROM tenants WHERE tenant = ?1";
+        reader.query_row(sql, [tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+    }
+}
+
+#[test]
+fn what_was_written_is_there_after_reopening_and_only_for_its_tenant() {
+    let kv = Kv::open();
+    let generation = kv.put(at("carts", "a"), "1");
+    assert_eq!(kv.get(of("other", "carts", "a")), None);
+    assert_eq!(kv.get(at("other", "a")), None);
+    let again = Kv { store: SqliteKv::open(&kv.folder.path().join("kv.sqlite")).unwrap(), ..kv };
+    assert_eq!(again.get(at("carts", "a")), Some((generation, "1".into())));
+}
+
+#[test]
+fn a_file_of_a_later_release_is_refused() {
+    let kv = Kv::open();
+    kv.store.inner.writer.lock().execute("INSERT INTO kv_schema VALUES (2)", []).unwrap();
+    let error = SqliteKv::open(&kv.folder.path().join("kv.sqlite")).unwrap_err();
+    assert!(error.source.to_string().contains("newer release"), "{error:?}");
+}
+
+#[test]
+fn generations_grow_and_none_is_given_twice_though_key_and_store_come_and_go() {
+    let kv = Kv::open();
+    let mut last = 0;
+    for round in 0..3 {
+        for _ in 0..2 {
+            let next = kv.put(at("s", "k"), "v");
+            assert!(next > last, "round {round}");
+            last = next;
+        }
+        assert_eq!(kv.delete(at("s", "k"), None), Ok(true));
+        assert_eq!(kv.used("acme"), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_generation_that_does_not_match_changes_nothing() {
+    let kv = Kv::open();
+    let put_if = |generation, value: &[u8]| {
+        kv.put_with(PutAsk { if_generation: Some(generation), ..writes(at("s", "k")) }, value)
+    };
+    assert_eq!(put_if(1, b"x"), Err(Refusal::Precondition), "there is nothing");
+    let first = kv.put(at("s", "k"), "1");
+    assert_eq!(put_if(first + 1, b"x"), Err(Refusal::Precondition));
+    let second = put_if(first, b"2").unwrap();
+    assert_eq!(put_if(first, b"x"), Err(Refusal::Precondition), "a second one with the same knowledge");
+    assert_eq!(kv.get(at("s", "k")), Some((second, "2".into())));
+    assert_eq!(kv.delete(at("s", "k"), Some(first)), Err(Refusal::Precondition));
+    assert_eq!(kv.delete(at("s", "k"), Some(second)), Ok(true));
+    assert_eq!(kv.delete(at("s", "k"), Some(second)), Err(Refusal::Precondition));
+    assert_eq!(kv.delete(at("s", "k"), None), Ok(false));
+}
+
+#[test]
+fn add_append_and_prepend() {
+    let kv = Kv::open();
+    let put = |mode, value: &[u8]| kv.put_with(PutAsk { mode, ..writes(at("s", "k")) }, value);
+    put(Mode::Append, b"b").unwrap();
+    put(Mode::Append, b"c").unwrap();
+    put(Mode::Prepend, b"a").unwrap();
+    assert_eq!(put(Mode::Add, b"x"), Err(Refusal::Precondition));
+    assert_eq!(kv.get(at("s", "k")).unwrap().1, "abc");
+    put(Mode::Overwrite, b"z").unwrap();
+    assert_eq!(kv.get(at("s", "k")).unwrap().1, "z");
+    kv.delete(at("s", "k"), None).unwrap();
+    put(Mode::Add, b"new").unwrap();
+    assert_eq!(kv.get(at("s", "k")).unwrap().1, "new");
+}
+
+#[test]
+fn append_keeps_metadata_and_life_unless_it_brings_its_own() {
+    let kv = Kv::open();
+    let put = |mode, ttl_ms, metadata: Option<&str>| {
+        let ask = PutAsk { mode, ttl_ms, has_metadata: metadata.is_some(), ..writes(at("s", "k")) };
+        let metadata = metadata.unwrap_or_default().into();
+        kv.ask(Message { head: Ask::Put(ask), metadata, value: b"v".to_vec() });
+        let Message { head: Said::Found { ttl_ms, .. }, metadata, .. } =
+            kv.ask(Message::bare(Ask::Get(at("s", "k"))))
+        else {
+            panic!("it is there")
+        };
+        (ttl_ms, String::from_utf8(metadata).unwrap())
+    };
+    assert_eq!(put(Mode::Overwrite, Some(5_000), Some("m")), (Some(5_000), "m".into()));
+    assert_eq!(put(Mode::Append, None, None), (Some(5_000), "m".into()));
+    assert_eq!(put(Mode::Append, Some(9_000), Some("")), (Some(9_000), "".into()));
+    assert_eq!(put(Mode::Overwrite, None, None), (None, "".into()));
+}
+
+#[test]
+fn an_expired_entry_is_gone_at_once_and_its_room_with_the_next_write() {
+    let (now, advance) = clock!(advance);
+    let kv = Kv::with_clock(now);
+    let put = PutAsk { ttl_ms: Some(2_000), ..writes(at("s", "k")) };
+    let first = kv.put_with(put, b"v").unwrap();
+    advance(1_999);
+    assert!(kv.get(at("s", "k")).is_some());
+    advance(1);
+    assert_eq!(kv.get(at("s", "k")), None);
+    assert_eq!(kv.list("s", "", 10), [""; 0]);
+    assert_eq!(kv.delete(at("s", "k"), Some(first)), Err(Refusal::Precondition));
+    kv.put(at("other", "x"), "1");
+    assert_eq!(kv.used("acme"), (1, 1, 2), "what had expired is not counted any more");
+    let again = kv.put_with(PutAsk { mode: Mode::Add, ..writes(at("s", "k")) }, b"w").unwrap();
+    assert!(again > first);
+}
+
+#[test]
+fn a_value_over_its_limit_is_refused_however_it_came_to_be() {
+    let kv = Kv::open();
+    let half = vec![b'x'; VALUE_BYTES_MAX / 2 + 1];
+    kv.put_with(writes(at("s", "k")), &half).unwrap();
+    let append = PutAsk { mode: Mode::Append, ..writes(at("s", "k")) };
+    assert_eq!(kv.put_with(append, &half), Err(Refusal::ValueTooLarge));
+    let too_large = vec![0; VALUE_BYTES_MAX + 1];
+    assert_eq!(kv.put_with(writes(at("s", "k")), &too_large), Err(Refusal::ValueTooLarge));
+    assert_eq!(kv.get(at("s", "k")).unwrap().1.len(), half.len(), "nothing changed");
+}
+
+#[test]
+fn a_tenant_at_its_quota_is_refused_and_its_neighbour_is_not() {
+    let kv = Kv::open();
+    for n in 0..STORES_PER_TENANT_MAX {
+        kv.put(at(&format!("s{n}"), "k"), "v");
+    }
+    let refused = kv.put_with(writes(at("one-more", "k")), b"v");
+    assert_eq!(refused, Err(Refusal::Quota { of: "stores".into(), max: STORES_PER_TENANT_MAX }));
+    kv.put(of("neighbour", "s", "k"), "v");
+    kv.put(at("s0", "k"), "replaced");
+    kv.delete(at("s1", "k"), None).unwrap();
+    kv.put(at("one-more", "k"), "v");
+
+    let nearly = BYTES_PER_TENANT_MAX - kv.used("acme").2;
+    let add = "UPDATE tenants SET bytes = bytes + ?1 WHERE tenant = 'acme'";
+    kv.store.inner.writer.lock().execute(add, [nearly]).unwrap();
+    let refused = kv.put_with(writes(at("s0", "more")), b"");
+    assert_eq!(refused, Err(Refusal::Quota { of: "bytes".into(), max: BYTES_PER_TENANT_MAX }));
+    assert_eq!(kv.put_with(writes(at("s0", "k")), b"smaller"), Ok(3), "what makes room is let through");
+}
+
+#[test]
+fn a_forged_cursor_is_refused() {
+    let kv = Kv::open();
+    for cursor in ["", "0", "zz", "é", &"61".repeat(1025), &cursor_after("other")] {
+        let list = ListAsk {
+            space: at("s", "k").space,
+            prefix: "pre".into(),
+            limit: 1,
+            cursor: Some(cursor.to_owned()),
+        };
+        let said = kv.ask(Message::bare(Ask::List(list))).head;
+        assert!(matches!(said, Said::Refused { refusal: Refusal::Invalid { .. } }), "{cursor:?}: {said:?}");
+    }
+}
+
+#[test]
+fn a_key_that_stays_is_listed_once_though_others_come_and_go_between_pages() {
+    let kv = Kv::open();
+    for key in ["a", "b", "c", "d", "e"] {
+        kv.put(at("s", key), "v");
+    }
+    let (first, next) = kv.page("s", "", 2, None);
+    assert_eq!(first, ["a", "b"]);
+    kv.delete(at("s", "b"), None).unwrap();
+    kv.delete(at("s", "c"), None).unwrap();
+    kv.put(at("s", "aa"), "v");
+    kv.put(at("s", "dd"), "v");
+    let (second, next) = kv.page("s", "", 2, next);
+    assert_eq!(second, ["d", "dd"]);
+    assert_eq!(kv.page("s", "", 2, next), (vec!["e".to_owned()], None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Against a plain map: any keys (also those that are prefixes of others, or not ASCII), any prefix, any page.
+    #[test]
+    fn a_list_is_exactly_the_live_keys_with_the_prefix_in_the_order_of_bytes(
+        operations in proptest::collection::vec(("[ab/é\u{10ffff}]{1,4}", any::<bool>()), 0..40),
+        prefix in "[ab/é\u{10ffff}]{0,2}",
+        limit in 1u32..6,
+    ) {
+        let kv = Kv::open();
+        let mut model = BTreeMap::new();
+        for (key, keeps) in operations {
+            if keeps {
+                kv.put(at("s", &key), &key);
+                kv.put(at("t", &format!("{key}!")), "elsewhere");
+                model.insert(key.into_bytes(), ());
+            } else {
+                let existed = kv.delete(at("s", &key), None).unwrap();
+                prop_assert_eq!(existed, model.remove(key.as_bytes()).is_some());
+            }
+        }
+        let wanted: Vec<String> = model
+            .into_keys()
+            .map(|key| String::from_utf8(key).unwrap())
+            .filter(|key| key.starts_with(&prefix))
+            .collect();
+        prop_assert_eq!(kv.list("s", &prefix, limit), wanted);
+    }
+}
