@@ -81,13 +81,13 @@ mod tests {
     fn an_exact_thread_bills_short_pauses_to_nobody() {
         let billed = std::thread::spawn(|| {
             be_exact_here();
-            (0..20).fold(0, |billed, _| {
+            (0..50).fold(0, |billed, _| {
                 let start = begin_slice_ns();
-                std::thread::sleep(std::time::Duration::from_micros(900));
+                std::thread::sleep(std::time::Duration::from_micros(300));
                 billed + slice_ns(start)
             })
         });
-        assert!(billed.join().unwrap() < 10_000_000, "18 ms passed, and next to nothing was done");
+        assert!(billed.join().unwrap() < 10_000_000, "15 ms passed at least, and next to nothing was done");
     }
 
     #[test]

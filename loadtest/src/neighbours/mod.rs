@@ -42,6 +42,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// The good tenant asks at this part of what one core answers.
 const PACE: f64 = 0.5;
 const GOOD_TENANT: &str = "good-tenant";
+/// Fills one whole memory after the other during an attack: what a fill costs then.
+const MEASURING_TENANT: &str = "measuring";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -87,15 +89,13 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     let node = Running::start(args.threads as usize, args.instances_max, args.slow_nice, bills.clone())?;
     let result = phases(args, &node, &bills);
     node.stop().context("stopping the node")?;
-    let Phases { per_second, quiet, one_fill_us, one, many } = result?;
-    Report::new(machine, args, per_second, quiet, one_fill_us, [one, many])
+    let Phases { per_second, quiet, one, many } = result?;
+    Report::new(machine, args, per_second, quiet, [one, many])
 }
 
 struct Phases {
     per_second: f64,
     quiet: Asked,
-    /// CPU of an execution that fills its memory once.
-    one_fill_us: f64,
     one: Phase,
     many: Phase,
 }
@@ -110,7 +110,7 @@ fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> 
     let paced = per_second * PACE;
     let quiet = load::pace(node.address, &good, paced, time / 2);
 
-    let one_fill_us = one_fill(args, node, bills)?;
+    node.deploy(&node.stock(&guests::fill_once(args.fill_mib))?, &[MEASURING_TENANT.to_owned()])?;
     let hostile = [node.stock(&guests::endless_loop())?, node.stock(&guests::fills(args.fill_mib))?];
     let attacked = |name: &'static str, tenants: Vec<String>| {
         for guest in &hostile {
@@ -119,7 +119,8 @@ fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> 
         bills.clear();
         let each =
             |app| tenants.iter().cycle().take(args.hostile as usize).map(move |tenant| host(tenant, app));
-        let hosts: Vec<String> = each("loop").chain(each("fill")).collect();
+        let measuring = host(MEASURING_TENANT, "fill-once");
+        let hosts: Vec<String> = each("loop").chain(each("fill")).chain([measuring]).collect();
         eprintln!("{name}: {} loops and as many fills, {} s", args.hostile, args.seconds);
         let (asked, attacked) = under_attack(node.address, &good, paced, time, &hosts);
         anyhow::Ok(Phase::new(name, asked, attacked, bills))
@@ -127,22 +128,7 @@ fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> 
     let one = attacked("from 1 tenant", vec!["hostile".to_owned()])?;
     let many =
         attacked("from many tenants", (0..args.hostile).map(|number| format!("hostile-{number}")).collect())?;
-    Ok(Phases { per_second, quiet, one_fill_us, one, many })
-}
-
-/// What filling a whole memory once costs, at the most of a few times: instance and teardown included, as in a bill.
-fn one_fill(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<f64> {
-    node.deploy(&node.stock(&guests::fill_once(args.fill_mib))?, &["measures".to_owned()])?;
-    bills.clear();
-    load::saturate(node.address, &host("measures", "fill-once"), Duration::from_millis(500))
-        .or_else(|_| load::saturate(node.address, &host("measures", "fill-once"), Duration::from_millis(500)))
-        .map(drop)
-        .unwrap_or_default();
-    // The log's thread writes some ms later.
-    thread::sleep(Duration::from_millis(100));
-    let mut costs = bills.take("fill-once", None);
-    costs.extend(bills.take("fill-once", Some("cpu_limit")));
-    costs.into_iter().reduce(f64::max).context("no fill was billed")
+    Ok(Phases { per_second, quiet, one, many })
 }
 
 /// Paces the good tenant while the hostile ones are kept in flight.
@@ -184,6 +170,7 @@ mod tests {
             assert!(phase.answered_percent >= 99.0, "{phase:?}");
             assert!(phase.killed_loops > 0 && phase.killed_fills > 0, "{phase:?}");
             // Of their own bill, by the thread's clock.
+            assert!(phase.one_fill_ms > 0.0, "{phase:?}");
             assert!(phase.loop_over_ms.max <= report::LOOP_OVER_MS_MAX, "{phase:?}");
         }
         assert!(serde_json::to_string(&report).is_ok() && report.text().contains("loop"));
