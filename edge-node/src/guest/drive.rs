@@ -76,6 +76,12 @@ pub async fn drive(
             Collected::Whole(ready)
         }
     };
+    if let (Collected::Broken(..), Place::Slow(_)) = (&body, &driven.place)
+        && account.failed()
+    {
+        // It has failed; how, is on its way.
+        poll_fn(|cx| driven.poll_run(cx)).await;
+    }
     match (body, driven.failure) {
         // Nothing has left yet: the client gets a clean answer instead of half a response.
         (Collected::Broken(..), Some(failure)) => Err(failure),
@@ -245,12 +251,13 @@ impl Driven {
                             frames.push(frame);
                         }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                        // On its thread it may be ending now, and not yet have said how: the body waits for that.
-                        Poll::Ready(None) if self.bill.is_in_slice() => return Poll::Ready(None),
-                        Poll::Ready(None) if self.failure.is_some() || self.account.failed() => {
-                            return Poll::Ready(Some(Err(BodyError::GuestAborted)));
-                        }
                         Poll::Ready(None) => {
+                            // On another thread its run may be ending now, and not yet have said how.
+                            stream = empty();
+                            ready!(self.bill.poll_between_slices(cx));
+                            if self.failure.is_some() || self.account.failed() {
+                                return Poll::Ready(Some(Err(BodyError::GuestAborted)));
+                            }
                             // The body is complete; whatever the guest still does, the client need not wait.
                             return Poll::Ready(Some(Ok(())));
                         }
