@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -19,7 +20,9 @@ use crate::{
     front::{InboundBody, OutboundBody},
     guest::Run,
     host::{
+        Host,
         door::{Event, Source},
+        kv::{self, memory::MemoryKv},
         pipe::HELD_BYTES_MAX,
         tape::Tape,
     },
@@ -292,5 +295,237 @@ fn a_guest_is_ahead_of_its_client_by_a_buffer_and_no_more() {
             }
         }
         assert!(got == sent, "{} bytes", got.len());
+    });
+}
+
+/// A draft of `wasi:keyvalue`: the type of its cursors, and that of its counters.
+fn keyvalue(version: &str, cursor: &str, number: &str, more: &str) -> String {
+    format!(
+        r#"(import "wasi:keyvalue/store@{version}" (instance $store
+            (export "bucket" (type $bucket (sub resource)))
+            (type $e (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+            (export "error" (type $error (eq $e)))
+            (type $k (record (field "keys" (list string)) (field "cursor" (option {cursor}))))
+            (export "key-response" (type $keys (eq $k)))
+            (export "open" (func (param "identifier" string) (result (result (own $bucket) (error $error)))))
+            (export "[method]bucket.get" (func (param "self" (borrow $bucket)) (param "key" string)
+                (result (result (option (list u8)) (error $error)))))
+            (export "[method]bucket.set" (func (param "self" (borrow $bucket)) (param "key" string)
+                (param "value" (list u8)) (result (result (error $error)))))
+            (export "[method]bucket.delete" (func (param "self" (borrow $bucket)) (param "key" string)
+                (result (result (error $error)))))
+            (export "[method]bucket.exists" (func (param "self" (borrow $bucket)) (param "key" string)
+                (result (result bool (error $error)))))
+            (export "[method]bucket.list-keys" (func (param "self" (borrow $bucket))
+                (param "cursor" (option {cursor})) (result (result $keys (error $error)))))))
+        (alias export $store "bucket" (type $bucket))
+        (alias export $store "error" (type $error))
+        (import "wasi:keyvalue/batch@{version}" (instance $batch
+            (alias outer 1 $bucket (type $b)) (export "bucket" (type $bucket (eq $b)))
+            (alias outer 1 $error (type $e)) (export "error" (type $error (eq $e)))
+            (export "get-many" (func (param "bucket" (borrow $bucket)) (param "keys" (list string))
+                (result (result (list (option (tuple string (list u8)))) (error $error)))))
+            (export "set-many" (func (param "bucket" (borrow $bucket))
+                (param "key-values" (list (tuple string (list u8)))) (result (result (error $error)))))
+            (export "delete-many" (func (param "bucket" (borrow $bucket)) (param "keys" (list string))
+                (result (result (error $error)))))))
+        (import "wasi:keyvalue/atomics@{version}" (instance $atomics
+            (alias outer 1 $bucket (type $b)) (export "bucket" (type $bucket (eq $b)))
+            (alias outer 1 $error (type $e)) (export "error" (type $error (eq $e)))
+            {more}
+            (export "increment" (func (param "bucket" (borrow $bucket)) (param "key" string)
+                (param "delta" {number}) (result (result {number} (error $error)))))))"#
+    )
+}
+
+/// Compare-and-swap, of the second draft only.
+const CAS: &str = r#"
+    (export "cas" (type $cas (sub resource)))
+    (type $f (variant (case "store-error" $error) (case "cas-failed" (own $cas))))
+    (export "cas-error" (type $failed (eq $f)))
+    (export "[static]cas.new" (func (param "bucket" (borrow $bucket)) (param "key" string)
+        (result (result (own $cas) (error $error)))))
+    (export "[method]cas.current" (func (param "self" (borrow $cas))
+        (result (result (option (list u8)) (error $error)))))
+    (export "swap" (func (param "cas" (own $cas)) (param "value" (list u8)) (result (result (error $failed)))))"#;
+
+#[test]
+fn both_drafts_of_keyvalue_link_and_neither_by_the_others_types() {
+    let links = |version, cursor, number, more| {
+        link(&guest(&keyvalue(version, cursor, number, more), NO_HOST, RETURNS)).is_ok()
+    };
+    assert!(links("0.2.0-draft", "u64", "u64", ""));
+    assert!(links("0.2.0-draft2", "string", "s64", CAS));
+    assert!(!links("0.2.0-draft", "string", "u64", ""));
+    assert!(!links("0.2.0-draft2", "string", "u64", CAS));
+    assert!(!links("0.2.0-draft", "u64", "u64", CAS));
+    assert!(!links("0.2.0-draft3", "string", "s64", CAS));
+}
+
+/// Calls of a core module on its store, with `carts` at 0, `k` at 8 and `one` at 16; answers are written to 64.
+fn shopping(identifier: (u32, u32), calls: &str) -> Program {
+    let lowered = r#"
+        (core func $o (canon lower (func $store "open") (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $g (canon lower (func $store "[method]bucket.get")
+            (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $s (canon lower (func $store "[method]bucket.set")
+            (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $i (canon lower (func $atomics "increment")
+            (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $n (canon lower (func $atomics "[static]cas.new")
+            (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $w (canon lower (func $atomics "swap")
+            (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $l (canon lower (func $log "log") (memory $memory "memory")))
+        (core instance $host
+            (export "open" (func $o)) (export "get" (func $g)) (export "set" (func $s))
+            (export "increment" (func $i)) (export "cas" (func $n)) (export "swap" (func $w))
+            (export "log" (func $l)))"#;
+    let core = format!(
+        r#"(import "host" "open" (func $open (param i32 i32 i32)))
+        (import "host" "get" (func $get (param i32 i32 i32 i32)))
+        (import "host" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+        (import "host" "increment" (func $increment (param i32 i32 i32 i64 i32)))
+        (import "host" "cas" (func $cas (param i32 i32 i32 i32)))
+        (import "host" "swap" (func $swap (param i32 i32 i32 i32)))
+        (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+        (import "memory" "memory" (memory 1))
+        (data (i32.const 0) "carts") (data (i32.const 8) "k") (data (i32.const 16) "one")
+        (func $answer (result i32) (i32.load8_u (i32.const 64)))
+        (func $handle_at_68 (result i32) (i32.load (i32.const 68)))
+        (func (export "handle") (param i32 i32)
+            (local $bucket i32) (local $cas i32)
+            (call $open (i32.const {}) (i32.const {}) (i32.const 64))
+            (if (call $answer) (then (call $log (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 68) (i32.const 1))
+                (return)))
+            (local.set $bucket (call $handle_at_68))
+            {calls})"#,
+        identifier.0, identifier.1
+    );
+    let imports = keyvalue("0.2.0-draft2", "string", "s64", CAS) + LOG;
+    link(&guest(&imports, lowered, &core)).unwrap()
+}
+
+/// What is stored after a run, and what it logged.
+fn shopped(program: &Program, before: &[(&str, &str)]) -> (Vec<(String, Vec<u8>)>, Vec<Event>) {
+    local(async {
+        let kv = Arc::new(MemoryKv::default());
+        let tape = Tape::record();
+        let mut exchange = exchange(AppConfig { kv_stores: vec!["carts".into()], ..AppConfig::default() });
+        exchange.host = Arc::new(Host { kv: kv.clone(), ..testing::bare_host() });
+        let store = kv::open(&exchange, "carts").unwrap();
+        for (key, value) in before {
+            let value = Bytes::copy_from_slice(value.as_bytes());
+            kv::insert(&mut exchange, &store, key, value, kv::Insert::default()).unwrap().await.unwrap();
+        }
+        exchange.door = tape.door();
+        let answered = ask_run(run(program), exchange, get()).await;
+        assert_eq!(answered.map(|_| ()).unwrap_err(), Failure::NoResponse);
+        let said = tape.recording().caused.remove(&Source::Log).unwrap_or_default().into();
+        (kv.entries().into_iter().map(|(_, key, value)| (key, value)).collect(), said)
+    })
+}
+
+#[test]
+fn values_are_set_and_read_and_counters_counted() {
+    let set_and_get = r#"
+        (call $set (local.get $bucket) (i32.const 8) (i32.const 1) (i32.const 16) (i32.const 3) (i32.const 64))
+        (if (call $answer) (then unreachable))
+        (call $get (local.get $bucket) (i32.const 8) (i32.const 1) (i32.const 64))
+        (call $log (i32.const 2) (i32.const 0) (i32.const 5) (i32.load (i32.const 72)) (i32.load (i32.const 76)))"#;
+    let (stored, said) = shopped(&shopping((0, 5), set_and_get), &[]);
+    assert_eq!(stored, [("k".to_owned(), b"one".to_vec())]);
+    assert_eq!(said, [Event::Bytes("carts\0info: one".into())]);
+
+    let count = r#"
+        (call $increment (local.get $bucket) (i32.const 8) (i32.const 1) (i64.const 5) (i32.const 64))
+        (if (call $answer) (then unreachable))
+        (call $increment (local.get $bucket) (i32.const 8) (i32.const 1) (i64.const -7) (i32.const 64))
+        (if (i64.ne (i64.load (i32.const 72)) (i64.const 38)) (then unreachable))"#;
+    assert_eq!(shopped(&shopping((0, 5), count), &[("k", "40")]).0, [("k".to_owned(), b"38".to_vec())]);
+    // No number, and one that would be too large, are errors of the guest's to handle.
+    let fails = r#"
+        (call $increment (local.get $bucket) (i32.const 8) (i32.const 1) (i64.const 5) (i32.const 64))
+        (if (i32.eqz (call $answer)) (then unreachable))"#;
+    for before in ["one", "9223372036854775807"] {
+        let (stored, _) = shopped(&shopping((0, 5), fails), &[("k", before)]);
+        assert_eq!(stored, [("k".to_owned(), before.as_bytes().to_vec())]);
+    }
+}
+
+#[test]
+fn a_swap_meets_what_was_found_or_says_what_there_is_now() {
+    let swap = |between: &str| {
+        format!(
+            r#"(call $cas (local.get $bucket) (i32.const 8) (i32.const 1) (i32.const 64))
+            (local.set $cas (call $handle_at_68))
+            {between}
+            (call $swap (local.get $cas) (i32.const 16) (i32.const 3) (i32.const 64))"#
+        )
+    };
+    let done = swap("") + "(if (call $answer) (then unreachable))";
+    for before in [&[][..], &[("k", "two")]] {
+        assert_eq!(shopped(&shopping((0, 5), &done), before).0, [("k".to_owned(), b"one".to_vec())]);
+    }
+    // Somebody else wrote meanwhile: the case is cas-failed, its handle is good for the next try.
+    let other = r#"(call $set (local.get $bucket) (i32.const 8) (i32.const 1) (i32.const 0) (i32.const 5)
+        (i32.const 80))"#;
+    let again = swap(other)
+        + r#"
+        (if (i32.eqz (call $answer)) (then unreachable))
+        (if (i32.ne (i32.load8_u (i32.const 68)) (i32.const 1)) (then unreachable))
+        (call $swap (i32.load (i32.const 72)) (i32.const 16) (i32.const 2) (i32.const 64))
+        (if (call $answer) (then unreachable))"#;
+    assert_eq!(shopped(&shopping((0, 5), &again), &[("k", "x")]).0, [("k".to_owned(), b"on".to_vec())]);
+}
+
+#[test]
+fn a_store_that_was_not_declared_is_no_such_store() {
+    // The error's case, 0, is what it logs.
+    let (_, said) = shopped(&shopping((8, 1), "unreachable"), &[]);
+    assert_eq!(said, [Event::Bytes("\0trace: \0".into())]);
+}
+
+#[test]
+fn configuration_links_in_its_drafts_and_is_the_versions() {
+    let imports = |name: &str| {
+        format!(
+            r#"(import "{name}" (instance $config
+                (type $e (variant (case "upstream" string) (case "io" string)))
+                (export "error" (type $error (eq $e)))
+                (export "get" (func (param "key" string) (result (result (option string) (error $error)))))
+                (export "get-all" (func (result (result (list (tuple string string)) (error $error)))))))"#
+        )
+    };
+    for name in [
+        "wasi:config/store@0.2.0-draft",
+        "wasi:config/store@0.2.0-rc.1",
+        "wasi:config/store@0.2.0-draft-2024-09-27",
+        "wasi:config/runtime@0.2.0-draft",
+    ] {
+        assert!(link(&guest(&imports(name), NO_HOST, RETURNS)).is_ok(), "{name}");
+    }
+    let lowered = r#"
+        (core func $g (canon lower (func $config "get") (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $l (canon lower (func $log "log") (memory $memory "memory")))
+        (core instance $host (export "get" (func $g)) (export "log" (func $l)))"#;
+    let core = r#"
+        (import "host" "get" (func $get (param i32 i32 i32)))
+        (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+        (import "memory" "memory" (memory 1))
+        (data (i32.const 0) "greeting")
+        (func (export "handle") (param i32 i32)
+            (call $get (i32.const 0) (i32.const 5) (i32.const 64))
+            (if (i32.load8_u (i32.const 68)) (then unreachable))
+            (call $get (i32.const 0) (i32.const 8) (i32.const 64))
+            (call $log (i32.const 2) (i32.const 0) (i32.const 8) (i32.load (i32.const 72)) (i32.load (i32.const 76))))"#;
+    let program = link(&guest(&(imports("wasi:config/store@0.2.0-rc.1") + LOG), lowered, core)).unwrap();
+    local(async {
+        let tape = Tape::record();
+        let config = [("greeting".to_owned(), "hello".to_owned())].into();
+        let mut exchange = exchange(AppConfig { config, ..AppConfig::default() });
+        exchange.door = tape.door();
+        assert!(ask_run(run(&program), exchange, get()).await.is_err());
+        assert_eq!(tape.recording().caused[&Source::Log], [Event::Bytes("greeting\0info: hello".into())]);
     });
 }
