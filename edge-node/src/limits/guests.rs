@@ -32,7 +32,7 @@ fn outcome(text: &str, limits: Limits, host: Arc<Host>) -> (Result<u16, Failure>
 
 /// Wide enough for a busy machine and a debug build.
 fn wide() -> Limits {
-    Limits { cpu_ms: 2_000, ..Limits::default() }
+    Limits { cpu_ms: 30_000, ..Limits::default() }
 }
 
 /// A node with this much memory beyond its slots.
