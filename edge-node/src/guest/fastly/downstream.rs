@@ -14,6 +14,7 @@ use super::{
     abi::{Answer, Status},
     call, http_req,
     memory::{GuestMemory, ListOut},
+    table,
 };
 
 pub(super) const MODULE: &str = "fastly_http_downstream";
@@ -84,6 +85,11 @@ fn unknown(_: &FastlyState) -> Option<Vec<u8>> {
     None
 }
 
+/// Was it there before requests had handles of their own?
+fn is_older(name: &str) -> bool {
+    table::row(http_req::MODULE, name).is_some()
+}
+
 pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     for (name, value) in TEXTS {
         linker.func_wrap(
@@ -95,23 +101,27 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 })
             },
         )?;
-        linker.func_wrap(
-            http_req::MODULE,
-            name,
-            move |guest: Guest<'_>, buffer: u32, length_max: u32, written: u32| {
-                call(guest, |memory, state| {
-                    memory.give_optional(value(state).as_deref(), buffer, length_max, written)
-                })
-            },
-        )?;
+        if is_older(name) {
+            linker.func_wrap(
+                http_req::MODULE,
+                name,
+                move |guest: Guest<'_>, buffer: u32, length_max: u32, written: u32| {
+                    call(guest, |memory, state| {
+                        memory.give_optional(value(state).as_deref(), buffer, length_max, written)
+                    })
+                },
+            )?;
+        }
     }
     for (name, value) in NUMBERS {
         linker.func_wrap(MODULE, name, move |guest: Guest<'_>, request: u32, out: u32| {
             of_request(guest, request, |memory, _| memory.write_u32(out, value.ok_or(Status::None)?))
         })?;
-        linker.func_wrap(http_req::MODULE, name, move |guest: Guest<'_>, out: u32| {
-            call(guest, |memory, _| memory.write_u32(out, value.ok_or(Status::None)?))
-        })?;
+        if is_older(name) {
+            linker.func_wrap(http_req::MODULE, name, move |guest: Guest<'_>, out: u32| {
+                call(guest, |memory, _| memory.write_u32(out, value.ok_or(Status::None)?))
+            })?;
+        }
     }
     for (name, address) in ADDRESSES {
         linker.func_wrap(
