@@ -109,6 +109,7 @@ impl Activating {
             secrets: Arc::new(secrets),
             code: Default::default(),
             metrics: self.node.metrics.version(&version.id, version.version),
+            standing: Default::default(),
         }))
     }
 
@@ -130,6 +131,7 @@ impl Activating {
                     secrets: serving.secrets.clone(),
                     code: serving.code.clone(),
                     metrics: serving.metrics.clone(),
+                    standing: serving.standing.clone(),
                     ..*serving
                 };
                 self.checked(Arc::new(deployment)).await.map(Some)

@@ -42,6 +42,9 @@ pub struct Config {
     /// Guests that may run at once.
     #[serde(default = "instances_max")]
     pub instances_max: u32,
+    /// Bytes of memory for guests, warm slots included; half of what the machine or cgroup has when absent.
+    #[serde(default)]
+    pub guest_memory_bytes_max: Option<u64>,
     /// Bytes of native code kept in memory.
     #[serde(default = "code_bytes_max")]
     pub code_bytes_max: u64,

@@ -7,14 +7,19 @@
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use artifact::manifest::Limits;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use tokio::sync::oneshot;
 
@@ -23,6 +28,8 @@ use crate::{
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
     host::{Host, door::Door, kv, outbound::Fetches},
+    limits::{EXECUTION, Limit, LimitReached, LimitSet, bit},
+    memory::{self, Budget},
     meter,
 };
 
@@ -78,14 +85,14 @@ pub struct Exchange {
     pub started: Instant,
     /// What it has used; shared with the driver that polls the guest.
     pub bill: Arc<Bill>,
-    /// What its memories and tables may grow to.
-    pub memory: MemoryLimiter,
+    /// Linear memory it has, in bytes.
+    memory_bytes: usize,
     /// Where its output lines go.
     pub log: LogSink,
-    /// What it has used of key-value stores.
-    pub kv: kv::Usage,
     /// What it may still fetch, and until when.
     pub fetches: Fetches,
+    /// What it has used of key-value stores.
+    pub kv: kv::Usage,
 }
 
 impl Exchange {
@@ -97,7 +104,7 @@ impl Exchange {
         let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
         Exchange {
             id,
-            memory: MemoryLimiter::new(deployment.limits(), bill.clone()),
+            memory_bytes: 0,
             log: LogSink::new(&deployment, id),
             deployment,
             connection,
@@ -114,35 +121,125 @@ impl Exchange {
     pub fn limits(&self) -> &Limits {
         self.deployment.limits()
     }
+
+    /// The guest went over a limit that ends it: what a host function returns as its error.
+    pub fn over(&self, limit: Limit) -> LimitReached {
+        self.bill.meet(limit);
+        LimitReached(limit)
+    }
+
+    /// Takes from the node's budget what an execution newly has beyond its slot.
+    fn take_from_node(&self, before: u64, after: u64) -> bool {
+        let taken = self.bill.take_memory(&self.host.memory, after.saturating_sub(before));
+        if !taken {
+            self.bill.meet(Limit::NodeMemory);
+        }
+        taken
+    }
+}
+
+/// Bounds a guest's linear memories together, and its tables; and what all guests of the node have.
+impl wasmtime::ResourceLimiter for Exchange {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let bytes = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if bytes > (self.limits().memory_mib as usize) << 20 {
+            self.bill.meet(Limit::Memory);
+            return Ok(false);
+        }
+        // Beyond its own maximum a memory does not grow, whatever is said here.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if !self.take_from_node(memory::beyond_slot(current), memory::beyond_slot(desired)) {
+            return Ok(false);
+        }
+        self.memory_bytes = bytes;
+        self.bill.memory_peak_bytes.store(bytes as u64, Relaxed);
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > EXECUTION.table_elements {
+            self.bill.meet(Limit::Table);
+            return Ok(false);
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.take_from_node(memory::table_beyond_slot(current), memory::table_beyond_slot(desired)))
+    }
 }
 
 /// What an execution has used. Counters only; read by the driver, the epoch callback and the account.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Bill {
     cpu_ns: AtomicU64,
     slice_start_ns: AtomicU64,
     instantiate_ns: AtomicU64,
     memory_peak_bytes: AtomicU64,
-    memory_refused: AtomicBool,
+    limits_met: AtomicU32,
     yielded: AtomicBool,
+    in_slice: AtomicBool,
+    /// Who waits for the end of a slice on another thread.
+    slice_ended: AtomicWaker,
+    /// Bytes of the node's budget it holds.
+    memory_held: AtomicU64,
+    /// Where they go back to.
+    budget: OnceLock<Budget>,
 }
 
 impl Bill {
     /// Marks the beginning of a slice of guest execution on this thread.
     pub fn begin_slice(&self) {
         self.yielded.store(false, Relaxed);
+        self.in_slice.store(true, Relaxed);
         self.slice_start_ns.store(meter::begin_slice_ns(), Relaxed);
     }
 
     /// Adds the slice that ends now.
     pub fn end_slice(&self) {
-        let spent = meter::slice_ns(self.slice_start_ns.load(Relaxed));
-        self.cpu_ns.fetch_add(spent, Relaxed);
+        self.cpu_ns.fetch_add(self.slice_ns_running(), Relaxed);
+        self.in_slice.store(false, Release);
     }
 
-    /// CPU time so far, the running slice included, in nanoseconds.
-    pub fn cpu_ns_running(&self) -> u64 {
-        self.cpu_ns() + meter::slice_ns(self.slice_start_ns.load(Relaxed))
+    /// A slice that ends when it is dropped, by a panic too.
+    pub fn slice(&self) -> Slice<'_> {
+        self.begin_slice();
+        Slice(self)
+    }
+
+    /// Tells whoever waits in [`Bill::poll_between_slices`] that a slice has ended.
+    pub fn tell_slice_ended(&self) {
+        self.slice_ended.wake();
+    }
+
+    /// Waits until no thread is within a slice: what the slice did to the account is then visible here.
+    pub fn poll_between_slices(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_in_slice() {
+            return Poll::Ready(());
+        }
+        self.slice_ended.register(cx.waker());
+        if self.is_in_slice() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Is a thread running the guest now?
+    pub fn is_in_slice(&self) -> bool {
+        self.in_slice.load(Acquire)
+    }
+
+    /// CPU time of the running slice, in nanoseconds. On the thread that runs it.
+    pub fn slice_ns_running(&self) -> u64 {
+        meter::slice_ns(self.slice_start_ns.load(Relaxed))
     }
 
     /// CPU time of the ended slices, in nanoseconds.
@@ -175,39 +272,48 @@ impl Bill {
         self.memory_peak_bytes.load(Relaxed)
     }
 
-    /// Was the guest refused memory? Then a trap that follows is its memory limit, not a bug of ours.
-    pub fn memory_refused(&self) -> bool {
-        self.memory_refused.load(Relaxed)
+    /// Notes that the execution met a limit.
+    pub fn meet(&self, limit: Limit) {
+        self.limits_met.fetch_or(bit(limit), Relaxed);
     }
-}
 
-/// Bounds a guest's linear memories together, and its tables.
-pub struct MemoryLimiter {
-    bytes: usize,
-    bytes_max: usize,
-    bill: Arc<Bill>,
-}
-
-impl MemoryLimiter {
-    fn new(limits: &Limits, bill: Arc<Bill>) -> MemoryLimiter {
-        MemoryLimiter { bytes: 0, bytes_max: (limits.memory_mib as usize) << 20, bill }
+    /// The limits it met so far.
+    pub fn limits_met(&self) -> LimitSet {
+        LimitSet(self.limits_met.load(Relaxed))
     }
-}
 
-impl wasmtime::ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let bytes = self.bytes + desired.saturating_sub(current);
-        if bytes > self.bytes_max {
-            self.bill.memory_refused.store(true, Relaxed);
-            return Ok(false);
+    fn take_memory(&self, budget: &Budget, bytes: u64) -> bool {
+        if bytes == 0 {
+            return true;
         }
-        self.bytes = bytes;
-        self.bill.memory_peak_bytes.store(bytes as u64, Relaxed);
-        Ok(true)
+        let taken = budget.take(bytes);
+        if taken {
+            self.budget.get_or_init(|| budget.clone());
+            self.memory_held.fetch_add(bytes, Relaxed);
+        }
+        taken
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= engine::TABLE_ELEMENTS_MAX)
+    /// Gives back the node's memory. When the instance is gone, never earlier; a bill that is dropped does it too.
+    pub fn give_back_memory(&self) {
+        if let Some(budget) = self.budget.get() {
+            budget.give(self.memory_held.swap(0, Relaxed));
+        }
+    }
+}
+
+/// See [`Bill::slice`].
+pub struct Slice<'a>(&'a Bill);
+
+impl Drop for Slice<'_> {
+    fn drop(&mut self) {
+        self.0.end_slice();
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        self.give_back_memory();
     }
 }
 
@@ -237,8 +343,11 @@ impl Responder {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use artifact::manifest::AppConfig;
     use wasmtime::ResourceLimiter as _;
+
+    use super::*;
+    use crate::testing::{connection, deployment};
 
     #[test]
     fn an_exchange_may_change_threads() {
@@ -256,16 +365,55 @@ mod tests {
         assert_eq!(there.len(), 32);
     }
 
+    /// An exchange with this memory, on a node with this much beyond its slots.
+    fn exchange(memory_mib: u32, budget: &Budget) -> Exchange {
+        let config = AppConfig { limits: Limits { memory_mib, ..Limits::default() }, ..AppConfig::default() };
+        let host = Arc::new(Host { memory: budget.clone(), ..crate::testing::bare_host() });
+        Exchange::begin(Arc::new(deployment("test", 1, config)), connection(), host)
+    }
+
+    const MIB: usize = 1 << 20;
+
     #[test]
     fn memories_are_limited_together() {
-        let bill = Arc::new(Bill::default());
-        let limits = Limits { memory_mib: 2, ..Limits::default() };
-        let mut limiter = MemoryLimiter::new(&limits, bill.clone());
-        assert!(limiter.memory_growing(0, 1 << 20, None).unwrap());
-        assert!(limiter.memory_growing(0, 1 << 20, None).unwrap());
-        assert!(!bill.memory_refused());
-        assert!(!limiter.memory_growing(1 << 20, (1 << 20) + 65536, None).unwrap());
-        assert!(bill.memory_refused());
-        assert_eq!(bill.memory_peak_bytes(), 2 << 20);
+        let mut exchange = exchange(2, &Budget::new(0, 0).unwrap());
+        assert!(exchange.memory_growing(0, MIB, None).unwrap());
+        assert!(exchange.memory_growing(0, MIB, None).unwrap());
+        assert!(!exchange.bill.limits_met().has(Limit::Memory));
+        assert!(!exchange.memory_growing(MIB, MIB + 65536, None).unwrap());
+        assert!(exchange.bill.limits_met().has(Limit::Memory));
+        assert_eq!(exchange.bill.memory_peak_bytes(), 2 << 20);
+    }
+
+    #[test]
+    fn what_a_slot_does_not_hold_is_the_nodes_and_comes_back() {
+        let budget = Budget::new(100 << 20, 0).unwrap();
+        let (mut first, mut second) = (exchange(128, &budget), exchange(128, &budget));
+        assert!(first.memory_growing(0, 2 * MIB, None).unwrap());
+        assert_eq!(budget.bytes(), 0, "in the slot");
+        assert!(first.memory_growing(2 * MIB, 62 * MIB, None).unwrap());
+        assert!(!first.memory_growing(62 * MIB, 63 * MIB, Some(62 * MIB)).unwrap(), "its own maximum");
+        assert!(second.memory_growing(0, 42 * MIB, None).unwrap());
+        assert_eq!(budget.bytes(), 100 << 20);
+        assert!(!second.memory_growing(42 * MIB, 43 * MIB, None).unwrap());
+        assert!(!second.table_growing(0, 65_536, None).unwrap());
+        assert!(second.bill.limits_met().has(Limit::NodeMemory));
+        assert!(!second.bill.limits_met().has(Limit::Memory));
+        let bill = first.bill.clone();
+        drop(first);
+        assert_eq!(budget.bytes(), 100 << 20, "not before its instance is gone");
+        bill.give_back_memory();
+        assert!(second.table_growing(0, 65_536, None).unwrap());
+        drop(second);
+        assert_eq!(budget.bytes(), 0, "at the latest with the bill");
+    }
+
+    #[test]
+    fn tables_are_limited_one_by_one() {
+        let mut exchange = exchange(1, &Budget::new(1 << 30, 0).unwrap());
+        assert!(exchange.table_growing(0, EXECUTION.table_elements, None).unwrap());
+        assert!(exchange.table_growing(0, EXECUTION.table_elements, None).unwrap());
+        assert!(!exchange.table_growing(0, EXECUTION.table_elements + 1, None).unwrap());
+        assert!(exchange.bill.limits_met().has(Limit::Table));
     }
 }

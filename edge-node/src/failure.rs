@@ -31,8 +31,20 @@ pub enum Failure {
     MemoryLimit,
     /// Guest: it overflowed its stack.
     StackLimit,
+    /// Guest: it wanted a larger table than its limit and gave up.
+    TableLimit,
+    /// Guest: one host call was to copy too much.
+    CopyLimit,
+    /// Guest: it held too many things of the host.
+    ResourceLimit,
+    /// Guest: it asked for too many random bytes at once.
+    RandomLimit,
     /// Guest: it ended without a response.
     NoResponse,
+    /// Guest: it answered with an error of its own instead of a response.
+    GuestError,
+    /// Backend: the guest answered with an error of what it fetched from.
+    BackendError,
     /// Guest: it used up its CPU time.
     CpuLimit,
     /// Guest: it took longer than its wall time.
@@ -41,6 +53,10 @@ pub enum Failure {
     NoRoom,
     /// Node: the app has as many executions as one app may have.
     AppBusy,
+    /// Node: its memory for guests is in use.
+    NodeMemory,
+    /// Node: its slow lane has no room for one more long execution.
+    SlowLaneFull,
     /// Node: the version's code could not be fetched, verified or loaded.
     CodeUnavailable,
     /// Node: our bug.
@@ -49,7 +65,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 18] = [
+    pub const ALL: [Failure; 26] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
@@ -61,11 +77,19 @@ impl Failure {
         Failure::GuestTrap,
         Failure::MemoryLimit,
         Failure::StackLimit,
+        Failure::TableLimit,
+        Failure::CopyLimit,
+        Failure::ResourceLimit,
+        Failure::RandomLimit,
         Failure::NoResponse,
+        Failure::GuestError,
+        Failure::BackendError,
         Failure::CpuLimit,
         Failure::WallLimit,
         Failure::NoRoom,
         Failure::AppBusy,
+        Failure::NodeMemory,
+        Failure::SlowLaneFull,
         Failure::CodeUnavailable,
         Failure::Internal,
     ];
@@ -84,11 +108,19 @@ impl Failure {
             Failure::GuestTrap => "guest_trap",
             Failure::MemoryLimit => "memory_limit",
             Failure::StackLimit => "stack_limit",
+            Failure::TableLimit => "table_limit",
+            Failure::CopyLimit => "copy_limit",
+            Failure::ResourceLimit => "resource_limit",
+            Failure::RandomLimit => "random_limit",
             Failure::NoResponse => "no_response",
+            Failure::GuestError => "guest_error",
+            Failure::BackendError => "backend_error",
             Failure::CpuLimit => "cpu_limit",
             Failure::WallLimit => "wall_limit",
             Failure::NoRoom => "no_room",
             Failure::AppBusy => "app_busy",
+            Failure::NodeMemory => "node_memory",
+            Failure::SlowLaneFull => "slow_lane_full",
             Failure::CodeUnavailable => "code_unavailable",
             Failure::Internal => "internal",
         }
@@ -106,10 +138,20 @@ impl Failure {
             Failure::GuestTrap
             | Failure::MemoryLimit
             | Failure::StackLimit
+            | Failure::TableLimit
+            | Failure::CopyLimit
+            | Failure::ResourceLimit
+            | Failure::RandomLimit
             | Failure::NoResponse
+            | Failure::GuestError
             | Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::BackendError => StatusCode::BAD_GATEWAY,
             Failure::CpuLimit | Failure::WallLimit => StatusCode::GATEWAY_TIMEOUT,
-            Failure::NoRoom | Failure::AppBusy | Failure::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoRoom
+            | Failure::AppBusy
+            | Failure::NodeMemory
+            | Failure::SlowLaneFull
+            | Failure::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -120,7 +162,12 @@ impl Failure {
             Failure::GuestTrap
                 | Failure::MemoryLimit
                 | Failure::StackLimit
+                | Failure::TableLimit
+                | Failure::CopyLimit
+                | Failure::ResourceLimit
+                | Failure::RandomLimit
                 | Failure::NoResponse
+                | Failure::GuestError
                 | Failure::CpuLimit
                 | Failure::WallLimit
         )
@@ -159,8 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn six_failures_are_the_guests() {
-        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 6);
+    fn eleven_failures_are_the_guests() {
+        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 11);
         assert!(!Failure::ClientGone.is_guests_fault() && !Failure::AppBusy.is_guests_fault());
+        assert!(!Failure::BackendError.is_guests_fault());
     }
 }

@@ -14,7 +14,7 @@ use artifact::{
 use fleet_sync_replica::VersionState;
 use rpds::HashTrieMapSync;
 
-use crate::{account::metrics::AppMetrics, code::CodeSlot, host::secrets::Secrets};
+use crate::{account::metrics::AppMetrics, code::CodeSlot, host::secrets::Secrets, lane::Standing};
 
 /// A version of an app, as this node serves it.
 pub struct Deployment {
@@ -36,6 +36,8 @@ pub struct Deployment {
     pub code: Arc<CodeSlot>,
     /// Its counters, looked up once.
     pub metrics: Arc<AppMetrics>,
+    /// How its executions behaved lately. Shared with a later picture of the same version.
+    pub standing: Arc<Standing>,
 }
 
 impl Deployment {

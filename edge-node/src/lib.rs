@@ -9,6 +9,8 @@
 //! | [`serve`] | a request's way, as a list |
 //! | [`exchange`], [`failure`], [`meter`] | one request: identity, limits, bill; what else can happen to it |
 //! | [`guest`] | the two guest interfaces and what drives them |
+//! | [`lane`] | the serving thread, and the thread for guests that take longer |
+//! | [`limits`], [`memory`] | what one execution may use, and all of them together |
 //! | [`host`] | the door: every effect a guest can have, under both interfaces |
 //! | [`generation`], [`activate`] | what is deployed, and how that changes |
 //! | [`code`], [`load`] | native code: kept by use, loaded only if verified |
@@ -26,8 +28,11 @@ pub mod front;
 pub mod generation;
 pub mod guest;
 pub mod host;
+pub mod lane;
+pub mod limits;
 pub mod load;
 pub mod machine;
+pub mod memory;
 pub mod meter;
 pub mod node;
 pub mod run;

@@ -34,6 +34,7 @@ use crate::{
     },
     load::Loader,
     machine,
+    memory::{self, Budget},
     node::{Executions, Node},
     worker::{self, Work},
 };
@@ -53,7 +54,8 @@ const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// Runs a node until the process is asked to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let offers = machine::offers()?;
-    let pool = Pool { instances_max: config.instances_max, reset: machine::reset() };
+    let (instances_max, memory) = room(&config)?;
+    let pool = Pool { instances_max, reset: machine::reset() };
     let engine = engine::node::engine(Profile::Serve, pool)?;
     let side = runtime::Builder::new_multi_thread()
         .worker_threads(SIDE_THREADS)
@@ -104,6 +106,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         host: Arc::new(Host {
             site: Site { node: name, pop },
             outbound,
+            memory,
             kv: Arc::new(RemoteKv::start(replica.kv(), side.handle())),
             geo,
         }),
@@ -111,7 +114,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         code: Arc::new(code),
         metrics,
         access_log: open_access_log(&config)?,
-        executions: Executions::new(config.instances_max as usize),
+        executions: Executions::new(instances_max as usize),
     });
     let certificates = tls::SharedCertificates::default();
     let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
@@ -132,7 +135,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let mut workers = Vec::new();
     for (index, secure) in secure.into_iter().enumerate() {
         let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone() };
-        workers.push(worker::start(index, work, node.clone(), draining.clone())?);
+        workers.push(worker::start(index, work, threads, node.clone(), draining.clone())?);
     }
 
     let (stop_following, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -156,6 +159,22 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let _ = side.block_on(async { tokio::time::timeout(Duration::from_secs(2), follow).await });
     side.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// How many guests the node takes, and the memory they share. Fewer than asked for where their slots would take more
+/// than half of it.
+fn room(config: &Config) -> anyhow::Result<(u32, Budget)> {
+    let bytes_max = config.guest_memory_bytes_max.unwrap_or_else(memory::default_bytes_max);
+    let instances_max = memory::instances_that_fit(bytes_max, config.instances_max);
+    if instances_max < config.instances_max {
+        tracing::warn!(
+            "instances_max is {instances_max} instead of {}: their slots would take more than half of the {bytes_max} \
+             bytes for guests; raise guest_memory_bytes_max for more",
+            config.instances_max
+        );
+    }
+    let budget = Budget::new(bytes_max, instances_max).context("dividing the memory for guests")?;
+    Ok((instances_max, budget))
 }
 
 /// The ready file's content: where the node really listens.

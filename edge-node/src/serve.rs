@@ -15,18 +15,20 @@ use crate::{
     front::{Connection, Handler, InboundBody, OutboundBody, Refusal, authority::Target, limits},
     generation::Deployment,
     guest::drive::drive,
+    lane::Lanes,
     node::Node,
 };
 
 /// Answers the requests of one worker.
 pub struct Server {
     node: Arc<Node>,
+    lanes: Option<Lanes>,
 }
 
 impl Server {
-    /// A server over the process's node.
-    pub fn new(node: Arc<Node>) -> Server {
-        Server { node }
+    /// A server over the process's node. Without lanes every guest stays on the serving thread.
+    pub fn new(node: Arc<Node>, lanes: Option<Lanes>) -> Server {
+        Server { node, lanes }
     }
 
     /// A request that belongs to no app: answered and accounted here.
@@ -84,7 +86,8 @@ impl Server {
             let _room = permit; // given back when the instance is gone
             run.await
         });
-        drive(run, response, bill, wall_left, account.clone()).await.unwrap_or_else(refuse)
+        let driven = drive(run, response, bill, wall_left, account.clone(), self.lanes.as_ref()).await;
+        driven.unwrap_or_else(refuse)
     }
 }
 

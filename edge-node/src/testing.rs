@@ -21,21 +21,24 @@ use engine::node::Pool;
 use fleet_sync_replica::{
     Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
 };
-use http::Request;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
-use wasmtime::Engine;
+use wasmtime::{Engine, component::Component};
 
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     code::CodeCache,
-    exchange::{Exchange, Responder},
+    exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
-    front::{BodyError, Connection, InboundBody, Protocol},
+    front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
-    guest::{Program, drive::drive},
+    guest::{Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
-    load::Loader,
+    lane::Lanes,
+    load::{Code, Loader},
+    memory::Budget,
     node::{Executions, Node},
 };
 
@@ -301,6 +304,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
         secrets: Default::default(),
+        standing: Default::default(),
     }
 }
 
@@ -321,13 +325,24 @@ pub fn signed(name: &str) -> Option<Signed> {
         eprintln!("SKIPPED: {} is missing; run fixtures/build", path.display());
         return None;
     };
+    Some(sign(&wasm))
+}
+
+fn sign(wasm: &[u8]) -> Signed {
     let target = best_target();
     let lane = if wasm[4..8] == [1, 0, 0, 0] { Lane::Fastly } else { Lane::Wasi };
-    let native = native(&wasm, lane, target);
-    let statement = Statement {
-        artifact: Digest::of(&native),
+    let native = native(wasm, lane, target);
+    let container =
+        artifact::container::encode(&statement(&native, wasm, lane, target).sign(&compiler_key()), &native)
+            .unwrap();
+    Signed { container, wasm: Digest::of(wasm), lane }
+}
+
+fn statement(native: &[u8], wasm: &[u8], lane: Lane, target: Target) -> Statement {
+    Statement {
+        artifact: Digest::of(native),
         size: native.len() as u64,
-        wasm: Digest::of(&wasm),
+        wasm: Digest::of(wasm),
         lane,
         target,
         profile: Profile::Serve,
@@ -335,9 +350,7 @@ pub fn signed(name: &str) -> Option<Signed> {
         imports: vec![],
         compiler: "test".into(),
         flags: vec![],
-    };
-    let container = artifact::container::encode(&statement.sign(&compiler_key()), &native).unwrap();
-    Some(Signed { container, wasm: Digest::of(&wasm), lane })
+    }
 }
 
 /// Compiles, or takes what an earlier run compiled of the same bytes with the same engine: a JavaScript engine takes
@@ -373,11 +386,40 @@ fn loader() -> Loader {
     Loader::new(ENGINE.clone(), vec![best_target()], Trusted::new([compiler_key().public()]))
 }
 
+/// A module in text form, linked as on a node.
+pub fn module(text: &str) -> Program {
+    link(sign(&wat::parse_str(text).unwrap()))
+}
+
 /// A fixture guest, verified, loaded and linked as on a node.
 pub fn program(name: &str) -> Option<Program> {
-    let signed = signed(name)?;
-    let mapped = loader().load(&signed.container, signed.wasm).unwrap();
-    Some(Program::link(&ENGINE, mapped.code).unwrap())
+    signed(name).map(link)
+}
+
+/// The same before it is linked.
+pub fn code(name: &str) -> Option<Code> {
+    signed(name).map(load)
+}
+
+/// A component that a test wrote, for [`engine`].
+pub fn component(wasm: &[u8]) -> Component {
+    match load(sign(wasm)) {
+        Code::Component(component) => component,
+        Code::Module(_) => panic!("no component"),
+    }
+}
+
+/// The engine that all of them are for.
+pub fn engine() -> &'static Engine {
+    &ENGINE
+}
+
+fn link(signed: Signed) -> Program {
+    Program::link(&ENGINE, load(signed)).unwrap()
+}
+
+fn load(signed: Signed) -> Code {
+    loader().load(&signed.container, signed.wasm).unwrap().code
 }
 
 /// The engine of all tests, its epoch ticking.
@@ -396,8 +438,18 @@ pub fn connection() -> Arc<Connection> {
 
 /// A node of its own.
 pub fn host() -> Arc<Host> {
-    let site = Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() };
-    Arc::new(Host { site, outbound: Default::default(), kv: Arc::new(MemoryKv::default()), geo: None })
+    Arc::new(bare_host())
+}
+
+/// What a node of its own offers.
+pub fn bare_host() -> Host {
+    Host {
+        site: Site { node: "fra1-1".parse().unwrap(), pop: "fra1".parse().unwrap() },
+        outbound: Default::default(),
+        geo: None,
+        kv: Arc::new(MemoryKv::default()),
+        memory: Budget::new(1 << 40, 64).unwrap(),
+    }
 }
 
 /// An exchange of an app with this configuration.
@@ -412,6 +464,8 @@ pub struct Seen {
     pub head: http::response::Parts,
     /// Bytes up to the end or the error.
     pub body: Vec<u8>,
+    /// What came after it.
+    pub trailers: HeaderMap,
     /// How the body ended.
     pub error: Option<BodyError>,
 }
@@ -419,7 +473,7 @@ pub struct Seen {
 /// Runs a program once, with limits, and reads its whole answer.
 pub async fn ask(program: &Program, limits: Limits, request: Request<InboundBody>) -> Result<Seen, Failure> {
     let config = AppConfig { limits, ..AppConfig::default() };
-    ask_in(program, exchange(config), request).await
+    execute(program, Arc::new(deployment("test", 1, config)), host(), None, request).await.0
 }
 
 /// The same in an exchange of the test's own.
@@ -428,23 +482,63 @@ pub async fn ask_in(
     exchange: Exchange,
     request: Request<InboundBody>,
 ) -> Result<Seen, Failure> {
-    let limits = *exchange.limits();
+    ask_run(|exchange, request, responder| program.run(exchange, request, responder), exchange, request).await
+}
+
+/// The same for whatever runs, with an exchange that the test made.
+pub async fn ask_run(
+    run: impl FnOnce(Exchange, GuestRequest, Responder) -> Run,
+    exchange: Exchange,
+    request: GuestRequest,
+) -> Result<Seen, Failure> {
+    let (bill, deployment) = (exchange.bill.clone(), exchange.deployment.clone());
+    let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+    let (responder, response) = Responder::new();
+    let run = run(exchange, request, responder);
+    let driven = drive(run, response, bill.clone(), wall, account(&deployment, &bill), None).await;
+    Ok(read(driven?).await)
+}
+
+/// Runs a program once, as this deployment, on this node and in these lanes. Reads its whole answer; what it cost may
+/// still be settled then by whoever holds the bill.
+pub async fn execute(
+    program: &Program,
+    deployment: Arc<Deployment>,
+    host: Arc<Host>,
+    lanes: Option<&Lanes>,
+    request: Request<InboundBody>,
+) -> (Result<Seen, Failure>, Arc<Bill>) {
+    let wall = Duration::from_millis(u64::from(deployment.limits().wall_ms));
+    let exchange = Exchange::begin(deployment.clone(), connection(), host);
     let bill = exchange.bill.clone();
     let (responder, response) = Responder::new();
     let run = program.run(exchange, request, responder);
-    let wall = Duration::from_millis(u64::from(limits.wall_ms));
-    let (head, mut body) = drive(run, response, bill, wall, Account::none()).await?.into_parts();
-    let mut seen = Seen { head, body: Vec::new(), error: None };
+    let driven = drive(run, response, bill.clone(), wall, account(&deployment, &bill), lanes).await;
+    (async { Ok(read(driven?).await) }.await, bill)
+}
+
+async fn read(response: Response<OutboundBody>) -> Seen {
+    let (head, mut body) = response.into_parts();
+    let mut seen = Seen { head, body: Vec::new(), trailers: HeaderMap::new(), error: None };
     while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => seen.body.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => seen.body.extend_from_slice(&data),
+            Ok(Err(frame)) => seen.trailers = frame.into_trailers().unwrap_or_default(),
             Err(error) => {
                 seen.error = Some(error);
                 break;
             }
         }
     }
-    Ok(seen)
+    seen
+}
+
+/// The account of an execution, whose line nobody reads.
+pub fn account(deployment: &Arc<Deployment>, bill: &Arc<Bill>) -> Arc<Account> {
+    static LOG: LazyLock<AccessLog> = LazyLock::new(|| AccessLog::start(std::io::sink()).unwrap());
+    let (head, ()) = Request::get("/").body(()).unwrap().into_parts();
+    let run = Some((deployment.clone(), bill.clone()));
+    Account::open(&head, None, &connection(), RequestId::new(), run, &LOG)
 }
 
 /// Runs a test on a runtime like a worker's.

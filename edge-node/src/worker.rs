@@ -1,5 +1,5 @@
 //! Serving threads: one per core, pinned, each with its own runtime, listeners and QUIC endpoint. Guests run inline on
-//! them; nothing moves between them.
+//! them, or in the worker's slow lane beside it; nothing moves between workers.
 
 use std::{io, net::TcpListener, rc::Rc, sync::Arc, thread};
 
@@ -8,6 +8,7 @@ use tokio::runtime::{self, LocalOptions};
 
 use crate::{
     front::{Draining, h3, sockets::Pair, tcp},
+    lane::{Lanes, SlowLane},
     node::Node,
     serve::Server,
 };
@@ -27,10 +28,11 @@ pub struct Work {
     pub quic: quinn::ServerConfig,
 }
 
-/// Starts worker number `index`. The thread ends when it has drained.
+/// Starts worker number `index` of `workers`. The thread ends when it has drained.
 pub fn start(
     index: usize,
     work: Work,
+    workers: usize,
     node: Arc<Node>,
     draining: Draining,
 ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
@@ -44,12 +46,18 @@ pub fn start(
             .enable_all()
             .event_interval(EVENT_INTERVAL)
             .build_local(LocalOptions::default())?;
-        runtime.block_on(serve(work, node, draining))
+        // Pinned with this thread, to the core that its guests begin on.
+        let slow = SlowLane::start(index, workers, node.executions.max())?;
+        let served = runtime.block_on(serve(work, node, slow.lanes().clone(), draining));
+        // In this order: what is in the slow lane may hold timers and sockets of this runtime.
+        drop(slow);
+        drop(runtime);
+        served
     })
 }
 
-async fn serve(work: Work, node: Arc<Node>, draining: Draining) -> io::Result<()> {
-    let server = Rc::new(Server::new(node));
+async fn serve(work: Work, node: Arc<Node>, lanes: Lanes, draining: Draining) -> io::Result<()> {
+    let server = Rc::new(Server::new(node, Some(lanes)));
     let Work { secure: Pair { tcp, udp }, plain, tls, quic } = work;
     let port = tcp.local_addr()?.port();
     let secure = tcp::serve_tls(tcp, tls, Some(port), server.clone(), draining.clone());

@@ -21,9 +21,16 @@ const MEMORIES_PER_COMPONENT_MAX: u32 = 4;
 const INSTANCE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a memory that are reset in place instead of being given back to the kernel: 2 MiB covers a Rust guest's
 /// stack and heap, so that in steady state no page faults.
-const MEMORY_KEEP_RESIDENT_BYTES: usize = 2 << 20;
+pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 2 << 20;
 /// The same for tables.
-const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// Tables of the pool for each of its instances.
+const TABLES_PER_INSTANCE: u32 = 2;
+/// Bytes of memory that one instance's share of the pool may keep while nobody uses it: a memory, its tables, and a stack,
+/// whose pages stay with it.
+pub const SLOT_BYTES: usize = MEMORY_KEEP_RESIDENT_BYTES
+    + TABLES_PER_INSTANCE as usize * TABLE_KEEP_RESIDENT_BYTES
+    + crate::settings::FIBER_STACK_BYTES;
 
 /// What a node decides about its pool.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +74,7 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
         .total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(4))
         .total_memories(instances)
-        .total_tables(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(TABLES_PER_INSTANCE))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX)
         .max_tables_per_component(TABLES_PER_COMPONENT_MAX)

@@ -11,6 +11,8 @@ use crate::{CODEGEN_REVISION, WASMTIME_VERSION};
 pub const MEMORY_BYTES_MAX: usize = 128 << 20;
 /// Native stack a guest may use, in bytes: 1 MiB (DESIGN §4).
 pub const STACK_BYTES_MAX: usize = 1 << 20;
+/// Stack of a guest with the host functions it calls, which run on it too.
+pub(crate) const FIBER_STACK_BYTES: usize = STACK_BYTES_MAX + (512 << 10);
 /// Elements of one table. JS engines have tables of some ten thousand functions.
 pub const TABLE_ELEMENTS_MAX: usize = 64 * 1024;
 
@@ -104,7 +106,7 @@ impl Settings {
         config.generate_address_map(self.generate_address_map);
         config.native_unwind_info(self.native_unwind_info);
         config.max_wasm_stack(STACK_BYTES_MAX);
-        config.async_stack_size(STACK_BYTES_MAX + (512 << 10)); // host functions run on the guest's stack too
+        config.async_stack_size(FIBER_STACK_BYTES);
         // The default reads an environment variable, and then no longer loads what was compiled without it.
         config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
         // wasmtime compares only its major version; a miscompiling patch release must not be loaded by a fixed one.

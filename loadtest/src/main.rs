@@ -4,6 +4,7 @@
 //! | Command | Figure |
 //! |---|---|
 //! | [`micro`] | one execution in process: instantiate + run + drop, against plain wasmtime |
+//! | [`neighbours`] | what a tenant notices of hostile ones beside it |
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
 //!
 //! Deliberately absent so far: a load generator and the fleet simulation.
@@ -12,6 +13,7 @@ mod counters;
 mod deploy;
 mod machine;
 mod micro;
+mod neighbours;
 mod statistics;
 
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ enum Command {
     Micro(micro::Args),
     /// From `skerry deploy` to the first 200 of the new version, on a whole fleet of this machine
     Deploy(deploy::Args),
+    /// What a tenant notices of endless loops and whole-memory fills beside it, on a node with real sockets
+    Neighbours(neighbours::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Micro(args) => micro::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Neighbours(args) => neighbours::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
     };
     match ran {

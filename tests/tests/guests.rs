@@ -58,7 +58,7 @@ fn a_wasi_crate_component_answers_by_h1_h2_and_h3() {
 #[test]
 fn a_componentize_js_component_answers_and_echoes() {
     if !has_guest("js-echo") {
-        return skipped("js-echo: not built; it needs node and npm (fixtures/build --js)");
+        return skipped("js-echo: not built; it needs node and npm (fixtures/build --all)");
     }
     // Deployed once: its engine is 12 MB of code, the longest compilation of the suite.
     let fleet = Fleet::shared();

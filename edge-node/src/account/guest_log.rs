@@ -108,17 +108,34 @@ impl LogSink {
     }
 
     /// Takes bytes as the guest wrote them and queues every line they complete.
-    pub fn write(&self, stream: Stream, bytes: &[u8]) {
-        self.0.lock().write(stream, bytes);
+    pub fn write(&self, stream: Stream, bytes: &[u8]) -> Kept {
+        let mut lines = self.0.lock();
+        lines.write(stream, bytes);
+        lines.kept()
     }
 
     /// Takes one entry of a named log, at most [`LINE_BYTES_MAX`] of it.
-    pub fn entry(&self, name: &str, text: &[u8]) {
-        self.0.lock().entry(name, text);
+    pub fn entry(&self, name: &str, text: &[u8]) -> Kept {
+        let mut lines = self.0.lock();
+        lines.entry(name, text);
+        lines.kept()
     }
 }
 
+/// How much of what an execution has said so far is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it.
+    Whole,
+    /// The rest was over the bound.
+    Partly,
+}
+
 impl Lines {
+    fn kept(&self) -> Kept {
+        if self.dropped_bytes == 0 { Kept::Whole } else { Kept::Partly }
+    }
+
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -220,7 +237,9 @@ mod tests {
         });
         let deployment = Arc::new(crate::testing::deployment("log", 1, Default::default()));
         let sink = LogSink::into_queue(Some(queue.unwrap()), &deployment, RequestId::new());
-        pieces.iter().for_each(|piece| sink.write(Stream::Stdout, piece));
+        for piece in pieces {
+            sink.write(Stream::Stdout, piece);
+        }
         drop(sink);
         let (mut texts, mut dropped) = (Vec::new(), 0);
         while let Ok(said) = lines.recv_timeout(Duration::from_secs(10)) {

@@ -17,7 +17,7 @@ use prometheus::{
     Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::{exchange::Bill, failure::Failure, host::outbound::FetchError};
+use crate::{exchange::Bill, failure::Failure, host::outbound::FetchError, limits::Limit};
 
 /// (app, version) pairs with series of their own; eleven series each, and one per kind of failure they have had.
 pub const VERSIONS_MAX: usize = 1_000;
@@ -29,6 +29,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     failures: IntCounterVec,
+    limits_met: IntCounterVec,
     cpu_us: IntCounterVec,
     instantiate_us: IntCounterVec,
     instances: IntCounterVec,
@@ -40,6 +41,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Bytes of native code in memory.
     pub code_bytes: IntGauge,
+    /// Bytes of the memory for guests that slots and executions have.
+    pub guest_memory_bytes: IntGauge,
+    /// All of it.
+    pub guest_memory_bytes_max: IntGauge,
     /// Apps in the generation.
     pub apps: IntGauge,
     /// Last applied position of the release log.
@@ -54,6 +59,8 @@ pub struct AppMetrics {
     requests: [IntCounter; 6],
     failures: [OnceLock<IntCounter>; Failure::ALL.len()],
     all_failures: IntCounterVec,
+    limits_met: [OnceLock<IntCounter>; Limit::ALL.len()],
+    all_limits_met: IntCounterVec,
     cpu_us: IntCounter,
     instantiate_us: IntCounter,
     instances: IntCounter,
@@ -108,6 +115,11 @@ impl Metrics {
                 "Requests answered by the node for their app, by code.",
                 &code,
             )?,
+            limits_met: counters(
+                "skerry_limits_met_total",
+                "Executions that met a limit, by its name.",
+                &["tenant", "app", "version", "limit"],
+            )?,
             cpu_us: counters("skerry_cpu_microseconds_total", "CPU time of executions.", &VERSION_LABELS)?,
             instantiate_us: counters(
                 "skerry_instantiate_microseconds_total",
@@ -124,6 +136,11 @@ impl Metrics {
             unrouted: counters("skerry_unrouted_total", "Requests that reached no app, by code.", &["code"])?,
             in_flight: gauge("skerry_executions_in_flight", "Guests running now.")?,
             code_bytes: gauge("skerry_code_bytes", "Bytes of native code in memory.")?,
+            guest_memory_bytes: gauge(
+                "skerry_guest_memory_bytes",
+                "Bytes of the memory for guests that slots and executions have.",
+            )?,
+            guest_memory_bytes_max: gauge("skerry_guest_memory_bytes_max", "Bytes of memory for guests.")?,
             apps: gauge("skerry_apps", "Apps this node answers for.")?,
             rev: gauge("skerry_rev", "Last applied position of the release log.")?,
             access_lines_dropped: gauge("skerry_access_lines_dropped", "Access-log lines dropped so far.")?,
@@ -151,6 +168,8 @@ impl Metrics {
             requests: CLASSES.map(|class| self.requests.with_label_values(&[tenant, app, number, class])),
             failures: Default::default(),
             all_failures: self.failures.clone(),
+            limits_met: Default::default(),
+            all_limits_met: self.limits_met.clone(),
             cpu_us: of(&self.cpu_us),
             instantiate_us: of(&self.instantiate_us),
             instances: of(&self.instances),
@@ -182,6 +201,9 @@ impl Metrics {
         }
         for failure in Failure::ALL {
             let _ = self.failures.remove_label_values(&[tenant, app, version.as_str(), failure.code()]);
+        }
+        for limit in Limit::ALL {
+            let _ = self.limits_met.remove_label_values(&[tenant, app, version.as_str(), limit.name()]);
         }
         for error in FetchError::ALL {
             let _ = self.fetch_failures.remove_label_values(&[tenant, app, version.as_str(), error.code()]);
@@ -227,6 +249,19 @@ impl AppMetrics {
         if let Some(failure) = failure {
             self.count_failure(failure);
         }
+        for limit in bill.limits_met().iter() {
+            self.count_limit(limit);
+        }
+    }
+
+    fn count_limit(&self, limit: Limit) {
+        if self.retired.load(Relaxed) {
+            return;
+        }
+        let [tenant, app, version] = &self.labels;
+        let counter = self.limits_met[limit as usize]
+            .get_or_init(|| self.all_limits_met.with_label_values(&[tenant, app, version, limit.name()]));
+        counter.inc();
     }
 
     fn count_failure(&self, failure: Failure) {
@@ -291,12 +326,17 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let version = metrics.version(&id("hello"), 3);
         version.count(200, None, &Bill::default());
-        version.count(504, Some(Failure::CpuLimit), &Bill::default());
+        let bill = Bill::default();
+        bill.meet(Limit::Cpu);
+        bill.meet(Limit::Log);
+        version.count(504, Some(Failure::CpuLimit), &bill);
         let text = render(&metrics);
         for line in [
             r#"skerry_requests_total{app="hello",status="2xx",tenant="default",version="3"} 1"#,
             r#"skerry_requests_total{app="hello",status="5xx",tenant="default",version="3"} 1"#,
             r#"skerry_failures_total{app="hello",code="cpu_limit",tenant="default",version="3"} 1"#,
+            r#"skerry_limits_met_total{app="hello",limit="cpu",tenant="default",version="3"} 1"#,
+            r#"skerry_limits_met_total{app="hello",limit="log",tenant="default",version="3"} 1"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

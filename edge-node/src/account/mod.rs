@@ -90,6 +90,11 @@ impl Account {
         Arc::new(Account { entry: None, status: AtomicU16::new(0), failure: Mutex::new(None) })
     }
 
+    /// What answers, unless the request reached no app.
+    pub fn deployment(&self) -> Option<&Arc<Deployment>> {
+        self.entry.as_ref()?.0.run.as_ref().map(|(deployment, _)| deployment)
+    }
+
     /// A response head is on its way.
     pub fn responded(&self, status: StatusCode) {
         self.status.store(status.as_u16(), Relaxed);

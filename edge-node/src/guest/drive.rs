@@ -9,6 +9,9 @@
 //! 3. Otherwise the rest of the run becomes a task of this worker and the body streams. A client that goes away drops
 //!    the body, which aborts the task; a run stopped by a limit drops its end of the body, which aborts the response.
 //!    A body dropped after all that its `Content-Length` promised is a whole one, and the run goes on.
+//!
+//! A run that outlives its tick, and one of an app that did so lately, goes on in the slow lane ([`crate::lane`]). All of
+//! the above stays as it is, but that polling the run is then waiting for its end.
 
 use std::{
     future::poll_fn,
@@ -29,12 +32,14 @@ use tokio::{
 };
 use wasmtime::Trap;
 
-use super::{CpuLimitReached, GuestExit, Run};
+use super::{GuestExit, Run, wasi::AnsweredError};
 use crate::{
     account::Account,
     exchange::Bill,
     failure::Failure,
     front::{BodyError, OutboundBody},
+    lane::{Job, Lanes, Start, TICK_NS, Ticket},
+    limits::{Limit, LimitReached},
 };
 
 /// A body this small is collected when its guest does not have to wait: the per-stream buffer of DESIGN §4.
@@ -46,16 +51,22 @@ pub const QUICK_FRAMES_MAX: usize = 64;
 type Head = oneshot::Receiver<Response<OutboundBody>>;
 type Stream = UnsyncBoxBody<Bytes, BodyError>;
 
-/// Runs a guest up to its response. `wall` is what is left of its wall time now. The account is closed by whoever ends last: this call, the run, or the body.
+/// Runs a guest up to its response. `wall` is what is left of its wall time now. The account is closed by whoever ends
+/// last: this call, the run, or the body. Without `lanes`, or an account of a deployment, the run stays on this thread.
 pub async fn drive(
     run: Run,
     head: Head,
     bill: Arc<Bill>,
     wall: Duration,
     account: Arc<Account>,
+    lanes: Option<&Lanes>,
 ) -> Result<Response<OutboundBody>, Failure> {
     let deadline = Instant::now() + wall;
-    let mut driven = Driven { run: Some(run), bill, deadline, timer: None, failure: None };
+    let place = Place::Here(run);
+    let lanes = lanes.cloned();
+    let mut driven =
+        Driven { place, bill, lanes, account: account.clone(), deadline, timer: None, failure: None };
+    driven.start();
     let response = driven.until_head(head).await?;
     let (head, body) = response.into_parts();
     let body = match body {
@@ -82,10 +93,22 @@ enum Collected {
     Broken(Vec<Frame<Bytes>>, BodyError),
 }
 
+/// Where a run is.
+enum Place {
+    /// On this thread.
+    Here(Run),
+    /// In the slow lane.
+    Slow(Ticket),
+    /// Nowhere: it ended or was stopped.
+    Ended,
+}
+
 /// A run and what stops it.
 struct Driven {
-    run: Option<Run>,
+    place: Place,
     bill: Arc<Bill>,
+    lanes: Option<Lanes>,
+    account: Arc<Account>,
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     failure: Option<Failure>,
@@ -111,27 +134,87 @@ impl Driven {
         .await
     }
 
+    /// A run of an app that may not begin here goes to the slow lane before it was polled.
+    fn start(&mut self) {
+        let (Some(lanes), Some(deployment)) = (&self.lanes, self.account.deployment()) else { return };
+        if lanes.start(&deployment.standing) == Start::Slow {
+            self.go();
+        }
+    }
+
     /// Polls the run: one slice, billed. Ready when it ended or was stopped, and from then on.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(run) = &mut self.run else { return Poll::Ready(()) };
-        self.bill.begin_slice();
+        if let Place::Here(_) = self.place {
+            self.poll_here(cx);
+        }
+        if let Place::Slow(ticket) = &mut self.place
+            && let Poll::Ready(failure) = ticket.poll_end(cx)
+        {
+            self.end(failure);
+        }
+        if let Place::Ended = self.place {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
+        ready!(timer.as_mut().poll(cx));
+        self.bill.meet(Limit::Wall);
+        self.end(Some(Failure::WallLimit));
+        Poll::Ready(())
+    }
+
+    /// One slice on this thread. A run whose time here is over is in the slow lane afterwards.
+    fn poll_here(&mut self, cx: &mut Context<'_>) {
+        let Place::Here(run) = &mut self.place else { return };
+        let slice = self.bill.slice();
         let polled = run.as_mut().poll(cx);
-        self.bill.end_slice();
-        let failure = match polled {
-            Poll::Ready(Ok(())) => None,
-            Poll::Ready(Err(error)) => Some(classify(&error, &self.bill)),
-            Poll::Pending => {
-                let timer =
-                    self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
-                ready!(timer.as_mut().poll(cx));
-                Some(Failure::WallLimit)
+        drop(slice);
+        match polled {
+            Poll::Ready(Ok(())) => self.end(None),
+            Poll::Ready(Err(error)) => self.end(Some(classify(&error, &self.bill))),
+            Poll::Pending if self.bill.yielded() || self.bill.cpu_ns() > TICK_NS => self.go(),
+            Poll::Pending => {}
+        }
+    }
+
+    /// To the slow lane, if there is one. Without a place in it the run ends.
+    fn go(&mut self) {
+        let (Some(lanes), Some(deployment)) = (&self.lanes, self.account.deployment()) else { return };
+        let run = match std::mem::replace(&mut self.place, Place::Ended) {
+            Place::Here(run) => run,
+            other => {
+                self.place = other;
+                return;
             }
         };
+        if self.bill.cpu_ns() > 0 {
+            lanes.held(self.bill.cpu_ns());
+        }
+        let (bill, account) = (self.bill.clone(), self.account.clone());
+        match lanes.enter(Job { run, bill, account, deployment: deployment.clone() }) {
+            Ok(ticket) => self.place = Place::Slow(ticket),
+            Err((_full, job)) => {
+                self.place = Place::Here(job.run);
+                self.bill.meet(Limit::SlowLane);
+                self.end(Some(Failure::SlowLaneFull));
+            }
+        }
+    }
+
+    /// The run is over. One in the slow lane settles there what it leaves.
+    fn end(&mut self, failure: Option<Failure>) {
         self.failure = failure;
-        self.bill.begin_slice();
-        self.run = None; // tearing an instance down is the guest's cost too
-        self.bill.end_slice();
-        Poll::Ready(())
+        let Place::Here(run) = std::mem::replace(&mut self.place, Place::Ended) else { return };
+        let slice = self.bill.slice();
+        drop(run); // tearing an instance down is the guest's cost too
+        drop(slice);
+        self.bill.give_back_memory();
+        if let Some(deployment) = self.account.deployment() {
+            deployment.standing.ended(self.bill.cpu_ns());
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.place, Place::Ended)
     }
 
     /// One more slice for a run that has responded, unless it has just had a whole one.
@@ -162,7 +245,9 @@ impl Driven {
                             frames.push(frame);
                         }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                        Poll::Ready(None) if self.failure.is_some() => {
+                        // On its thread it may be ending now, and not yet have said how: the body waits for that.
+                        Poll::Ready(None) if self.bill.is_in_slice() => return Poll::Ready(None),
+                        Poll::Ready(None) if self.failure.is_some() || self.account.failed() => {
                             return Poll::Ready(Some(Err(BodyError::GuestAborted)));
                         }
                         Poll::Ready(None) => {
@@ -198,11 +283,11 @@ impl Driven {
         account: Arc<Account>,
     ) -> Response<OutboundBody> {
         account.responded(head.status);
-        if self.run.is_none() {
+        if self.has_ended() {
             account.ended(self.failure);
         }
         let (frames, rest) = match body {
-            Collected::Whole(body) if self.run.is_none() => return Response::from_parts(head, body),
+            Collected::Whole(body) if self.has_ended() => return Response::from_parts(head, body),
             Collected::Whole(body) => {
                 // The response is complete, the guest is not: it goes on by itself, within its limits.
                 self.spawn_rest(account);
@@ -211,10 +296,11 @@ impl Driven {
             Collected::Partly(frames, stream) => (frames, Ok(stream)),
             Collected::Broken(frames, error) => (frames, Err(error)),
         };
+        let bill = self.bill.clone();
         let task = self.spawn_rest(account.clone());
         let bytes_left = announced_length(&head.headers);
-        let mut body =
-            StreamedBody { ready: frames.into_iter(), rest, task, account, bytes_left, settled: false };
+        let ready = frames.into_iter();
+        let mut body = StreamedBody { ready, rest, task, account, bill, bytes_left, settled: false };
         if bytes_left == Some(0) {
             body.complete(); // hyper will not even ask for it
         }
@@ -222,7 +308,9 @@ impl Driven {
     }
 
     fn spawn_rest(mut self, account: Arc<Account>) -> Option<JoinHandle<()>> {
-        self.run.as_ref()?;
+        if self.has_ended() {
+            return None;
+        }
         Some(tokio::task::spawn_local(async move {
             let unwinding = Unwinding(account);
             poll_fn(|cx| self.poll_run(cx)).await;
@@ -275,6 +363,7 @@ fn whole(mut frames: Vec<Frame<Bytes>>) -> Collected {
             rest: Ok(empty()),
             task: None,
             account: Account::none(),
+            bill: Arc::default(),
             bytes_left: None,
             settled: false,
         };
@@ -289,20 +378,28 @@ fn empty() -> Stream {
 }
 
 /// Why a run ended with an error.
-fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
-    if error.is::<CpuLimitReached>() {
-        return Failure::CpuLimit;
+pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
+    if let Some(LimitReached(limit)) = error.downcast_ref() {
+        return limit.failure();
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Failure::NoRoom;
     }
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        bill.meet(Limit::Stack);
         return Failure::StackLimit;
     }
-    if bill.memory_refused() {
-        return Failure::MemoryLimit;
+    // A guest that was refused what it wanted and traps has given up over it.
+    let refused = bill.limits_met();
+    for limit in [Limit::NodeMemory, Limit::Memory, Limit::Table] {
+        if refused.has(limit) {
+            return limit.failure();
+        }
     }
-    let by_guest = error.is::<Trap>() || error.is::<GuestExit>() || error.is::<wasmtime_wasi::I32Exit>();
+    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
+        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
+    }
+    let by_guest = error.is::<Trap>() || error.is::<GuestExit>();
     if !by_guest {
         tracing::debug!("a guest ended with an error of the host: {error:#}");
     }
@@ -315,6 +412,7 @@ struct StreamedBody {
     rest: Result<Stream, BodyError>,
     task: Option<JoinHandle<()>>,
     account: Arc<Account>,
+    bill: Arc<Bill>,
     /// What is left of the length the guest announced. hyper drops an h1 body at its last byte.
     bytes_left: Option<u64>,
     /// Sent whole, or broken off by us: dropping it says nothing about the client.
@@ -347,7 +445,13 @@ impl http_body::Body for StreamedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match ready!(self.poll_rest(cx)) {
+        let frame = ready!(self.poll_rest(cx));
+        if frame.is_none() {
+            // Its guest, on another thread, may be ending now: wait until it has said how.
+            self.rest = Ok(empty());
+            ready!(self.bill.poll_between_slices(cx));
+        }
+        let frame = match frame {
             // A stopped guest's end of the body closes as if it were complete; only its failure tells.
             None if self.account.failed() => Some(Err(BodyError::GuestAborted)),
             frame => frame,

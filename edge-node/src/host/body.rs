@@ -23,6 +23,8 @@ pub struct Incoming {
     /// Pulled and not yet given on.
     piece: Bytes,
     end: Option<End>,
+    /// The end has passed the door: the guest knows of it.
+    end_learned: bool,
     door: Door,
     source: Source,
 }
@@ -93,7 +95,8 @@ impl Incoming {
     }
 
     fn new(origin: Origin, door: Door, number: u32) -> Incoming {
-        Incoming { origin, piece: Bytes::new(), end: None, door, source: Source::Body(number) }
+        let source = Source::Body(number);
+        Incoming { origin, piece: Bytes::new(), end: None, end_learned: false, door, source }
     }
 
     /// Waits until a read would find bytes, the end or a break.
@@ -110,27 +113,29 @@ impl Incoming {
 
     /// Takes at most `max` bytes of what is at hand, without waiting.
     pub fn read(&mut self, max: usize) -> Read {
-        if self.piece.is_empty()
-            && let Some(end) = &self.end
-        {
-            return match end {
-                End::Whole(_) => Read::End,
-                End::Broken(error) => Read::Broken(*error),
-            };
+        match &self.end {
+            Some(End::Whole(_)) if self.end_learned => return Read::End,
+            Some(End::Broken(error)) if self.end_learned => return Read::Broken(*error),
+            _ => {}
         }
         let door = self.door.clone();
         match door.learn(self.source, || self.at_hand(max)) {
             Piece::Chunk(bytes) => Read::Chunk(bytes),
             Piece::NotYet => Read::NotYet,
             Piece::End(trailers) => {
-                self.end = Some(End::Whole(trailers));
+                self.met(End::Whole(trailers));
                 Read::End
             }
             Piece::Broken(error) => {
-                self.end = Some(End::Broken(error));
+                self.met(End::Broken(error));
                 Read::Broken(error)
             }
         }
+    }
+
+    fn met(&mut self, end: End) {
+        self.end = Some(end);
+        self.end_learned = true;
     }
 
     /// Its length from here on, if that is known before reading.
@@ -150,8 +155,8 @@ impl Incoming {
     /// What came after the last byte, once the end was met. Given once.
     pub fn trailers(&mut self) -> Option<HeaderMap> {
         match &mut self.end {
-            Some(End::Whole(trailers)) => Some(mem::take(trailers)),
-            Some(End::Broken(_)) | None => None,
+            Some(End::Whole(trailers)) if self.end_learned => Some(mem::take(trailers)),
+            Some(End::Whole(_) | End::Broken(_)) | None => None,
         }
     }
 
@@ -168,13 +173,10 @@ impl Incoming {
 
     /// The next piece, past the door. At the end the trailers stay here.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        if self.piece.is_empty()
-            && let Some(end) = &self.end
-        {
-            return Poll::Ready(match end {
-                End::Whole(_) => Piece::End(HeaderMap::new()),
-                End::Broken(error) => Piece::Broken(*error),
-            });
+        match &self.end {
+            Some(End::Whole(_)) if self.end_learned => return Poll::Ready(Piece::End(HeaderMap::new())),
+            Some(End::Broken(error)) if self.end_learned => return Poll::Ready(Piece::Broken(*error)),
+            _ => {}
         }
         let door = self.door.clone();
         let piece = ready!(
@@ -182,11 +184,11 @@ impl Incoming {
         );
         Poll::Ready(match piece {
             Piece::End(trailers) => {
-                self.end = Some(End::Whole(trailers));
+                self.met(End::Whole(trailers));
                 Piece::End(HeaderMap::new())
             }
             Piece::Broken(error) => {
-                self.end = Some(End::Broken(error));
+                self.met(End::Broken(error));
                 Piece::Broken(error)
             }
             piece => piece,
@@ -294,6 +296,7 @@ mod tests {
     use http_body_util::{BodyExt as _, StreamBody};
 
     use super::*;
+    use crate::host::tape::Tape;
 
     fn fetched(frames: Vec<Result<Frame<Bytes>, BodyError>>) -> Incoming {
         let body = UnsyncBoxBody::new(StreamBody::new(futures_util::stream::iter(frames)));
@@ -322,6 +325,26 @@ mod tests {
         assert_eq!(body.read(1), Read::Broken(BodyError::BackendGone));
         assert_eq!(body.read(1), Read::Broken(BodyError::BackendGone));
         assert_eq!(body.trailers(), None);
+    }
+
+    #[test]
+    fn an_end_that_was_waited_for_is_learned_like_any_other() {
+        let frames = || {
+            vec![Ok(Frame::data(Bytes::from_static(b"x"))), Ok::<_, BodyError>(Frame::trailers(trailers()))]
+        };
+        let all = |frames: Vec<_>, door: Door| {
+            let body = UnsyncBoxBody::new(StreamBody::new(futures_util::stream::iter(frames)));
+            let mut body = Incoming::fetched(body, 1, door);
+            let mut read = || {
+                assert!(std::future::poll_fn(|cx| body.poll_readable(cx)).now_or_never().is_some());
+                body.read(9)
+            };
+            ([read(), read(), read()], body.trailers())
+        };
+        let tape = Tape::record();
+        let live = all(frames(), tape.door());
+        assert_eq!(live, ([Read::Chunk(Bytes::from_static(b"x")), Read::End, Read::End], Some(trailers())));
+        assert_eq!(all(vec![], Tape::play(tape.recording()).door()), live);
     }
 
     #[test]

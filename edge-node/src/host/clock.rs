@@ -37,7 +37,9 @@ pub fn wall(exchange: &Exchange) -> Duration {
 /// CPU time this execution has used, in whole milliseconds: fine enough to budget with, too coarse to spy on
 /// neighbours with.
 pub fn cpu_ms(exchange: &Exchange) -> u64 {
-    exchange.door.learn(Source::Clock, || Nanoseconds(exchange.bill.cpu_ns_running())).0 / 1_000_000
+    let bill = &exchange.bill;
+    let used_ns = || Nanoseconds(bill.cpu_ns() + bill.slice_ns_running());
+    exchange.door.learn(Source::Clock, used_ns).0 / 1_000_000
 }
 
 /// A point in time to wait for. Costs nothing before it is first waited for.

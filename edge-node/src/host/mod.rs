@@ -10,9 +10,9 @@
 //! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
 //! | [`wait`] | the first of several things |
 //! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
+//! | [`geo`], [`device`] | lookups of a client's address and user agent |
 //! | [`config`], [`secrets`] | what the version pins |
 //! | [`kv`] | the tenant's key-value stores |
-//! | [`geo`], [`device`] | lookups of a client's address and user agent |
 //! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod body;
@@ -36,16 +36,20 @@ use std::sync::Arc;
 
 use artifact::{NodeName, names::PopName};
 
+use crate::memory::Budget;
+
 /// What this node offers to guests: made once per process.
 pub struct Host {
     /// Where it stands.
     pub site: Site,
     /// Its way to backends.
     pub outbound: outbound::Outbound,
-    /// Its way to key-value stores.
-    pub kv: Arc<dyn kv::KvStore>,
     /// The operator's geography, if there is any.
     pub geo: Option<geo::Database>,
+    /// Its way to key-value stores.
+    pub kv: Arc<dyn kv::KvStore>,
+    /// The memory that all of them share.
+    pub memory: Budget,
 }
 
 /// Where this node stands, as guests may ask.

@@ -132,7 +132,7 @@ impl Writer {
     }
 
     /// Adds bytes. Whoever calls has asked for room; what is beyond it is taken all the same.
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&self, bytes: &[u8]) {
         self.door.cause(self.source, || Event::Chunk(Bytes::copy_from_slice(bytes)));
         let mut queue = self.queue.lock();
         if queue.reader_gone || bytes.is_empty() {
@@ -172,6 +172,23 @@ impl Drop for Writer {
         if matches!(queue.end, End::Open) {
             queue.end = End::Aborted;
             queue.wake_reader();
+        }
+    }
+}
+
+impl Reader {
+    /// The whole body, if it is finished and nothing but bytes: its head need not wait for it, nor it for a reader.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let mut queue = self.0.lock();
+        match &queue.end {
+            End::Finished(trailers) if trailers.is_empty() && queue.bodies == 0 => {}
+            _ => return None,
+        }
+        queue.bytes = 0;
+        // Bytes that follow bytes were joined when they were written.
+        match queue.pieces.pop_front() {
+            Some(Piece::Bytes(bytes)) => Some(bytes.freeze()),
+            Some(Piece::Body(_)) | None => Some(Bytes::new()),
         }
     }
 }
@@ -295,7 +312,7 @@ mod tests {
 
     #[test]
     fn small_writes_leave_together_and_the_end_is_clean() {
-        let (mut writer, mut reader) = pipe(&Door::default(), 0);
+        let (writer, mut reader) = pipe(&Door::default(), 0);
         writer.write(b"hel");
         writer.write(b"lo");
         assert_eq!(next(&mut reader).unwrap().unwrap().unwrap().into_data().unwrap(), "hello");
@@ -307,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_writer_waits_for_its_reader() {
-        let (mut writer, mut reader) = pipe(&Door::default(), 0);
+        let (writer, mut reader) = pipe(&Door::default(), 0);
         assert_eq!(writer.room(), Ok(HELD_BYTES_MAX));
         writer.write(&vec![7; HELD_BYTES_MAX]);
         assert_eq!(writer.room(), Ok(0));
@@ -321,11 +338,33 @@ mod tests {
 
     #[test]
     fn a_writer_that_is_dropped_aborts() {
-        let (mut writer, mut reader) = pipe(&Door::default(), 0);
+        let (writer, mut reader) = pipe(&Door::default(), 0);
         writer.write(b"some");
         drop(writer);
         assert!(next(&mut reader).unwrap().unwrap().is_ok());
         assert_eq!(next(&mut reader).unwrap().unwrap().unwrap_err(), BodyError::GuestAborted);
+    }
+
+    #[test]
+    fn a_finished_body_of_bytes_can_be_taken_whole() {
+        let (writer, mut reader) = pipe(&Door::default(), 0);
+        writer.write(b"hel");
+        writer.write(b"lo");
+        assert_eq!(reader.take_whole(), None, "open");
+        writer.finish(HeaderMap::new());
+        assert_eq!(reader.take_whole().unwrap(), "hello");
+
+        let (writer, mut reader) = pipe(&Door::default(), 0);
+        let trailers: HeaderMap = [(http::header::ETAG, "x".parse().unwrap())].into_iter().collect();
+        writer.finish(trailers);
+        assert_eq!(reader.take_whole(), None, "trailers");
+        let (writer, mut reader) = pipe(&Door::default(), 0);
+        drop(writer);
+        assert_eq!(reader.take_whole(), None, "aborted");
+        let (mut writer, mut reader) = pipe(&Door::default(), 0);
+        writer.append(Incoming::client(InboundBody::Full(Bytes::from_static(b"x")), Door::default()));
+        writer.finish(HeaderMap::new());
+        assert_eq!(reader.take_whole(), None, "a body from outside");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Client {
 }
 
 /// A whole answer, or nothing yet.
-fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
+pub fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let (head, body) = (String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase(), &bytes[end + 4..]);

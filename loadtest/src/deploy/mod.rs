@@ -5,7 +5,7 @@
 //! [`PAUSE`] until it answers with that program's own mark ([`client`]). What is asked meanwhile costs the machine
 //! about 2 % of a core.
 
-mod client;
+pub mod client;
 mod fleet;
 mod patch;
 mod report;

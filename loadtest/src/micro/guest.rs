@@ -46,10 +46,15 @@ impl Guest {
                 path.display()
             )
         })?;
+        Guest::of(name, &wasm).with_context(|| format!("compiling {}", path.display()))
+    }
+
+    /// Compiles and signs a program.
+    pub fn of(name: &str, wasm: &[u8]) -> anyhow::Result<Guest> {
         let target = best_target()?;
-        let compiled = aot_compiler::compile_in_process(&wasm, target, Profile::Serve)
-            .map_err(|refusal| anyhow::anyhow!("compiling {}: {}", path.display(), refusal.message))?;
-        let made = aot_compiler::Made { wasm: Digest::of(&wasm), target, profile: Profile::Serve };
+        let compiled = aot_compiler::compile_in_process(wasm, target, Profile::Serve)
+            .map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;
+        let made = aot_compiler::Made { wasm: Digest::of(wasm), target, profile: Profile::Serve };
         let container =
             aot_compiler::sign(&compiled, made, &compiler_key()).context("packing the artifact")?;
         let lane = compiled.admitted.lane;
@@ -89,22 +94,22 @@ impl Bench {
 
 /// What a node has done long before its first guest: started its clock, and drawn random bytes for TLS. The first
 /// draw of a process takes aws-lc about 50 ms (it gathers jitter), which would be billed to the first guest that asks.
-fn as_on_a_running_node() -> anyhow::Result<()> {
+pub fn as_on_a_running_node() -> anyhow::Result<()> {
     edge_node::meter::now_ns();
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     random.fill(&mut [0; 1]).map_err(|_| anyhow::anyhow!("this machine gives no random bytes"))
 }
 
-fn best_target() -> anyhow::Result<Target> {
+pub fn best_target() -> anyhow::Result<Target> {
     engine::levels::of_this_machine().pop().context("this processor is below every level Skerry compiles for")
 }
 
 /// Signs and is trusted within this process only.
-fn compiler_key() -> SecretKey<Compiler> {
+pub fn compiler_key() -> SecretKey<Compiler> {
     SecretKey::from_seed([1; 32])
 }
 
-fn tick_epochs(engine: &Engine) -> anyhow::Result<()> {
+pub fn tick_epochs(engine: &Engine) -> anyhow::Result<()> {
     let engine = engine.weak();
     let tick = move || {
         while let Some(engine) = engine.upgrade() {

@@ -11,6 +11,7 @@ use edge_node::{
     generation::Deployment,
     guest::{Program, Run, drive::drive},
     host::door::Door,
+    lane::SlowLane,
 };
 use fleet_sync_replica::VersionState;
 use http::{Request, Response, header, request};
@@ -31,6 +32,8 @@ pub struct Host {
     account: Arc<Account>,
     log: AccessLog,
     host: HostName,
+    /// Where guests go that take longer; none is meant to.
+    slow: SlowLane,
 }
 
 /// An exchange that has begun, up to what the driver needs.
@@ -52,11 +55,16 @@ impl Host {
         // One account for all cycles: counters and log are not what is measured.
         let (head, _) = request().into_parts();
         let host: HostName = HOST.parse()?;
-        let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), None, &log);
+        let deployment = Arc::new(deployment(guest)?);
+        let run = Some((deployment.clone(), Arc::default()));
+        let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), run, &log);
+        let slow = SlowLane::start(0, 1, 0).context("starting the slow lane")?;
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let kv = Arc::new(edge_node::host::kv::Away);
-        let offers = Arc::new(edge_node::host::Host { site, outbound: Default::default(), kv, geo: None });
-        Ok(Host { program, deployment: Arc::new(deployment(guest)?), connection, offers, account, log, host })
+        let memory = edge_node::memory::Budget::new(1 << 40, 64)?;
+        let offers =
+            Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None, kv, memory });
+        Ok(Host { program, deployment, connection, offers, account, log, host, slow })
     }
 
     /// What happens before the guest is polled.
@@ -78,7 +86,7 @@ impl Host {
     pub async fn drive(&self, begun: Begun) -> anyhow::Result<Response<OutboundBody>> {
         let wall = Duration::from_millis(u64::from(self.deployment.limits().wall_ms));
         let Begun { run, response, bill } = begun;
-        drive(run, response, bill, wall, self.account.clone())
+        drive(run, response, bill, wall, self.account.clone(), Some(self.slow.lanes()))
             .await
             .map_err(|failure| anyhow::anyhow!("the guest failed: {failure:?}"))
     }
@@ -147,5 +155,6 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
         secrets: Default::default(),
+        standing: Default::default(),
     })
 }

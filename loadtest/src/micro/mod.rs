@@ -16,7 +16,7 @@
 //! | [`report`] | what is printed |
 
 mod door;
-mod guest;
+pub mod guest;
 mod host;
 mod measure;
 mod reference;

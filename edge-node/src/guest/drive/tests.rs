@@ -46,7 +46,7 @@ where
     let bill = Arc::new(Bill::default());
     let (responder, head) = Responder::new();
     let run = Box::pin(guest(bill.clone(), responder));
-    drive(run, head, bill, Duration::from_secs(60), account).await
+    drive(run, head, bill, Duration::from_secs(60), account, None).await
 }
 
 async fn text(body: OutboundBody) -> Result<String, BodyError> {
@@ -234,7 +234,7 @@ fn a_run_that_never_waits_in_time_is_stopped_by_the_wall() {
             burn(Duration::from_millis(60));
             std::future::pending().await
         });
-        let ended = drive(run, head, bill, Duration::from_millis(60), Account::none()).await;
+        let ended = drive(run, head, bill, Duration::from_millis(60), Account::none(), None).await;
         assert_eq!(ended.map(drop).unwrap_err(), Failure::WallLimit);
     });
 }

@@ -13,9 +13,7 @@ use crate::{
 fn exchange(kv: Arc<dyn KvStore>) -> Exchange {
     let config = AppConfig { kv_stores: vec!["carts".into()], ..AppConfig::default() };
     let mut exchange = testing::exchange(config);
-    let host = testing::host();
-    exchange.host =
-        Arc::new(Host { site: host.site.clone(), outbound: host.outbound.clone(), kv, geo: None });
+    exchange.host = Arc::new(Host { kv, ..testing::bare_host() });
     exchange
 }
 

@@ -1,13 +1,14 @@
-//! The wasi lane: a component of the `wasi:http/proxy` 0.2 world gets the whole request and streams its response.
+//! The wasi lane on wasmtime's own `wasmtime-wasi-http`: what our host is compared with. Not in the shipped node.
 //!
-//! Built on wasmtime's own `wasmtime-wasi-http` for now (docs/design/0005-guest-lanes.md); the host of our own over
-//! `host/` replaces it behind the same [`Program`]. Filesystem and sockets are linked, because engines of JS and
-//! Python import them: there is no preopened directory and every socket call is refused. Outbound requests are
-//! refused until the outbound door exists.
+//! Set up like the lane: the same limits, no preopened directory, every socket call refused. Outbound requests are
+//! refused.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, Uri, header, uri::Scheme as UriScheme};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use wasmtime::{
     Engine,
     component::{Component, ComponentExportIndex, InstancePre, Linker, Resource, ResourceTable},
@@ -25,12 +26,14 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{HasExchange, new_store};
 use crate::{
-    account::guest_log::{LogSink, Stream},
     exchange::{Exchange, GuestRequest, Responder},
     front::{BodyError, OutboundBody},
+    guest::{GuestExit, HasExchange, new_store},
 };
+
+/// What guests print, of all runs that share it.
+pub type Said = Arc<Mutex<Vec<u8>>>;
 
 /// Handles one execution may hold at once, resources of the host included.
 const RESOURCES_MAX: usize = 10_000;
@@ -74,13 +77,14 @@ impl Program {
         exchange: Exchange,
         request: GuestRequest,
         responder: Responder,
+        said: Said,
     ) -> impl Future<Output = wasmtime::Result<()>> + Send + 'static {
         let Program { engine, instances, handle } = self;
         let (engine, instances, handle) = (engine.clone(), instances.clone(), *handle);
         async move {
             let started_ns = crate::meter::now_ns();
             let bill = exchange.bill.clone();
-            let mut store = new_store(&engine, State::new(exchange));
+            let mut store = new_store(&engine, State::new(exchange, said));
             let instance = instances.instantiate_async(&mut store).await?;
             bill.instantiated(crate::meter::now_ns() - started_ns);
 
@@ -91,7 +95,11 @@ impl Program {
                 .get_typed_func::<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>), ()>(
                     &mut store, &handle,
                 )?;
-            handler.call_async(&mut store, (request, outparam)).await
+            let returned = handler.call_async(&mut store, (request, outparam)).await;
+            returned.map_err(|error| match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+                Some(exit) => GuestExit(exit.0).into(),
+                None => error,
+            })
         }
     }
 }
@@ -111,10 +119,10 @@ fn handler_export(engine: &Engine, component: &Component) -> wasmtime::Result<Co
 }
 
 impl State {
-    fn new(exchange: Exchange) -> State {
+    fn new(exchange: Exchange, said: Said) -> State {
         let wasi = WasiCtxBuilder::new()
-            .stdout(LogStream { sink: exchange.log.clone(), stream: Stream::Stdout })
-            .stderr(LogStream { sink: exchange.log.clone(), stream: Stream::Stderr })
+            .stdout(LogStream(said.clone()))
+            .stderr(LogStream(said))
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
@@ -220,12 +228,9 @@ impl WasiHttpHooks for NoOutbound {
     }
 }
 
-/// Standard output or error of a guest: never blocks, never fails, bounded by the sink.
+/// Standard output or error of a guest.
 #[derive(Clone)]
-struct LogStream {
-    sink: LogSink,
-    stream: Stream,
-}
+struct LogStream(Said);
 
 /// Bytes a guest may write in one call.
 const LOG_WRITE_BYTES_MAX: usize = 64 * 1024;
@@ -256,7 +261,7 @@ impl OutputStream for LogStream {
         if bytes.len() > LOG_WRITE_BYTES_MAX {
             return Err(StreamError::trap("wrote more than check-write permitted"));
         }
-        self.sink.write(self.stream, &bytes);
+        self.0.lock().extend_from_slice(&bytes);
         Ok(())
     }
 

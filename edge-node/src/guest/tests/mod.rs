@@ -1,5 +1,8 @@
 //! Both lanes against real guests, without sockets: what a program gets and what its faults become.
 
+mod differential;
+mod reference;
+
 use std::time::Instant;
 
 use artifact::manifest::Limits;

@@ -1,0 +1,375 @@
+//! `wasi:http/types.fields`: the header fields and trailers of a message.
+//!
+//! Kept as an [`http::HeaderMap`], shared until somebody changes it: a request's fields become a guest's, and a guest's
+//! become a response's, without a conversion. Names are lower case; the values of one name stay together, in their
+//! order, which is how they leave.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONTENT_LENGTH, Entry},
+};
+use wasmtime::{
+    Result, bail,
+    component::{Resource, WasmList, WasmStr},
+};
+
+use super::{At, Cx, http_types::HeaderError};
+
+/// Bytes of one list of fields in memory, [`NAME_BYTES`] and [`VALUE_BYTES`] included. The front refuses more than half
+/// of it in one head; a guest may hold many lists.
+pub const FIELDS_BYTES_MAX: usize = 128 * 1024;
+/// What a name costs beside its text.
+const NAME_BYTES: usize = size_of::<HeaderName>();
+/// What a value costs beside its bytes, so that empty ones are no way around [`FIELDS_BYTES_MAX`].
+const VALUE_BYTES: usize = size_of::<HeaderValue>();
+
+/// See the module.
+pub struct Fields {
+    map: Arc<HeaderMap>,
+    /// Of those a guest may change: their bytes.
+    bytes: Option<usize>,
+}
+
+/// Why fields are not changed.
+enum Fault {
+    /// The guest is told.
+    Refused(HeaderError),
+    /// No case of the interface says it: the guest traps.
+    TooLarge,
+}
+
+impl From<HeaderError> for Fault {
+    fn from(error: HeaderError) -> Fault {
+        Fault::Refused(error)
+    }
+}
+
+impl Fields {
+    /// Fields of a message from outside: what belongs to a connection is not the guest's to see, and it changes nothing.
+    pub fn received(mut map: HeaderMap) -> Fields {
+        let hidden: Vec<HeaderName> = map.keys().filter(|name| is_forbidden(name)).cloned().collect();
+        for name in hidden {
+            map.remove(name);
+        }
+        Fields { map: Arc::new(map), bytes: None }
+    }
+
+    fn empty() -> Fields {
+        Fields { map: Arc::default(), bytes: Some(0) }
+    }
+
+    /// The same fields, never to be changed: those of a message that was made.
+    pub fn fixed(self) -> Fields {
+        Fields { bytes: None, ..self }
+    }
+
+    /// Another handle on the same unchangeable fields.
+    pub fn share(&self) -> Fields {
+        Fields { map: self.map.clone(), bytes: None }
+    }
+
+    /// A copy that may be changed.
+    fn copy(&self) -> Fields {
+        let names: usize = self.map.keys().map(name_bytes).sum();
+        let values: usize = self.map.values().map(value_bytes).sum();
+        Fields { map: self.map.clone(), bytes: Some(names + values) }
+    }
+
+    /// To read them.
+    pub fn map(&self) -> &HeaderMap {
+        &self.map
+    }
+
+    /// To send them.
+    pub fn into_map(self) -> HeaderMap {
+        Arc::unwrap_or_clone(self.map)
+    }
+
+    fn bytes_mut(&mut self) -> Result<&mut usize, HeaderError> {
+        self.bytes.as_mut().ok_or(HeaderError::Immutable)
+    }
+
+    fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Fault> {
+        let is_new = !self.map.contains_key(&name);
+        // With two of them nobody knows where the body ends.
+        if !is_new && name == CONTENT_LENGTH {
+            return Err(HeaderError::InvalidSyntax.into());
+        }
+        let more = if is_new { name_bytes(&name) } else { 0 } + value_bytes(&value);
+        let bytes = self.bytes_mut()?;
+        *bytes = fits(bytes.saturating_add(more))?;
+        Arc::make_mut(&mut self.map).try_append(name, value).map_err(|_| Fault::TooLarge)?;
+        Ok(())
+    }
+
+    fn set(&mut self, name: HeaderName, values: Vec<HeaderValue>) -> Result<(), Fault> {
+        let before: usize = self.map.get_all(&name).iter().map(value_bytes).sum();
+        let is_new = !self.map.contains_key(&name);
+        let after: usize = values.iter().map(value_bytes).sum();
+        let mut values = values.into_iter();
+        let Some(first) = values.next() else { return self.delete(&name) };
+        let more = if is_new { name_bytes(&name) } else { 0 } + after;
+        let bytes = self.bytes_mut()?;
+        *bytes = fits(bytes.saturating_sub(before).saturating_add(more))?;
+        let map = Arc::make_mut(&mut self.map);
+        let mut entry = match map.try_entry(name).map_err(|_| Fault::TooLarge)? {
+            Entry::Vacant(place) => place.try_insert_entry(first).map_err(|_| Fault::TooLarge)?,
+            Entry::Occupied(mut entry) => {
+                entry.insert(first); // in the place it had
+                entry
+            }
+        };
+        values.for_each(|value| entry.append(value));
+        Ok(())
+    }
+
+    fn delete(&mut self, name: &HeaderName) -> Result<(), Fault> {
+        let bytes = self.bytes.as_mut().ok_or(HeaderError::Immutable)?;
+        if self.map.contains_key(name)
+            && let Entry::Occupied(entry) =
+                Arc::make_mut(&mut self.map).try_entry(name).map_err(|_| Fault::TooLarge)?
+        {
+            let (name, values) = entry.remove_entry_mult();
+            let freed = name_bytes(&name) + values.map(|value| value_bytes(&value)).sum::<usize>();
+            *bytes = bytes.saturating_sub(freed);
+        }
+        Ok(())
+    }
+}
+
+fn name_bytes(name: &HeaderName) -> usize {
+    name.as_str().len() + NAME_BYTES
+}
+
+fn value_bytes(value: &HeaderValue) -> usize {
+    value.len() + VALUE_BYTES
+}
+
+fn fits(bytes: usize) -> Result<usize, Fault> {
+    if bytes > FIELDS_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(bytes) }
+}
+
+/// Names that belong to a connection, or that the host sets: the same as on `wasmtime-wasi-http`.
+fn is_forbidden(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "host"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+fn parse_name(name: &str) -> Result<HeaderName, HeaderError> {
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::InvalidSyntax)?;
+    if is_forbidden(&name) { Err(HeaderError::Forbidden) } else { Ok(name) }
+}
+
+fn parse_value(name: &HeaderName, value: &[u8]) -> Result<HeaderValue, HeaderError> {
+    if name != CONTENT_LENGTH {
+        return HeaderValue::from_bytes(value).map_err(|_| HeaderError::InvalidSyntax);
+    }
+    parse_length(value).map(HeaderValue::from).ok_or(HeaderError::InvalidSyntax)
+}
+
+/// `1*DIGIT` (RFC 9110 §8.6); Rust's own parser also takes a plus sign.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(value).ok()?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+/// The length that a message's fields announce. [`Fields`] holds at most one and only a valid one.
+pub fn announced_length(map: &HeaderMap) -> Option<u64> {
+    parse_length(map.get(CONTENT_LENGTH)?.as_bytes())
+}
+
+/// What the guest hears of it.
+fn told<T>(result: Result<T, Fault>) -> Result<(Result<T, HeaderError>,)> {
+    match result {
+        Ok(done) => Ok((Ok(done),)),
+        Err(Fault::Refused(error)) => Ok((Err(error),)),
+        Err(Fault::TooLarge) => {
+            bail!("a list of header fields may take {FIELDS_BYTES_MAX} bytes in memory; drop some fields")
+        }
+    }
+}
+
+/// Links what a guest imports of it.
+pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "[constructor]fields" => at.func_wrap(name, new),
+        "[static]fields.from-list" => at.func_wrap(name, from_list),
+        "[method]fields.get" => at.func_wrap(name, get),
+        "[method]fields.has" => at.func_wrap(name, has),
+        "[method]fields.set" => at.func_wrap(name, set),
+        "[method]fields.delete" => at.func_wrap(name, delete),
+        "[method]fields.append" => at.func_wrap(name, append),
+        "[method]fields.entries" => at.func_wrap(name, entries),
+        "[method]fields.clone" => at.func_wrap(name, clone),
+        _ => return Ok(false),
+    }?;
+    Ok(true)
+}
+
+type Done = (Result<(), HeaderError>,);
+
+fn new(mut cx: Cx<'_>, (): ()) -> Result<(Resource<Fields>,)> {
+    Ok((cx.data_mut().handles.push(Fields::empty())?,))
+}
+
+fn from_list(
+    mut cx: Cx<'_>,
+    (list,): (Vec<(WasmStr, WasmList<u8>)>,),
+) -> Result<(Result<Resource<Fields>, HeaderError>,)> {
+    let mut fields = Fields::empty();
+    for (name, value) in &list {
+        let field = parse_name(&name.to_str(&cx)?)
+            .and_then(|name| parse_value(&name, value.as_le_slice(&cx)).map(|value| (name, value)));
+        let added = field.map_err(Fault::Refused).and_then(|(name, value)| fields.append(name, value));
+        if let (Err(error),) = told(added)? {
+            return Ok((Err(error),));
+        }
+    }
+    Ok((Ok(cx.data_mut().handles.push(fields)?),))
+}
+
+fn get(cx: Cx<'_>, (fields, name): (Resource<Fields>, WasmStr)) -> Result<(Vec<Vec<u8>>,)> {
+    let Ok(name) = HeaderName::from_bytes(name.to_str(&cx)?.as_bytes()) else { return Ok((vec![],)) };
+    let fields = cx.data().handles.get(&fields)?;
+    Ok((fields.map.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect(),))
+}
+
+fn has(cx: Cx<'_>, (fields, name): (Resource<Fields>, WasmStr)) -> Result<(bool,)> {
+    let Ok(name) = HeaderName::from_bytes(name.to_str(&cx)?.as_bytes()) else { return Ok((false,)) };
+    Ok((cx.data().handles.get(&fields)?.map.contains_key(name),))
+}
+
+fn set(
+    mut cx: Cx<'_>,
+    (fields, name, values): (Resource<Fields>, WasmStr, Vec<WasmList<u8>>),
+) -> Result<Done> {
+    let name = match parse_name(&name.to_str(&cx)?) {
+        Ok(name) => name,
+        Err(error) => return Ok((Err(error),)),
+    };
+    if cx.data().handles.get(&fields)?.bytes.is_none() {
+        return Ok((Err(HeaderError::Immutable),));
+    }
+    let too_many = name == CONTENT_LENGTH && values.len() > 1;
+    let parsed = values.iter().map(|value| parse_value(&name, value.as_le_slice(&cx)));
+    match parsed.collect::<Result<Vec<_>, _>>() {
+        Ok(values) if !too_many => told(cx.data_mut().handles.get_mut(&fields)?.set(name, values)),
+        Ok(_) => Ok((Err(HeaderError::InvalidSyntax),)),
+        Err(error) => Ok((Err(error),)),
+    }
+}
+
+fn delete(mut cx: Cx<'_>, (fields, name): (Resource<Fields>, WasmStr)) -> Result<Done> {
+    match parse_name(&name.to_str(&cx)?) {
+        Ok(name) => told(cx.data_mut().handles.get_mut(&fields)?.delete(&name)),
+        Err(error) => Ok((Err(error),)),
+    }
+}
+
+fn append(mut cx: Cx<'_>, (fields, name, value): (Resource<Fields>, WasmStr, WasmList<u8>)) -> Result<Done> {
+    let field = parse_name(&name.to_str(&cx)?)
+        .and_then(|name| parse_value(&name, value.as_le_slice(&cx)).map(|value| (name, value)));
+    match field {
+        Ok((name, value)) => told(cx.data_mut().handles.get_mut(&fields)?.append(name, value)),
+        Err(error) => Ok((Err(error),)),
+    }
+}
+
+fn entries(cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Vec<(String, Vec<u8>)>,)> {
+    let fields = cx.data().handles.get(&fields)?;
+    let entry = |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().into(), value.as_bytes().into());
+    Ok((fields.map.iter().map(entry).collect(),))
+}
+
+fn clone(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Resource<Fields>,)> {
+    let handles = &mut cx.data_mut().handles;
+    let copy = handles.get(&fields)?.copy();
+    Ok((handles.push(copy)?,))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &'static str) -> HeaderValue {
+        HeaderValue::from_static(text)
+    }
+
+    fn name(text: &str) -> HeaderName {
+        parse_name(text).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_counted_up_and_down() {
+        let mut fields = Fields::empty();
+        let one = 1 + NAME_BYTES + 3 + VALUE_BYTES;
+        assert!(fields.append(name("X"), value("one")).is_ok());
+        assert_eq!(fields.bytes, Some(one));
+        assert!(fields.append(name("x"), value("two")).is_ok());
+        assert_eq!(fields.bytes, Some(one + 3 + VALUE_BYTES));
+        assert!(fields.set(name("x"), vec![value("six")]).is_ok());
+        assert_eq!((fields.bytes, fields.copy().bytes), (Some(one), Some(one)));
+        assert!(fields.delete(&name("x")).is_ok());
+        assert_eq!(fields.bytes, Some(0));
+    }
+
+    #[test]
+    fn a_list_has_an_end() {
+        let mut fields = Fields::empty();
+        let mut count = 0;
+        while fields.append(name("x"), value("")).is_ok() {
+            count += 1;
+        }
+        assert_eq!(count, (FIELDS_BYTES_MAX - 1 - NAME_BYTES) / VALUE_BYTES);
+        assert!(matches!(fields.set(name("y"), vec![value("v"); count + 1]), Err(Fault::TooLarge)));
+        assert_eq!(fields.map.get_all("x").iter().count(), count);
+    }
+
+    #[test]
+    fn content_length_is_one_number() {
+        let length = |text: &str| parse_value(&CONTENT_LENGTH, text.as_bytes()).is_ok();
+        assert!(length("0") && length("18446744073709551615"));
+        for wrong in ["", "+5", "-5", " 5", "5,5", "18446744073709551616"] {
+            assert!(!length(wrong), "{wrong:?}");
+        }
+        let mut fields = Fields::empty();
+        assert!(fields.append(CONTENT_LENGTH, value("5")).is_ok());
+        assert!(matches!(
+            fields.append(CONTENT_LENGTH, value("5")),
+            Err(Fault::Refused(HeaderError::InvalidSyntax))
+        ));
+        assert_eq!(announced_length(fields.map()), Some(5));
+    }
+
+    #[test]
+    fn what_came_from_outside_lacks_the_connections_fields_and_does_not_change() {
+        let mut map = HeaderMap::new();
+        for name in ["host", "connection", "upgrade", "x-kept"] {
+            map.insert(HeaderName::from_static(name), value("v"));
+        }
+        let mut fields = Fields::received(map);
+        assert_eq!(fields.map().keys().collect::<Vec<_>>(), ["x-kept"]);
+        for refused in [
+            fields.append(name("x"), value("")),
+            fields.set(name("x"), vec![]),
+            fields.delete(&name("x-kept")),
+        ] {
+            assert!(matches!(refused, Err(Fault::Refused(HeaderError::Immutable))));
+        }
+        let mut copy = fields.share().copy();
+        assert!(copy.delete(&name("x-kept")).is_ok());
+        assert_eq!((copy.map().len(), fields.map().len()), (0, 1));
+    }
+}

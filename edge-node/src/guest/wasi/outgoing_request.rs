@@ -1,0 +1,200 @@
+//! Requests that a guest makes: `outgoing-request`, `request-options`.
+
+use std::time::Duration;
+
+use http::{Uri, uri};
+use wasmtime::{Result, component::Resource};
+
+use super::{
+    At, Cx, State,
+    fields::Fields,
+    http_types::{Method, Scheme},
+    outgoing::{Message, OutgoingBody},
+};
+use crate::host::{outbound::Options, pipe::Reader};
+
+/// A request while it is made.
+pub struct OutgoingRequest(pub Box<Draft>);
+
+/// What [`OutgoingRequest`] stands for.
+pub struct Draft {
+    pub method: Method,
+    pub path_with_query: Option<String>,
+    pub scheme: Option<Scheme>,
+    pub authority: Option<String>,
+    pub fields: Fields,
+    /// The other end of the body that the guest asked for.
+    pub body: Option<Reader>,
+}
+
+/// Its times.
+#[derive(Default)]
+pub struct RequestOptions(pub Options);
+
+/// Links what a guest imports of it.
+pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "[constructor]outgoing-request" => at.func_wrap(name, new),
+        "[method]outgoing-request.body" => at.func_wrap(name, body),
+        "[method]outgoing-request.method" => at.func_wrap(name, method),
+        "[method]outgoing-request.set-method" => at.func_wrap(name, set_method),
+        "[method]outgoing-request.path-with-query" => at.func_wrap(name, path_with_query),
+        "[method]outgoing-request.set-path-with-query" => at.func_wrap(name, set_path_with_query),
+        "[method]outgoing-request.scheme" => at.func_wrap(name, scheme),
+        "[method]outgoing-request.set-scheme" => at.func_wrap(name, set_scheme),
+        "[method]outgoing-request.authority" => at.func_wrap(name, authority),
+        "[method]outgoing-request.set-authority" => at.func_wrap(name, set_authority),
+        "[method]outgoing-request.headers" => at.func_wrap(name, headers),
+        "[constructor]request-options" => at.func_wrap(name, |mut cx: Cx<'_>, (): ()| {
+            Ok((cx.data_mut().handles.push(RequestOptions::default())?,))
+        }),
+        "[method]request-options.connect-timeout" => timeout(at, name, |options| &mut options.connect),
+        "[method]request-options.set-connect-timeout" => {
+            set_timeout(at, name, |options| &mut options.connect)
+        }
+        "[method]request-options.first-byte-timeout" => timeout(at, name, |options| &mut options.first_byte),
+        "[method]request-options.set-first-byte-timeout" => {
+            set_timeout(at, name, |options| &mut options.first_byte)
+        }
+        "[method]request-options.between-bytes-timeout" => {
+            timeout(at, name, |options| &mut options.between_bytes)
+        }
+        "[method]request-options.set-between-bytes-timeout" => {
+            set_timeout(at, name, |options| &mut options.between_bytes)
+        }
+        _ => return Ok(false),
+    }?;
+    Ok(true)
+}
+
+type Request = Resource<OutgoingRequest>;
+/// What setters answer.
+type Set = (Result<(), ()>,);
+
+impl State {
+    fn draft(&mut self, request: &Request) -> Result<&mut Draft> {
+        Ok(&mut self.handles.get_mut(request)?.0)
+    }
+}
+
+fn new(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Request,)> {
+    let handles = &mut cx.data_mut().handles;
+    let fields = handles.take(fields)?.fixed();
+    let draft = Draft {
+        method: Method::Get,
+        path_with_query: None,
+        scheme: None,
+        authority: None,
+        fields,
+        body: None,
+    };
+    Ok((handles.push(OutgoingRequest(Box::new(draft)))?,))
+}
+
+fn body(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Result<Resource<OutgoingBody>, ()>,)> {
+    let State { handles, exchange, streams, .. } = cx.data_mut();
+    let draft = &mut handles.get_mut(&request)?.0;
+    if draft.body.is_some() {
+        return Ok((Err(()),));
+    }
+    *streams = streams.saturating_add(1); // far below its end: every one was a handle
+    let (body, reader) = OutgoingBody::new(&exchange.door, *streams, Message::Request, &draft.fields);
+    draft.body = Some(reader);
+    Ok((Ok(handles.push(body)?),))
+}
+
+fn method(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Method,)> {
+    Ok((cx.data_mut().draft(&request)?.method.clone(),))
+}
+
+fn set_method(mut cx: Cx<'_>, (request, method): (Request, Method)) -> Result<Set> {
+    if method.to_http().is_none() {
+        return Ok((Err(()),));
+    }
+    cx.data_mut().draft(&request)?.method = method;
+    Ok((Ok(()),))
+}
+
+fn path_with_query(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<String>,)> {
+    Ok((cx.data_mut().draft(&request)?.path_with_query.clone(),))
+}
+
+fn set_path_with_query(mut cx: Cx<'_>, (request, path): (Request, Option<String>)) -> Result<Set> {
+    if path.as_deref().is_some_and(|path| parse_path(path).is_none()) {
+        return Ok((Err(()),));
+    }
+    cx.data_mut().draft(&request)?.path_with_query = path;
+    Ok((Ok(()),))
+}
+
+/// Empty, or a path from its root, or only a query (RFC 3986 §3.3): anything else in a request line would name another
+/// target than the request's.
+pub fn parse_path(path: &str) -> Option<uri::PathAndQuery> {
+    if !(path.is_empty() || path.starts_with(['/', '?'])) {
+        return None;
+    }
+    Uri::builder().path_and_query(path).build().ok()?.path_and_query().cloned()
+}
+
+fn scheme(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<Scheme>,)> {
+    Ok((cx.data_mut().draft(&request)?.scheme.clone(),))
+}
+
+fn set_scheme(mut cx: Cx<'_>, (request, scheme): (Request, Option<Scheme>)) -> Result<Set> {
+    if let Some(Scheme::Other(name)) = &scheme
+        && name.parse::<uri::Scheme>().is_err()
+    {
+        return Ok((Err(()),));
+    }
+    cx.data_mut().draft(&request)?.scheme = scheme;
+    Ok((Ok(()),))
+}
+
+fn authority(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<String>,)> {
+    Ok((cx.data_mut().draft(&request)?.authority.clone(),))
+}
+
+fn set_authority(mut cx: Cx<'_>, (request, authority): (Request, Option<String>)) -> Result<Set> {
+    if authority.as_deref().is_some_and(|authority| authority.parse::<uri::Authority>().is_err()) {
+        return Ok((Err(()),));
+    }
+    cx.data_mut().draft(&request)?.authority = authority;
+    Ok((Ok(()),))
+}
+
+fn headers(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Resource<Fields>,)> {
+    let fields = cx.data_mut().draft(&request)?.fields.share();
+    Ok((cx.data_mut().handles.push(fields)?,))
+}
+
+type Of = fn(&mut Options) -> &mut Option<Duration>;
+
+fn timeout(at: &mut At<'_>, name: &str, of: Of) -> Result<()> {
+    at.func_wrap(name, move |mut cx: Cx<'_>, (options,): (Resource<RequestOptions>,)| {
+        let time = *of(&mut cx.data_mut().handles.get_mut(&options)?.0);
+        // Set in nanoseconds of 64 bits, so it is read as such.
+        Ok((time.and_then(|time| u64::try_from(time.as_nanos()).ok()),))
+    })
+}
+
+fn set_timeout(at: &mut At<'_>, name: &str, of: Of) -> Result<()> {
+    at.func_wrap(name, move |mut cx: Cx<'_>, (options, ns): (Resource<RequestOptions>, Option<u64>)| {
+        *of(&mut cx.data_mut().handles.get_mut(&options)?.0) = ns.map(Duration::from_nanos);
+        Ok((Ok::<(), ()>(()),))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_paths() {
+        for path in ["", "/", "/a?b=c", "?b", "/%20", "//x"] {
+            assert!(parse_path(path).is_some(), "{path:?}");
+        }
+        for path in ["x", "*", "http://elsewhere/", "/a b", "/\r\n", "x:1"] {
+            assert!(parse_path(path).is_none(), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! A worker's slow lane: a thread of nice 19 on the worker's core, with a runtime of its own for what guests start
+//! while they are polled there.
+//!
+//! The serving thread hands a [`Job`] over and keeps a [`Ticket`], which is ready when the run has ended and takes the
+//! job out when it is dropped. Each turn is one poll of one job, billed by the exact clock; after it the runtime looks
+//! at its timers and sockets. Everything a job leaves behind (account, budget, standing) is settled on this thread,
+//! before the ticket is ready. Relies on the kernel to prefer the serving thread whenever that has something to do.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
+    thread,
+};
+
+use artifact::TenantName;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{self, LocalOptions},
+    sync::oneshot,
+};
+
+use super::{
+    Start,
+    standing::{Standing, Strain},
+    turns::Turns,
+};
+use crate::{
+    account::Account,
+    exchange::Bill,
+    failure::Failure,
+    generation::Deployment,
+    guest::{Run, drive::classify},
+    meter,
+};
+
+/// The part of a node's instances that slow lanes may hold together: the rest is for guests that answer at once.
+const PART: usize = 2;
+/// The part of a lane's places that one tenant may have.
+const TENANT_PART: usize = 2;
+/// Places of a lane, and of one tenant in it, however small the node.
+const PLACES_MIN: usize = 8;
+/// The lowest weight `setpriority(2)` gives: 15, where a serving thread has 1,024.
+const NICE: i32 = 19;
+/// Tasks polled before the runtime looks at its sockets and timers: each turn may have been a whole tick.
+const EVENT_INTERVAL: u32 = 1;
+
+/// A run on its way through the slow lane.
+pub struct Job {
+    /// The execution.
+    pub run: Run,
+    /// Its bill.
+    pub bill: Arc<Bill>,
+    /// Its account.
+    pub account: Arc<Account>,
+    /// What it is an execution of.
+    pub deployment: Arc<Deployment>,
+}
+
+/// The lane has no place for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A worker's lanes, as its driver sees them. Clones are the same lanes.
+#[derive(Clone)]
+pub struct Lanes(Arc<Shared>);
+
+/// A slow lane with its thread. Dropping it drops what is in the lane and ends the thread.
+pub struct SlowLane {
+    lanes: Lanes,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Of the serving thread.
+    strain: Strain,
+    door: Mutex<Door>,
+    /// The task that gives turns.
+    turns: AtomicWaker,
+    places: usize,
+    tenant_places: usize,
+}
+
+/// What passes between the threads.
+#[derive(Default)]
+struct Door {
+    arrived: VecDeque<(u64, Job, oneshot::Sender<Option<Failure>>)>,
+    /// Jobs that are ready to go on, each at most once; or whose ticket was dropped.
+    woken: VecDeque<u64>,
+    dropped: Vec<u64>,
+    /// Jobs of each tenant, and of all.
+    of_tenants: HashMap<TenantName, usize>,
+    jobs: usize,
+    next: u64,
+    closed: bool,
+}
+
+/// The serving thread's end of a job.
+pub struct Ticket {
+    number: u64,
+    shared: Arc<Shared>,
+    end: oneshot::Receiver<Option<Failure>>,
+}
+
+impl Lanes {
+    /// Where the next execution of a version begins.
+    pub fn start(&self, standing: &Standing) -> Start {
+        standing.start(&self.0.strain, meter::now_ns)
+    }
+
+    /// A guest held the serving thread this long, and goes.
+    pub fn held(&self, ns: u64) {
+        self.0.strain.held(meter::now_ns(), ns);
+    }
+
+    /// Takes a job over. Without a place it comes back.
+    pub fn enter(&self, job: Job) -> Result<Ticket, (Full, Job)> {
+        let (send, end) = oneshot::channel();
+        let mut door = self.0.door.lock();
+        let tenant = &job.deployment.id.tenant;
+        let of_tenant = door.of_tenants.get(tenant).copied().unwrap_or(0);
+        if door.closed || door.jobs >= self.0.places || of_tenant >= self.0.tenant_places {
+            return Err((Full, job));
+        }
+        door.jobs += 1;
+        door.of_tenants.insert(tenant.clone(), of_tenant + 1);
+        let number = door.next;
+        door.next += 1;
+        door.arrived.push_back((number, job, send));
+        drop(door);
+        self.0.turns.wake();
+        Ok(Ticket { number, shared: self.0.clone(), end })
+    }
+
+    /// Jobs in the slow lane now.
+    pub fn jobs(&self) -> usize {
+        self.0.door.lock().jobs
+    }
+}
+
+impl Ticket {
+    /// Waits until the run has ended; how.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
+        // A lane that is gone says nothing any more: it is taken for our fault.
+        Poll::Ready(ready!(Pin::new(&mut self.end).poll(cx)).unwrap_or(Some(Failure::Internal)))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.end.is_terminated() {
+            return;
+        }
+        let mut door = self.shared.door.lock();
+        if !door.closed {
+            door.dropped.push(self.number);
+            drop(door);
+            self.shared.turns.wake();
+        }
+    }
+}
+
+impl SlowLane {
+    /// The slow lane of worker number `index` of `workers`, on a node of `instances_max`. Its thread may use the cores
+    /// that the caller's may.
+    pub fn start(index: usize, workers: usize, instances_max: usize) -> io::Result<SlowLane> {
+        let places = (instances_max / PART / workers.max(1)).max(PLACES_MIN);
+        let lanes = Lanes(Arc::new(Shared {
+            strain: Strain::default(),
+            door: Mutex::default(),
+            turns: AtomicWaker::new(),
+            places,
+            tenant_places: (places / TENANT_PART).max(PLACES_MIN),
+        }));
+        let runtime = runtime::Builder::new_current_thread();
+        let shared = lanes.0.clone();
+        let run = move || serve(runtime, shared);
+        let thread = thread::Builder::new().name(format!("slow-{index}")).spawn(run)?;
+        Ok(SlowLane { lanes, thread: Some(thread) })
+    }
+
+    /// What a driver needs of it.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+}
+
+impl Drop for SlowLane {
+    fn drop(&mut self) {
+        self.lanes.0.door.lock().closed = true;
+        self.lanes.0.turns.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a slow lane's thread panicked");
+        }
+    }
+}
+
+/// Closes the door when the thread ends, however it does, so that nobody waits for it.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let mut door = self.0.door.lock();
+        door.closed = true;
+        let arrived = std::mem::take(&mut door.arrived);
+        drop(door);
+        drop(arrived);
+    }
+}
+
+/// The thread's life.
+fn serve(mut runtime: runtime::Builder, shared: Arc<Shared>) {
+    let closing = Closing(shared.clone());
+    // Of the calling thread alone: on Linux priorities are a thread's.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!("the slow lane's thread could not be given low priority: {error}");
+    }
+    meter::be_exact_here();
+    // As on a serving thread: nothing of this is to be a guest's bill.
+    wasmtime::Engine::tls_eager_initialize();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 32]);
+    let built = runtime.enable_all().event_interval(EVENT_INTERVAL).build_local(LocalOptions::default());
+    match built {
+        Ok(runtime) => {
+            // A task, because waking a runtime's main future is a system call.
+            let turns = runtime.spawn_local(turns(shared));
+            if runtime.block_on(turns).is_err() {
+                tracing::error!("giving turns in a slow lane panicked");
+            }
+        }
+        Err(error) => {
+            tracing::error!("the slow lane has no runtime: {error}; guests over their tick get 503")
+        }
+    }
+    drop(closing);
+}
+
+/// Gives turns until the door is closed.
+async fn turns(shared: Arc<Shared>) {
+    let mut lane = Lane { shared, jobs: HashMap::new(), turns: Turns::new() };
+    std::future::poll_fn(|cx| {
+        lane.shared.turns.register(cx.waker());
+        if lane.come_in().is_closed() {
+            lane.clear();
+            return Poll::Ready(());
+        }
+        if let Some(number) = lane.turns.next() {
+            lane.turn(number);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// What the lane's thread knows.
+struct Lane {
+    shared: Arc<Shared>,
+    jobs: HashMap<u64, InLane>,
+    turns: Turns<TenantName, u64>,
+}
+
+struct InLane {
+    job: Job,
+    end: oneshot::Sender<Option<Failure>>,
+    waker: Arc<JobWaker>,
+    /// Nobody waits for it any more: its turn is to be torn down.
+    dropped: bool,
+}
+
+/// Puts its job among those that are ready.
+struct JobWaker {
+    number: u64,
+    shared: Arc<Shared>,
+    /// It is among them, or is about to be polled: once is enough.
+    awake: AtomicBool,
+}
+
+impl Wake for JobWaker {
+    fn wake(self: Arc<JobWaker>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<JobWaker>) {
+        if !self.awake.swap(true, AcqRel) {
+            self.shared.door.lock().woken.push_back(self.number);
+            self.shared.turns.wake();
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum DoorState {
+    Open,
+    Closed,
+}
+
+impl DoorState {
+    fn is_closed(&self) -> bool {
+        *self == DoorState::Closed
+    }
+}
+
+impl Lane {
+    /// Takes in what came through the door.
+    fn come_in(&mut self) -> DoorState {
+        let mut door = self.shared.door.lock();
+        let (arrived, woken) = (std::mem::take(&mut door.arrived), std::mem::take(&mut door.woken));
+        let (dropped, closed) = (std::mem::take(&mut door.dropped), door.closed);
+        drop(door);
+        for (number, job, end) in arrived {
+            let waker = JobWaker { number, shared: self.shared.clone(), awake: AtomicBool::new(true) };
+            self.turns.ready(&job.deployment.id.tenant, number);
+            self.jobs.insert(number, InLane { job, end, waker: Arc::new(waker), dropped: false });
+        }
+        for number in dropped {
+            let Some(job) = self.jobs.get_mut(&number) else { continue };
+            job.dropped = true;
+            if !job.waker.awake.swap(true, AcqRel) {
+                self.turns.ready(&job.job.deployment.id.tenant, number);
+            }
+        }
+        for number in woken {
+            if let Some(job) = self.jobs.get(&number) {
+                self.turns.ready(&job.job.deployment.id.tenant, number);
+            }
+        }
+        if closed { DoorState::Closed } else { DoorState::Open }
+    }
+
+    /// One turn of one job.
+    fn turn(&mut self, number: u64) {
+        let Some(in_lane) = self.jobs.get_mut(&number) else { return };
+        if in_lane.dropped {
+            return self.end(number);
+        }
+        let Job { run, bill, account, deployment } = &mut in_lane.job;
+        in_lane.waker.awake.store(false, Release);
+        let waker = Waker::from(in_lane.waker.clone());
+        let before_ns = bill.cpu_ns();
+        bill.begin_slice();
+        let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut Context::from_waker(&waker))));
+        let ended = match polled {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(Ok(()))) => Some(None),
+            Ok(Poll::Ready(Err(error))) => Some(Some(classify(&error, bill))),
+            Err(_) => {
+                tracing::error!(app = %deployment.id, "a host function panicked");
+                Some(Some(Failure::Internal))
+            }
+        };
+        if let Some(failure) = ended {
+            // Before the slice is over: whoever sees the end of its body then sees why.
+            account.ended(failure);
+        }
+        bill.end_slice();
+        bill.tell_slice_ended();
+        let tenant = deployment.id.tenant.clone();
+        self.turns.had(&tenant, bill.cpu_ns().saturating_sub(before_ns));
+        match ended {
+            Some(failure) => self.end_with(number, failure),
+            // Its own wish to be woken comes by way of the runtime; this one is its turn being over.
+            None if bill.yielded() => {
+                if !in_lane.waker.awake.swap(true, AcqRel) {
+                    self.turns.ready(&tenant, number);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A job that nobody waits for.
+    fn end(&mut self, number: u64) {
+        self.end_with(number, None);
+    }
+
+    /// Tears a job down and settles what it leaves.
+    fn end_with(&mut self, number: u64, failure: Option<Failure>) {
+        let Some(InLane { job: Job { run, bill, account, deployment }, end, .. }) = self.jobs.remove(&number)
+        else {
+            return;
+        };
+        let before_ns = bill.cpu_ns();
+        bill.begin_slice();
+        if catch_unwind(AssertUnwindSafe(|| drop(run))).is_err() {
+            tracing::error!(app = %deployment.id, "ending a guest panicked");
+        }
+        bill.end_slice();
+        bill.tell_slice_ended();
+        bill.give_back_memory();
+        deployment.standing.ended(bill.cpu_ns());
+        self.turns.had(&deployment.id.tenant, bill.cpu_ns().saturating_sub(before_ns));
+        drop(account);
+        self.leave(&deployment.id.tenant);
+        let _ = end.send(failure);
+    }
+
+    fn leave(&self, tenant: &TenantName) {
+        let mut door = self.shared.door.lock();
+        door.jobs -= 1;
+        if let Entry::Occupied(mut of_tenant) = door.of_tenants.entry(tenant.clone()) {
+            *of_tenant.get_mut() -= 1;
+            if *of_tenant.get() == 0 {
+                of_tenant.remove();
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        let numbers: Vec<u64> = self.jobs.keys().copied().collect();
+        for number in numbers {
+            self.end(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

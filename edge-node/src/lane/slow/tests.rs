@@ -1,0 +1,305 @@
+//! The lane with runs that do exactly what each test needs: a run is any future.
+
+use std::{
+    future::pending,
+    sync::mpsc as std_mpsc,
+    thread::current,
+    time::{Duration, Instant},
+};
+
+use artifact::manifest::AppConfig;
+use bytes::Bytes;
+use futures_util::stream;
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    exchange::Responder,
+    front::{BodyError, OutboundBody},
+    guest::drive::drive,
+    lane::TICK_NS,
+    limits::{Limit, LimitReached},
+    testing::{self, local},
+};
+
+const SLOW: &str = "slow-0";
+
+fn lane() -> SlowLane {
+    SlowLane::start(0, 1, 16).unwrap()
+}
+
+fn app() -> Arc<Deployment> {
+    Arc::new(testing::deployment("test", 1, AppConfig::default()))
+}
+
+fn offender() -> Arc<Deployment> {
+    let app = app();
+    app.standing.ended(10 * TICK_NS);
+    app
+}
+
+/// Drives what `guest` makes of its bill and its responder.
+async fn driven<G>(
+    lane: &SlowLane,
+    app: &Arc<Deployment>,
+    bill: &Arc<Bill>,
+    guest: impl FnOnce(Arc<Bill>, Responder) -> G,
+) -> Result<Response<OutboundBody>, Failure>
+where
+    G: Future<Output = wasmtime::Result<()>> + Send + 'static,
+{
+    let (responder, head) = Responder::new();
+    let run = Box::pin(guest(bill.clone(), responder));
+    let account = testing::account(app, bill);
+    drive(run, head, bill.clone(), Duration::from_secs(60), account, Some(lane.lanes())).await
+}
+
+fn here() -> String {
+    current().name().unwrap_or_default().to_owned()
+}
+
+fn burn(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {}
+}
+
+/// What the epoch callback does to a guest whose slice is over.
+async fn slice_over(bill: &Bill) {
+    bill.yielding();
+    tokio::task::yield_now().await;
+}
+
+/// A response whose body comes through a channel of one place, and looks complete when the channel closes.
+fn streaming() -> (mpsc::Sender<Frame<Bytes>>, Response<OutboundBody>) {
+    let (send, mut receive) = mpsc::channel(1);
+    let frames = stream::poll_fn(move |cx| receive.poll_recv(cx).map(|frame| frame.map(Ok)));
+    (send, Response::new(OutboundBody::stream(StreamBody::new(frames))))
+}
+
+fn frame(text: &str) -> Frame<Bytes> {
+    Frame::data(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+async fn text(response: Response<OutboundBody>) -> Result<String, BodyError> {
+    let read = response.into_body().collect().await?;
+    Ok(String::from_utf8(read.to_bytes().to_vec()).unwrap())
+}
+
+/// Until the lane is empty: bounded, and not by the clock of the assertion.
+async fn emptied(lane: &SlowLane) {
+    for _ in 0..10_000 {
+        if lane.lanes().jobs() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{} jobs are still in the lane", lane.lanes().jobs());
+}
+
+#[test]
+fn a_run_over_its_tick_goes_on_in_the_slow_lane_and_its_body_arrives() {
+    local(async {
+        let (lane, app, bill) = (lane(), app(), Arc::default());
+        let guest = async |bill: Arc<Bill>, responder: Responder| {
+            let (chunks, response) = streaming();
+            let _ = chunks.send(frame(&format!("{} ", here() == SLOW))).await;
+            slice_over(&bill).await;
+            responder.send(response);
+            // A task and a timer made in the lane belong to its own runtime.
+            let helper = tokio::task::spawn_local(async {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                here()
+            });
+            let _ = chunks.send(frame(&helper.await.unwrap_or_default())).await;
+            slice_over(&bill).await;
+            let _ = chunks.send(frame(&format!(" {}", here()))).await;
+            Ok(())
+        };
+        let response = driven(&lane, &app, &bill, |bill, responder| Box::pin(guest(bill, responder)));
+        let text = text(response.await.unwrap()).await.unwrap();
+        assert_eq!(text, format!("false {SLOW} {SLOW}"));
+        emptied(&lane).await;
+    });
+}
+
+#[test]
+fn a_run_that_only_waits_stays_and_one_that_uses_more_than_a_tick_in_all_goes() {
+    local(async {
+        let (lane, app) = (lane(), app());
+        for (burnt, slow) in [(0, false), (300, true)] {
+            let bill = Arc::default();
+            let guest = move |responder: Responder| async move {
+                for _ in 0..8 {
+                    burn(Duration::from_micros(burnt));
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                responder.send(Response::new(OutboundBody::from(here())));
+                Ok(())
+            };
+            let response = driven(&lane, &app, &bill, |_, responder| guest(responder)).await.unwrap();
+            assert_eq!(text(response).await.unwrap() == SLOW, slow, "{burnt} µs a slice");
+        }
+    });
+}
+
+#[test]
+fn an_offender_begins_in_the_slow_lane_until_it_has_paid() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        let mut threads = Vec::new();
+        for _ in 0..50 {
+            let bill = Arc::default();
+            let guest = |responder: Responder| async move {
+                responder.send(Response::new(OutboundBody::from(here())));
+                Ok(())
+            };
+            let response = driven(&lane, &app, &bill, |_, responder| guest(responder)).await.unwrap();
+            threads.push(text(response).await.unwrap());
+            emptied(&lane).await;
+        }
+        assert_eq!(threads.iter().take_while(|thread| *thread == SLOW).count(), 40, "4 for each of 10 ticks");
+        assert!(threads[40..].iter().all(|thread| thread != SLOW), "{threads:?}");
+    });
+}
+
+#[test]
+fn a_panic_in_the_lane_is_that_runs_alone() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        let bill = Arc::default();
+        let guest = |responder: Responder| async move {
+            let _unsent = responder;
+            panic!("on purpose, in a host function")
+        };
+        let ended = driven(&lane, &app, &bill, |_, responder| guest(responder)).await;
+        assert_eq!(ended.map(drop).unwrap_err(), Failure::Internal);
+        let guest = |responder: Responder| async move {
+            responder.send(Response::new(OutboundBody::from("well")));
+            Ok(())
+        };
+        let response = driven(&lane, &app, &Arc::default(), |_, responder| guest(responder)).await.unwrap();
+        assert_eq!(text(response).await.unwrap(), "well");
+    });
+}
+
+#[test]
+fn a_run_that_fails_in_the_lane_never_leaves_a_body_that_looks_complete() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        for first in [None, Some("a")] {
+            let guest = move |responder: Responder| async move {
+                let (chunks, response) = streaming();
+                responder.send(response);
+                if let Some(first) = first {
+                    let _ = chunks.send(frame(first)).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                drop(chunks); // the body ends, and its reader looks before the run has said why
+                burn(Duration::from_millis(20));
+                Err(wasmtime::Error::from(LimitReached(Limit::Cpu)))
+            };
+            let ended = driven(&lane, &app, &Arc::default(), |_, responder| guest(responder)).await;
+            match ended {
+                Ok(response) => assert_eq!(text(response).await, Err(BodyError::GuestAborted)),
+                Err(failure) => assert_eq!(failure, Failure::CpuLimit),
+            }
+        }
+    });
+}
+
+/// Tells on which thread it is dropped, and takes its time for it.
+struct Instance(std_mpsc::Sender<String>);
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        burn(Duration::from_millis(3));
+        let _ = self.0.send(here());
+    }
+}
+
+#[test]
+fn a_run_nobody_waits_for_is_torn_down_in_the_lane_at_its_own_cost() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        let (told, ended) = std_mpsc::channel();
+        let bill: Arc<Bill> = Arc::default();
+        let guest = move |responder: Responder| async move {
+            let _held = (responder, Instance(told));
+            pending().await
+        };
+        let asked = driven(&lane, &app, &bill, |_, responder| guest(responder));
+        let gone = tokio::time::timeout(Duration::from_millis(20), asked).await;
+        assert!(gone.is_err());
+        emptied(&lane).await;
+        assert_eq!(ended.recv().unwrap(), SLOW);
+        assert!(bill.cpu_ns() > 0 && !bill.is_in_slice());
+        assert_eq!(app.standing.start(&Strain::default(), || 0), Start::Slow);
+    });
+}
+
+#[test]
+fn the_wall_ends_a_run_in_the_lane() {
+    local(async {
+        let (lane, app, bill) = (lane(), offender(), Arc::<Bill>::default());
+        let (responder, head) = Responder::new();
+        let run = Box::pin(async move {
+            let _unsent = responder;
+            pending().await
+        });
+        let (account, wall) = (testing::account(&app, &bill), Duration::from_millis(20));
+        let ended = drive(run, head, bill.clone(), wall, account, Some(lane.lanes())).await;
+        assert_eq!(ended.map(drop).unwrap_err(), Failure::WallLimit);
+        assert!(bill.limits_met().has(Limit::Wall));
+        emptied(&lane).await;
+    });
+}
+
+#[test]
+fn a_full_lane_refuses_and_has_room_again() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        let enter = || {
+            let bill = Arc::<Bill>::default();
+            let (run, account) = (Box::pin(pending()), testing::account(&app, &bill));
+            lane.lanes().enter(Job { run, bill, account, deployment: app.clone() })
+        };
+        let mut tickets: Vec<_> = (0..PLACES_MIN).map(|_| enter().ok().unwrap()).collect();
+        assert!(enter().is_err());
+        let bill = Arc::<Bill>::default();
+        let guest = |responder: Responder| async move {
+            responder.send(Response::new(OutboundBody::Empty));
+            Ok(())
+        };
+        let refused = driven(&lane, &app, &bill, |_, responder| guest(responder)).await;
+        assert_eq!(refused.map(drop).unwrap_err(), Failure::SlowLaneFull);
+        assert!(bill.limits_met().has(Limit::SlowLane));
+        tickets.clear();
+        emptied(&lane).await;
+        assert!(enter().is_ok());
+    });
+}
+
+#[test]
+fn a_lane_that_ends_drops_what_is_in_it() {
+    local(async {
+        let (lane, app, bill) = (lane(), offender(), Arc::<Bill>::default());
+        let (told, ended) = std_mpsc::channel();
+        let (lanes, account) = (lane.lanes().clone(), testing::account(&app, &bill));
+        let instance = Instance(told);
+        let run = Box::pin(async move {
+            let _held = instance;
+            pending().await
+        });
+        let job = Job { run, bill: bill.clone(), account, deployment: app.clone() };
+        let mut ticket = lanes.enter(job).ok().unwrap();
+        drop(lane);
+        assert_eq!(ended.recv().unwrap(), SLOW);
+        let end = std::future::poll_fn(|cx| ticket.poll_end(cx)).await;
+        assert!(matches!(end, None | Some(Failure::Internal)));
+        let (run, account) = (Box::pin(pending()), testing::account(&app, &bill));
+        assert!(lanes.enter(Job { run, bill, account, deployment: app }).is_err(), "closed");
+    });
+}

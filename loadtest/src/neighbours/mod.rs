@@ -1,0 +1,189 @@
+//! `loadtest neighbours`: what a tenant notices while others keep endless loops and whole-memory fills in flight, on a
+//! node in this process with real sockets.
+//!
+//! In turns: how fast one core answers the good tenant; how it is answered at half of that in peace; then the same
+//! while the loops and fills are there, first all of one tenant, then each tenant one of either. Killed guests are
+//! replaced. The node's first worker has a core to itself; all who ask share the others.
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`guests`] | the programs |
+//! | [`node`] | the node |
+//! | [`load`] | who asks |
+//! | [`bills`] | what killed guests cost |
+//! | [`report`] | what is printed |
+
+mod bills;
+mod guests;
+mod load;
+mod node;
+mod report;
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+use self::{
+    bills::Bills,
+    load::{Asked, Attacked},
+    node::{Running, host},
+    report::{Phase, Report},
+};
+use crate::{Verdict, machine::Machine};
+
+/// Seconds of warming up before anything counts.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Seconds the attack is under way before what the good tenant sees counts: its beginning is in the second figure.
+const ATTACK_BEGINS: Duration = Duration::from_millis(0);
+/// The good tenant asks at this part of what one core answers.
+const PACE: f64 = 0.5;
+const GOOD_TENANT: &str = "good-tenant";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Seconds of each attack; peace is measured half as long
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Endless loops, and as many fills, kept in flight
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=200))]
+    hostile: u32,
+    /// Memory of a guest that fills, in MiB; all of them together must fit the node's budget
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=128))]
+    fill_mib: u32,
+    /// Serving threads of the node
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
+    /// Guests the node takes at once
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(16..=10_000))]
+    instances_max: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if a figure does not reach its goal
+    #[arg(long)]
+    check: bool,
+}
+
+/// Measures and prints.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let report = measure(args)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", report.text()),
+    }
+    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+}
+
+fn measure(args: &Args) -> anyhow::Result<Report> {
+    let machine = Machine::here();
+    let bills = Bills::default();
+    let node = Running::start(args.threads as usize, args.instances_max, bills.clone())?;
+    let result = phases(args, &node, &bills);
+    node.stop().context("stopping the node")?;
+    let Phases { per_second, quiet, one_fill_us, one, many } = result?;
+    Report::new(machine, args, per_second, quiet, one_fill_us, [one, many])
+}
+
+struct Phases {
+    per_second: f64,
+    quiet: Asked,
+    /// CPU of an execution that fills its memory once.
+    one_fill_us: f64,
+    one: Phase,
+    many: Phase,
+}
+
+fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> {
+    let time = Duration::from_secs(args.seconds);
+    let good = [GOOD_TENANT.to_owned()];
+    node.deploy(&node.stock(&guests::good())?, &good)?;
+    let good = host(GOOD_TENANT, "good");
+    load::saturate(node.address, &good, WARM_UP).context("warming up")?;
+    let per_second = load::saturate(node.address, &good, WARM_UP * 3)?;
+    let paced = per_second * PACE;
+    let quiet = load::pace(node.address, &good, paced, time / 2);
+
+    let one_fill_us = one_fill(args, node, bills)?;
+    let hostile = [node.stock(&guests::endless_loop())?, node.stock(&guests::fills(args.fill_mib))?];
+    let attacked = |name: &'static str, tenants: Vec<String>| {
+        for guest in &hostile {
+            node.deploy(guest, &tenants)?;
+        }
+        bills.clear();
+        let each =
+            |app| tenants.iter().cycle().take(args.hostile as usize).map(move |tenant| host(tenant, app));
+        let hosts: Vec<String> = each("loop").chain(each("fill")).collect();
+        eprintln!("{name}: {} loops and as many fills, {} s", args.hostile, args.seconds);
+        let (asked, attacked) = under_attack(node.address, &good, paced, time, &hosts);
+        anyhow::Ok(Phase::new(name, asked, attacked, bills))
+    };
+    let one = attacked("from 1 tenant", vec!["hostile".to_owned()])?;
+    let many =
+        attacked("from many tenants", (0..args.hostile).map(|number| format!("hostile-{number}")).collect())?;
+    Ok(Phases { per_second, quiet, one_fill_us, one, many })
+}
+
+/// What filling a whole memory once costs, at the most of a few times: instance and teardown included, as in a bill.
+fn one_fill(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<f64> {
+    node.deploy(&node.stock(&guests::fill_once(args.fill_mib))?, &["measures".to_owned()])?;
+    bills.clear();
+    load::saturate(node.address, &host("measures", "fill-once"), Duration::from_millis(500))
+        .or_else(|_| load::saturate(node.address, &host("measures", "fill-once"), Duration::from_millis(500)))
+        .map(drop)
+        .unwrap_or_default();
+    // The log's thread writes some ms later.
+    thread::sleep(Duration::from_millis(100));
+    let mut costs = bills.take("fill-once", None);
+    costs.extend(bills.take("fill-once", Some("cpu_limit")));
+    costs.into_iter().reduce(f64::max).context("no fill was billed")
+}
+
+/// Paces the good tenant while the hostile ones are kept in flight.
+fn under_attack(
+    address: SocketAddr,
+    good: &str,
+    per_second: f64,
+    time: Duration,
+    hosts: &[String],
+) -> (Asked, Attacked) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let attack = scope.spawn(|| load::attack(address, hosts, &stop));
+        thread::sleep(ATTACK_BEGINS);
+        let asked = load::pace(address, good, per_second, time);
+        stop.store(true, Relaxed);
+        (asked, attack.join().unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The short form: what is counted, not how long it took.
+    #[test]
+    fn a_good_tenant_is_answered_while_loops_and_fills_are_in_flight_and_these_are_ended_in_time() {
+        let args = Args {
+            seconds: 2,
+            hostile: 6,
+            fill_mib: 16,
+            threads: 1,
+            instances_max: 100,
+            json: false,
+            check: false,
+        };
+        let report = measure(&args).unwrap();
+        for phase in &report.phases {
+            assert!(phase.answered_percent >= 99.0, "{phase:?}");
+            assert!(phase.killed_loops > 0 && phase.killed_fills > 0, "{phase:?}");
+            // Of their own bill, by the thread's clock.
+            assert!(phase.loop_over_ms.max <= report::LOOP_OVER_MS_MAX, "{phase:?}");
+        }
+        assert!(serde_json::to_string(&report).is_ok() && report.text().contains("loop"));
+    }
+}

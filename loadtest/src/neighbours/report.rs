@@ -1,0 +1,189 @@
+//! What `loadtest neighbours` prints.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{
+    Args,
+    bills::Bills,
+    load::{Asked, Attacked},
+};
+use crate::{Verdict, machine::Machine, statistics::Summary};
+
+/// Part of the good tenant's questions that must be answered.
+const ANSWERED_PERCENT_MIN: f64 = 99.0;
+/// p99 under attack over p99 in peace.
+const P99_RATIO_MAX: f64 = 2.0;
+/// CPU of a killed loop over its limit.
+pub const LOOP_OVER_MS_MAX: f64 = 10.0;
+/// The limit that kills: the default of an app.
+const CPU_LIMIT_MS: f64 = 50.0;
+
+/// Times of the good tenant's answers, in µs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Times {
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
+}
+
+/// One attack as it is reported.
+#[derive(Debug, Serialize)]
+pub struct Phase {
+    pub name: &'static str,
+    pub asked: u64,
+    pub answered_percent: f64,
+    pub times: Option<Times>,
+    /// Hostile answers that were not a killed guest's.
+    pub refused: u64,
+    pub killed: u64,
+    pub killed_loops: usize,
+    pub killed_fills: usize,
+    /// CPU beyond the limit by their own bills.
+    pub loop_over_ms: Over,
+    pub fill_over_ms: Over,
+}
+
+/// See [`Phase::loop_over_ms`].
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Over {
+    pub median: f64,
+    pub max: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub hostile: u32,
+    pub fill_mib: u32,
+    pub threads: u32,
+    pub seconds: u64,
+    /// What one core answers, and what the good tenant asks.
+    pub per_second_max: f64,
+    pub per_second: f64,
+    pub quiet: Times,
+    pub one_fill_ms: f64,
+    pub phases: Vec<Phase>,
+    pub verdict: Verdict,
+}
+
+impl Times {
+    fn of(asked: &Asked) -> Option<Times> {
+        let mut us = asked.us.clone();
+        us.sort_by(f64::total_cmp);
+        let rank = |part: f64| us.get(((part * us.len() as f64).ceil() as usize).max(1) - 1).copied();
+        Some(Times { p50_us: rank(0.5)?, p99_us: rank(0.99)?, p999_us: rank(0.999)?, max_us: rank(1.0)? })
+    }
+}
+
+impl Phase {
+    pub fn new(name: &'static str, asked: Asked, attacked: Attacked, bills: &Bills) -> Phase {
+        let killed = |app| bills.take(app, Some("cpu_limit"));
+        let over = |us: &[f64]| {
+            let ms: Vec<f64> = us.iter().map(|us| us / 1e3 - CPU_LIMIT_MS).collect();
+            Summary::of(&ms).map_or(Over::default(), |ms| Over { median: ms.median, max: ms.max })
+        };
+        let (loops, fills) = (killed("loop"), killed("fill"));
+        Phase {
+            name,
+            asked: asked.asked,
+            answered_percent: 100.0 * asked.us.len() as f64 / asked.asked.max(1) as f64,
+            times: Times::of(&asked),
+            refused: attacked.refused,
+            killed: attacked.ended,
+            killed_loops: loops.len(),
+            killed_fills: fills.len(),
+            loop_over_ms: over(&loops),
+            fill_over_ms: over(&fills),
+        }
+    }
+}
+
+impl Report {
+    pub fn new(
+        machine: Machine,
+        args: &Args,
+        per_second_max: f64,
+        quiet: Asked,
+        one_fill_us: f64,
+        phases: [Phase; 2],
+    ) -> anyhow::Result<Report> {
+        let quiet = Times::of(&quiet).context("the good tenant was never answered")?;
+        let one_fill_ms = one_fill_us / 1e3;
+        let met = |phase: &Phase| {
+            phase.answered_percent >= ANSWERED_PERCENT_MIN
+                && phase.times.is_some_and(|times| times.p99_us <= P99_RATIO_MAX * quiet.p99_us)
+                && phase.loop_over_ms.max <= LOOP_OVER_MS_MAX
+                && phase.fill_over_ms.max <= one_fill_ms
+                && phase.killed_loops > 0
+                && phase.killed_fills > 0
+        };
+        let verdict = if phases.iter().all(met) { Verdict::Met } else { Verdict::NotMet };
+        Ok(Report {
+            machine,
+            hostile: args.hostile,
+            fill_mib: args.fill_mib,
+            threads: args.threads,
+            seconds: args.seconds,
+            per_second_max,
+            per_second: per_second_max * super::PACE,
+            quiet,
+            one_fill_ms,
+            phases: phases.into(),
+            verdict,
+        })
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{}\n\n{} serving threads; {} loops and {} fills of {} MiB in flight, {} s each\n\
+             the good tenant: {:.0} requests/s at most, asks {:.0}/s\n\
+             one whole fill, with instance and teardown: {:.1} ms CPU\n\n",
+            self.machine.text(),
+            self.threads,
+            self.hostile,
+            self.hostile,
+            self.fill_mib,
+            self.seconds,
+            self.per_second_max,
+            self.per_second,
+            self.one_fill_ms,
+        );
+        let row = |text: &mut String, name: &str, answered: f64, times: &Times| {
+            let Times { p50_us, p99_us, p999_us, max_us } = times;
+            let ratio = p99_us / self.quiet.p99_us;
+            let _ = writeln!(
+                text,
+                "{name:<18} answered {answered:>6.2} %  p50 {p50_us:>7.0}  p99 {p99_us:>7.0}  p99.9 {p999_us:>8.0}  max {max_us:>8.0} µs  p99/quiet {ratio:.2}"
+            );
+        };
+        row(&mut text, "quiet", 100.0, &self.quiet);
+        for phase in &self.phases {
+            match &phase.times {
+                Some(times) => row(&mut text, phase.name, phase.answered_percent, times),
+                None => text.push_str("nothing was answered\n"),
+            }
+        }
+        text.push('\n');
+        for phase in &self.phases {
+            let Phase {
+                name, killed, refused, killed_loops, killed_fills, loop_over_ms, fill_over_ms, ..
+            } = phase;
+            let _ = writeln!(
+                text,
+                "{name:<18} killed {killed} ({refused} other answers); over 50 ms CPU: {killed_loops} loops {:.2} ms, at most {:.2}; {killed_fills} fills {:.2} ms, at most {:.2}",
+                loop_over_ms.median, loop_over_ms.max, fill_over_ms.median, fill_over_ms.max,
+            );
+        }
+        let _ = writeln!(
+            text,
+            "\ngoals: answered >= {ANSWERED_PERCENT_MIN} %, p99 <= {P99_RATIO_MAX} x quiet, loops <= {LOOP_OVER_MS_MAX} ms over, fills <= one fill over: {}",
+            self.verdict.text()
+        );
+        text
+    }
+}
