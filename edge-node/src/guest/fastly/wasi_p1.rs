@@ -191,7 +191,6 @@ fn add_descriptors(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 let mut total = 0u32;
                 for (pointer, length) in buffers(memory, iovs, count)? {
                     log::output(&state.exchange, stream, memory.bytes(pointer, length)?);
-                    eprintln!("DEBUG {}", String::from_utf8_lossy(memory.bytes(pointer, length)?));
                     total = total.saturating_add(length);
                 }
                 Ok(memory.write_u32(written, total)?)

@@ -47,8 +47,12 @@ impl Origin {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let backend = |address| Backend { url: format!("http://{address}"), ..Backend::default() };
         let config = AppConfig {
-            backends: [("origin".to_owned(), backend(self.address)), ("nobody".to_owned(), backend(nobody))]
-                .into(),
+            backends: [
+                ("origin".to_owned(), backend(self.address)),
+                ("other".to_owned(), backend(self.address)),
+                ("nobody".to_owned(), backend(nobody)),
+            ]
+            .into(),
             outbound: vec![self.address.to_string()],
             config_stores: [("settings".to_owned(), [("greeting".to_owned(), "hello".to_owned())].into())]
                 .into(),

@@ -177,7 +177,6 @@ fn misuse_is_answered_by_a_status() {
             ("/pointers", &[]),
             ("/masks", &[]),
             ("/select", &[]),
-            ("/many", &[]),
         ],
     );
 }
