@@ -56,16 +56,17 @@ impl Origin {
             outbound: vec![self.address.to_string()],
             config_stores: [("settings".to_owned(), [("greeting".to_owned(), "hello".to_owned())].into())]
                 .into(),
+            secret_stores: [("vault".to_owned(), vec!["token".to_owned()])].into(),
             kv_stores: vec!["kv".to_owned()],
             ..super::config()
         };
-        let mut exchange = testing::exchange(config);
+        let mut deployment = testing::deployment("test", 1, config);
+        super::stores::pin(&mut deployment, "vault", "token", "secret of the vault");
         let mut host = testing::host();
         let allow = vec!["127.0.0.0/8".parse().unwrap()];
         Arc::get_mut(&mut host).expect("a host of its own").outbound =
             Outbound::new(Settings { allow, ..Settings::default() });
-        exchange.host = host;
-        exchange
+        Exchange::begin(Arc::new(deployment), testing::connection(), host)
     }
 }
 

@@ -5,21 +5,28 @@ use http::Request;
 use super::{get, origin::Origin, run_in};
 use crate::{
     front::{BodyError, InboundBody},
+    guest::Program,
     testing::{self, Seen},
 };
 
-/// Asks a program for a path. `None`, said loudly, when the guests were not built.
-fn ask(origin: &Origin, program: &str, path: &str) -> Option<Seen> {
-    ask_with(origin, program, get(path))
+/// A program and what it talks to.
+struct Running {
+    name: &'static str,
+    program: Program,
+    origin: Origin,
 }
 
-fn ask_with(origin: &Origin, program: &str, request: Request<InboundBody>) -> Option<Seen> {
-    let path = request.uri().to_string();
-    let program_ = testing::program(program)?;
-    Some(
-        run_in(&program_, origin.exchange(), request)
-            .unwrap_or_else(|why| panic!("{program} {path}: {why:?}")),
-    )
+impl Running {
+    /// `None`, said loudly, when the guests were not built.
+    fn start(name: &'static str) -> Option<Running> {
+        Some(Running { name, program: testing::program(name)?, origin: Origin::start() })
+    }
+
+    fn ask(&self, request: Request<InboundBody>) -> Seen {
+        let path = request.uri().to_string();
+        let seen = run_in(&self.program, self.origin.exchange(), request);
+        seen.unwrap_or_else(|why| panic!("{} {path}: {why:?}", self.name))
+    }
 }
 
 fn text(seen: &Seen) -> &str {
@@ -27,14 +34,14 @@ fn text(seen: &Seen) -> &str {
 }
 
 /// Asks a program for paths; each answer has all of its texts.
-fn says(program: &str, wanted: &[(&str, &[&str])]) {
-    let origin = Origin::start();
+fn says(name: &'static str, wanted: &[(&str, &[&str])]) {
+    let Some(running) = Running::start(name) else { return };
     for (path, texts) in wanted {
-        let Some(seen) = ask(&origin, program, path) else { return };
+        let seen = running.ask(get(path));
         let said = text(&seen);
-        assert_eq!(seen.head.status, 200, "{program} {path}: {said}");
+        assert_eq!((seen.head.status.as_u16(), seen.error), (200, None), "{name} {path}: {said}");
         for wanted in *texts {
-            assert!(said.contains(wanted), "{program} {path}: no {wanted:?} in\n{said}");
+            assert!(said.contains(wanted), "{name} {path}: no {wanted:?} in\n{said}");
         }
     }
 }
@@ -74,18 +81,18 @@ fn a_program_goes_on_while_its_requests_are_under_way() {
 
 #[test]
 fn a_program_streams_what_it_makes_and_what_it_fetches() {
-    let origin = Origin::start();
-    let Some(seen) = ask(&origin, "fastly-streaming", "/chunks") else { return };
+    let Some(running) = Running::start("fastly-streaming") else { return };
+    let seen = running.ask(get("/chunks"));
     assert_eq!((seen.body.len(), seen.error), (8 * 16_384, None));
     let greeting = "hello from the origin";
     for (path, wanted) in
         [("/through", greeting.to_owned()), ("/append", format!("before\n{greeting}after\n"))]
     {
-        let seen = ask(&origin, "fastly-streaming", path).unwrap();
+        let seen = running.ask(get(path));
         assert_eq!((text(&seen), seen.error), (wanted.as_str(), None), "{path}");
     }
     for path in ["/abandon", "/unfinished"] {
-        let seen = ask(&origin, "fastly-streaming", path).unwrap();
+        let seen = running.ask(get(path));
         assert_eq!((text(&seen), seen.error), ("half of it\n", Some(BodyError::GuestAborted)), "{path}");
     }
 }
@@ -99,6 +106,7 @@ fn a_program_reads_its_stores() {
             ("/config?key=other", &["Ok(None)"]),
             ("/config?key=x&store=nowhere", &["not open"]),
             ("/dictionary?key=greeting", &[r#"Ok(Some("hello"))"#]),
+            ("/secret?key=token", &["secret of the vault"]),
             ("/secret?key=x&store=nowhere", &["not open", "could not be found"]),
         ],
     );
@@ -133,24 +141,24 @@ fn a_program_keeps_what_it_wrote() {
 
 #[test]
 fn a_program_makes_its_own_backends() {
-    let origin = Origin::start();
-    let target = origin.address.to_string();
+    let Some(running) = Running::start("fastly-backends") else { return };
+    let target = running.origin.address.to_string();
     let ask = |path: &str, target: &str| {
         let mut request = get(path);
         request.headers_mut().insert("x-target", target.parse().unwrap());
-        ask_with(&origin, "fastly-backends", request).map(|seen| text(&seen).to_owned())
+        text(&running.ask(request)).to_owned()
     };
-    let Some(said) = ask("/dynamic", &target) else { return };
+    let said = ask("/dynamic", &target);
     assert!(said.contains("GET /item with 0 bytes"), "{said}");
-    let said = ask("/twice", &target).unwrap();
+    let said = ask("/twice", &target);
     assert_eq!(said, "first Ok(())\nsecond Err(NameInUse)\nas declared Err(NameInUse)\n");
-    let said = ask("/refused", "127.0.0.1:9").unwrap();
+    let said = ask("/refused", "127.0.0.1:9");
     assert!(said.contains("DestinationNotFound"), "{said}");
-    let said = ask("/settings", &target).unwrap();
+    let said = ask("/settings", &target);
     assert!(said.contains("connect 1.5s") && said.contains("dynamic true"), "{said}");
-    let said = ask("/declared?name=origin", &target).unwrap();
+    let said = ask("/declared?name=origin", &target);
     assert!(said.contains("host 127.0.0.1") && said.contains("ssl false"), "{said}");
-    let said = ask("/healthy", &target).unwrap();
+    let said = ask("/healthy", &target);
     assert!(said.contains("origin 0 Unknown\nmade 0 Unknown\nnowhere 2"), "{said}");
 }
 
@@ -163,8 +171,8 @@ fn programs_of_older_sdks_run() {
             &["send 0 status 0 200", "wait 0 ", "poll 0 1 ", "select 0 of two true", "waited for twice 3"],
         )],
     );
-    let origin = Origin::start();
-    let Some(seen) = ask(&origin, "fastly-older", "/env") else { return };
+    let Some(running) = Running::start("fastly-older") else { return };
+    let seen = running.ask(get("/env"));
     assert_eq!((seen.head.status.as_u16(), text(&seen)), (202, "by env\n"));
 }
 
@@ -177,6 +185,31 @@ fn misuse_is_answered_by_a_status() {
             ("/pointers", &[]),
             ("/masks", &[]),
             ("/select", &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_javascript_program_runs_on_its_event_loop() {
+    let stream = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|letter| letter.repeat(16_384)).concat();
+    says(
+        "fastly-js",
+        &[
+            ("/hello", &["Hello from js-compute"]),
+            ("/proxy", &["GET /proxy with 0 bytes"]),
+            ("/both", &["200 GET /a with 0 bytes", "200 POST /b with 19 bytes"]),
+            (
+                "/stores",
+                &[
+                    "config hello",
+                    "config absent null",
+                    "secret secret of the vault",
+                    "kv kept",
+                    "deleted true",
+                ],
+            ),
+            ("/stream", &[&stream]),
+            ("/log", &["true 127.0.0.1"]),
         ],
     );
 }
