@@ -139,12 +139,22 @@ fn components_of_other_worlds_get_a_sentence_with_the_cure() {
 fn component_imports_that_no_node_links_are_named() {
     let importing = |name: &str| support::component_text(&format!("(import \"{name}\" (instance))"));
     let unknown = RefusalCode::UnknownImport;
+    for draft in [
+        "wasi:config/store@0.2.0-rc.1",
+        "wasi:config/store@0.2.0-draft-2024-09-27",
+        "wasi:keyvalue/store@0.2.0-draft",
+        "wasi:keyvalue/atomics@0.2.0-draft2",
+        "wasi:logging/logging",
+        "wasi:logging/logging@0.1.0-draft",
+    ] {
+        admit(&wat::parse_str(importing(draft)).unwrap()).unwrap();
+    }
     refused_text(&importing("acme:shop/cart@1.0.0"), unknown, &["acme:shop/cart@1.0.0", "wasi:http"]);
-    refused_text(
-        &importing("wasi:keyvalue/store@0.2.0-draft"),
-        unknown,
-        &["wasi:keyvalue is not offered yet"],
-    );
+    let drafts = ["0.2.0-draft or 0.2.0-draft2"];
+    refused_text(&importing("wasi:keyvalue/store@0.2.0"), unknown, &drafts);
+    refused_text(&importing("wasi:keyvalue/watcher@0.2.0-draft2"), unknown, &["atomics, batch, store only"]);
+    refused_text(&importing("wasi:logging/logging@1.0.0"), unknown, &["no version or 0.1.0-draft"]);
+    refused_text(&importing("wasi:config/store@0.3.0"), unknown, &["0.3 is not offered yet"]);
     refused_text(&importing("wasi:http/types@0.3.0"), unknown, &["0.3 is not offered yet"]);
     refused_text(&importing("wasi:http/types@1.0.0"), unknown, &["offered at version 0.2"]);
     refused_text(&importing("wasi:http/types"), unknown, &["offered at version 0.2"]);

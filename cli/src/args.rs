@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use artifact::{AppName, HostName, NodeName, TenantName, names::PopName};
+use artifact::{
+    AppName, HostName, NodeName, TenantName,
+    names::{KvKey, PopName, SecretName, StoreName},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Skerry: run WebAssembly handlers at the edge.
@@ -74,6 +77,12 @@ pub enum Command {
     Rollback(With<Rollback>),
     /// Manage an app
     App(Group<App>),
+    /// Change an app's plain configuration without a deploy
+    Config(Group<Config>),
+    /// Manage an app's secrets
+    Secrets(Group<Secrets>),
+    /// Read and write key-value stores
+    Kv(Group<Kv>),
     /// Manage tenants (operator)
     Tenant(Group<Tenant>),
     /// Manage API tokens
@@ -166,6 +175,188 @@ pub enum App {
         /// The app
         app: AppName,
     },
+}
+
+/// How long a change is watched.
+#[derive(Debug, Clone, Args)]
+pub struct Waiting {
+    /// How long to wait until all nodes serve it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Return as soon as the change is durable
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Set entries: a new version of the same program, released at once
+    ///
+    /// The next deploy brings the configuration of its manifest again: what is to stay belongs there too.
+    Set {
+        /// The app
+        app: AppName,
+        /// Entries to set
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = entry)]
+        entries: Vec<(String, String)>,
+        /// The config store; default: the app's default one
+        #[arg(long, value_name = "NAME")]
+        store: Option<StoreName>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// List the entries of the active version
+    List {
+        /// The app
+        app: AppName,
+    },
+    /// Take entries out: a new version of the same program, released at once
+    Unset {
+        /// The app
+        app: AppName,
+        /// Keys to take out
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+        /// The config store; default: the app's default one
+        #[arg(long, value_name = "NAME")]
+        store: Option<StoreName>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Secrets {
+    /// Set a secret; its value is typed unseen, or read from standard input
+    ///
+    /// An app that declares it gets a new version of the same program, released at once. One line end at the value's end
+    /// is dropped; --file keeps every byte.
+    Set {
+        /// The app; it need not be deployed yet
+        app: AppName,
+        /// The secret's name
+        // Text: an error of clap's own would repeat what was typed, and that may be a value.
+        key: String,
+        /// The secret store; default: the app's default one
+        #[arg(long, value_name = "NAME")]
+        store: Option<StoreName>,
+        /// Read the value from this file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// List the secrets by name; values are never shown
+    List {
+        /// The app
+        app: AppName,
+    },
+    /// Forget a secret that the active version does not declare
+    Unset {
+        /// The app
+        app: AppName,
+        /// The secret's name
+        key: SecretName,
+        /// The secret store; default: the app's default one
+        #[arg(long, value_name = "NAME")]
+        store: Option<StoreName>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Kv {
+    /// Write an entry; its value is read from standard input or a file
+    Put {
+        /// The store; it is made with its first entry
+        store: StoreName,
+        /// The key
+        #[arg(value_parser = key)]
+        key: KvKey,
+        /// Read the value from this file instead of standard input
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// How long it lives, such as 1h; default: until deleted
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        ttl: Option<Duration>,
+        /// Text to keep beside the value, at most 2 KiB
+        #[arg(long, value_name = "TEXT")]
+        metadata: Option<String>,
+        /// Only if the entry has this generation
+        #[arg(long, value_name = "NUMBER")]
+        if_generation: Option<u64>,
+        /// How it meets an entry that is there
+        #[arg(long, value_enum, default_value = "overwrite")]
+        mode: KvMode,
+    },
+    /// Write an entry's value to standard output as it is; with --json also what stands beside it
+    Get {
+        /// The store
+        store: StoreName,
+        /// The key
+        #[arg(value_parser = key)]
+        key: KvKey,
+    },
+    /// List keys, in the order of their bytes
+    List {
+        /// The store
+        store: StoreName,
+        /// Only keys that begin with this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        prefix: String,
+        /// At most so many, 1 to 1000
+        #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Where the page before ended
+        #[arg(long, value_name = "CURSOR")]
+        cursor: Option<String>,
+    },
+    /// Delete an entry
+    Delete {
+        /// The store
+        store: StoreName,
+        /// The key
+        #[arg(value_parser = key)]
+        key: KvKey,
+        /// Only if the entry has this generation
+        #[arg(long, value_name = "NUMBER")]
+        if_generation: Option<u64>,
+    },
+}
+
+/// How a written value meets one that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvMode {
+    /// Take its place
+    Overwrite,
+    /// Refuse
+    Add,
+    /// Go behind it
+    Append,
+    /// Go before it
+    Prepend,
+}
+
+impl KvMode {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvMode::Overwrite => "overwrite",
+            KvMode::Add => "add",
+            KvMode::Append => "append",
+            KvMode::Prepend => "prepend",
+        }
+    }
+}
+
+fn entry(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("not of the form KEY=VALUE".to_owned()),
+    }
+}
+
+fn key(text: &str) -> Result<KvKey, String> {
+    text.parse().map_err(|error: artifact::names::NameError| error.to_string())
 }
 
 #[derive(Debug, Subcommand)]
@@ -317,6 +508,17 @@ mod tests {
             "skerry apps --json",
             "skerry rollback hello --to 3 --json",
             "skerry app delete hello --json",
+            "skerry config set shop a=1 b=c=d --store s --no-wait --json",
+            "skerry config list shop",
+            "skerry config unset shop a b",
+            "skerry secrets set shop KEY --store vault --file f --timeout 5s",
+            "skerry secrets list shop --json",
+            "skerry secrets unset shop KEY",
+            "skerry kv put carts k --ttl 1h --file f --metadata m --if-generation 3 --json",
+            "skerry kv put carts k --mode append",
+            "skerry kv get carts k",
+            "skerry kv list carts --prefix a --limit 10 --cursor 61",
+            "skerry kv delete carts k --if-generation 3",
             "skerry tenant create acme --json",
             "skerry tenant list --json",
             "skerry token create --tenant acme --action deploy --action admin --app hello --ttl 30d --json",

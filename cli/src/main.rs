@@ -60,6 +60,9 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Apps(with) => commands::apps::list(&api(&with.shared)?, output),
         Command::Rollback(with) => commands::apps::rollback(&api(&with.shared)?, &with.command, output),
         Command::App(group) => commands::apps::app(&api(&group.shared)?, &group.command, output),
+        Command::Config(group) => commands::config::run(&api(&group.shared)?, &group.command, output),
+        Command::Secrets(group) => commands::secrets::run(&api(&group.shared)?, &group.command, output),
+        Command::Kv(group) => commands::kv::run(&api(&group.shared)?, &group.command, output),
         Command::Tenant(group) => commands::tenant::run(&api(&group.shared)?, &group.command, output),
         Command::Token(group) => {
             commands::token::run(&api(&group.shared)?, &group.command, group.shared.tenant.as_ref(), output)
@@ -83,6 +86,9 @@ impl Command {
             Command::Apps(with) => with.shared.json,
             Command::Rollback(with) => with.shared.json,
             Command::App(group) => group.shared.json,
+            Command::Config(group) => group.shared.json,
+            Command::Secrets(group) => group.shared.json,
+            Command::Kv(group) => group.shared.json,
             Command::Tenant(group) => group.shared.json,
             Command::Token(group) => group.shared.json,
             Command::Node(group) => group.shared.json,

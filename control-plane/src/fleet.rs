@@ -10,8 +10,11 @@ use artifact::{
     record::{Body, Rev},
 };
 use bytes::Bytes;
-use fleet_sync_origin::{BlobError, BlobStore, NodeStatus, Origin, OriginError, PublishError};
-use fleet_sync_proto::FleetView;
+use fleet_sync_origin::{BlobError, BlobStore, KvError, NodeStatus, Origin, OriginError, PublishError};
+use fleet_sync_proto::{
+    FleetView,
+    kv::{Ask, Message, Refusal, Said},
+};
 
 use crate::api::types::{ConvergenceAnswer, CreatedNodeToken, FailedNode, LaggingNode, NodeSummary};
 
@@ -97,6 +100,15 @@ impl Fleet {
     /// Keeps bytes, durable on return.
     pub async fn keep_blob(&self, bytes: Bytes) -> Result<Digest, FleetError> {
         Ok(self.blobs.put(bytes).await?)
+    }
+
+    /// Does one operation on the tenants' key-value stores; a refusal is the tenant's or the caller's fault.
+    pub async fn kv(&self, ask: Message<Ask>) -> Result<Result<Message<Said>, Refusal>, KvError> {
+        let said = self.origin.kv().ask(ask).await?;
+        Ok(match said.head {
+            Said::Refused { refusal } => Err(refusal),
+            _ => Ok(said),
+        })
     }
 
     /// How far a rev has come, as soon as every connected node has answered, or after `wait`.

@@ -11,7 +11,7 @@
 //! | `plane` | what lives once per process |
 //! | [`api`] | routes, bodies, refusals, the OpenAPI document |
 //! | `tokens` | what a token is and allows |
-//! | `admin` | tenants, tokens, uploads, audit: `admin.sqlite` |
+//! | `admin` | tenants, tokens, uploads, sealed secrets, audit: `admin.sqlite` |
 //! | `upload` | receive → validate → compile → sign → publish |
 //! | `compiler` | client of the compiler service |
 //! | `fleet` | our side of the origin |
@@ -31,6 +31,7 @@ mod plane;
 mod random;
 mod server;
 mod tokens;
+mod turns;
 mod upload;
 
 pub use config::{CompilerConfig, Config, ConfigError};

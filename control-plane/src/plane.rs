@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use artifact::{AppId, Target, TenantName, manifest::AppConfig, record::ArtifactRef, seal::SecretsKey};
 use fleet_sync_proto::{AppState, FleetView};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::{
     admin::{Admin, IdempotencyKey},
@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     fleet::Fleet,
     local_ca::LocalCa,
+    turns::{Turn, Turns},
     upload,
 };
 
@@ -37,13 +38,20 @@ pub struct Plane {
     /// Room for deploys under way.
     pub deploys: Semaphore,
     /// One write at a time for each idempotency key.
-    in_flight: Mutex<HashMap<WriteKey, Arc<tokio::sync::Mutex<()>>>>,
+    in_flight: Turns<WriteKey>,
+    /// One new version at a time for each app.
+    versions: Turns<AppId>,
+    /// Room for values of key-value stores in memory.
+    pub values: Arc<Semaphore>,
 }
 
 /// Deploys under way at once. Each may hold a program of 64 MiB while it is compiled.
 pub const DEPLOYS_AT_ONCE_MAX: usize = 16;
 
-type WriteKey = (TenantName, IdempotencyKey);
+/// Values of 8 MiB that requests bring at once: 128 MiB.
+const VALUES_AT_ONCE_MAX: usize = 16;
+
+pub(crate) type WriteKey = (TenantName, IdempotencyKey);
 
 impl Plane {
     /// Puts the parts together.
@@ -65,7 +73,9 @@ impl Plane {
             uploads: Semaphore::new(upload::UPLOADS_AT_ONCE_MAX),
             tenant_uploads: Mutex::new(HashMap::new()),
             deploys: Semaphore::new(DEPLOYS_AT_ONCE_MAX),
-            in_flight: Mutex::new(HashMap::new()),
+            in_flight: Turns::default(),
+            versions: Turns::default(),
+            values: Arc::new(Semaphore::new(VALUES_AT_ONCE_MAX)),
         }
     }
 
@@ -92,13 +102,15 @@ impl Plane {
         config.hosts.iter().map(|host| format!("https://{host}{port}{}", config.path_prefix)).collect()
     }
 
-    /// Waits until no other write with this key is under way. The table holds only keys in use, so it is as long as
-    /// there are requests.
-    pub async fn only_one(self: &Arc<Plane>, tenant: &TenantName, key: &IdempotencyKey) -> WriteTurn {
-        let key = (tenant.clone(), key.clone());
-        let turn = Arc::clone(self.in_flight.lock().entry(key.clone()).or_default());
-        let guard = turn.lock_owned().await;
-        WriteTurn { plane: Arc::clone(self), key, guard: Some(guard) }
+    /// Waits until no other write with this key is under way.
+    pub async fn only_one(&self, tenant: &TenantName, key: &IdempotencyKey) -> Turn<'_, WriteKey> {
+        self.in_flight.turn((tenant.clone(), key.clone())).await
+    }
+
+    /// Waits until nobody else makes a version of this app. Between reading its secrets and publishing what pins them
+    /// no other version may come, or it would bring older values back.
+    pub async fn version_turn(&self, id: &AppId) -> Turn<'_, AppId> {
+        self.versions.turn(id.clone()).await
     }
 }
 
@@ -106,24 +118,6 @@ impl Plane {
 pub struct UploadPlace<'p> {
     _own: OwnedSemaphorePermit,
     _all: SemaphorePermit<'p>,
-}
-
-/// The right to be the one write of a key.
-pub struct WriteTurn {
-    plane: Arc<Plane>,
-    key: WriteKey,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for WriteTurn {
-    fn drop(&mut self) {
-        let mut in_flight = self.plane.in_flight.lock();
-        drop(self.guard.take());
-        // One reference is the table's: nobody waits.
-        if in_flight.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
-            in_flight.remove(&self.key);
-        }
-    }
 }
 
 /// A tenant's apps, by name.

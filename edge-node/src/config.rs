@@ -45,6 +45,10 @@ pub struct Config {
     /// Bytes of memory for guests, warm slots included; half of what the machine or cgroup has when absent.
     #[serde(default)]
     pub guest_memory_bytes_max: Option<u64>,
+    /// Niceness of the threads for guests that take longer than a tick, 0 to 19. Below 19 where other programs keep the
+    /// machine busy, as a developer's compiler does.
+    #[serde(default = "slow_lane_nice")]
+    pub slow_lane_nice: u8,
     /// Bytes of native code kept in memory.
     #[serde(default = "code_bytes_max")]
     pub code_bytes_max: u64,
@@ -55,6 +59,10 @@ pub struct Config {
 
 fn instances_max() -> u32 {
     1_000
+}
+
+fn slow_lane_nice() -> u8 {
+    crate::lane::NICE_DEFAULT
 }
 
 fn code_bytes_max() -> u64 {

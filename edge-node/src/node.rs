@@ -76,11 +76,6 @@ impl Executions {
         }))
     }
 
-    /// Executions that may run at once.
-    pub fn max(&self) -> usize {
-        self.0.max
-    }
-
     /// Executions running now.
     pub fn running(&self) -> usize {
         self.0.running.load(Relaxed)

@@ -32,6 +32,7 @@ use crate::{
         kv::RemoteKv,
         outbound::{self, Outbound},
     },
+    lane,
     load::Loader,
     machine,
     memory::{self, Budget},
@@ -99,7 +100,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let outbound = Outbound::new(outbound::Settings {
         allow: config.outbound_allow.clone(),
         side: Some(side.handle().clone()),
-        client_keys: None,
     });
     outbound.warm_up();
     let node = Arc::new(Node {
@@ -132,10 +132,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // One for all workers: a token or ticket of one must be good for the others.
     let quic = tls::quic_config(certificates)?;
     let mut plain = plain.into_iter().flatten();
+    let lane = lane::Settings {
+        workers: threads,
+        instances_max: instances_max as usize,
+        nice: config.slow_lane_nice,
+    };
     let mut workers = Vec::new();
     for (index, secure) in secure.into_iter().enumerate() {
-        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone() };
-        workers.push(worker::start(index, work, threads, node.clone(), draining.clone())?);
+        let work = Work { secure, plain: plain.next(), tls: tls_config.clone(), quic: quic.clone(), lane };
+        workers.push(worker::start(index, work, node.clone(), draining.clone())?);
     }
 
     let (stop_following, stopped) = tokio::sync::oneshot::channel::<()>();

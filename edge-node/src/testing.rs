@@ -36,7 +36,7 @@ use crate::{
     generation::Deployment,
     guest::{Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
-    lane::Lanes,
+    lane::{self, Lanes, SlowLane},
     load::{Code, Loader},
     memory::Budget,
     node::{Executions, Node},
@@ -531,6 +531,11 @@ async fn read(response: Response<OutboundBody>) -> Seen {
         }
     }
     seen
+}
+
+/// A slow lane of the least size, and of full weight: the machine that runs tests is busy with others.
+pub fn slow_lane() -> SlowLane {
+    SlowLane::start(0, lane::Settings { workers: 1, instances_max: 0, nice: 0 }).unwrap()
 }
 
 /// The account of an execution, whose line nobody reads.

@@ -8,7 +8,7 @@ use tokio::runtime::{self, LocalOptions};
 
 use crate::{
     front::{Draining, h3, sockets::Pair, tcp},
-    lane::{Lanes, SlowLane},
+    lane::{self, Lanes, SlowLane},
     node::Node,
     serve::Server,
 };
@@ -26,13 +26,14 @@ pub struct Work {
     pub tls: Arc<rustls::ServerConfig>,
     /// QUIC settings.
     pub quic: quinn::ServerConfig,
+    /// For its slow lane.
+    pub lane: lane::Settings,
 }
 
-/// Starts worker number `index` of `workers`. The thread ends when it has drained.
+/// Starts worker number `index`. The thread ends when it has drained.
 pub fn start(
     index: usize,
     work: Work,
-    workers: usize,
     node: Arc<Node>,
     draining: Draining,
 ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
@@ -47,7 +48,7 @@ pub fn start(
             .event_interval(EVENT_INTERVAL)
             .build_local(LocalOptions::default())?;
         // Pinned with this thread, to the core that its guests begin on.
-        let slow = SlowLane::start(index, workers, node.executions.max())?;
+        let slow = SlowLane::start(index, work.lane)?;
         let served = runtime.block_on(serve(work, node, slow.lanes().clone(), draining));
         // In this order: what is in the slow lane may hold timers and sockets of this runtime.
         drop(slow);
@@ -58,7 +59,7 @@ pub fn start(
 
 async fn serve(work: Work, node: Arc<Node>, lanes: Lanes, draining: Draining) -> io::Result<()> {
     let server = Rc::new(Server::new(node, Some(lanes)));
-    let Work { secure: Pair { tcp, udp }, plain, tls, quic } = work;
+    let Work { secure: Pair { tcp, udp }, plain, tls, quic, .. } = work;
     let port = tcp.local_addr()?.port();
     let secure = tcp::serve_tls(tcp, tls, Some(port), server.clone(), draining.clone());
     let quic = h3::serve(udp, quic, server.clone(), draining.clone());

@@ -1,6 +1,9 @@
 //! What a test asks of a fleet: through the command line, over the API, and as a client of its apps.
 
-use std::process::Command;
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -18,8 +21,22 @@ impl Fleet {
         self.skerry_with(&self.token(), arguments)
     }
 
+    /// Runs `skerry` with the operator's credentials and this on its standard input.
+    pub fn skerry_fed(&self, arguments: &[&str], input: &[u8]) -> Said {
+        let mut command = self.command(&self.token(), arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command line is built");
+        // Gone when this statement ends, so that the child sees the end.
+        child.stdin.take().expect("it is piped").write_all(input).expect("it reads all of it");
+        Said::from(child.wait_with_output().expect("it is our child"))
+    }
+
     /// Runs `skerry` with another token.
     pub fn skerry_with(&self, token: &str, arguments: &[&str]) -> Said {
+        Said::by(&mut self.command(token, arguments))
+    }
+
+    fn command(&self, token: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("skerry"));
         for name in ["SKERRY_TENANT", "SKERRY_API", "SKERRY_TOKEN"] {
             command.env_remove(name);
@@ -29,7 +46,7 @@ impl Fleet {
             .args(arguments)
             .env("SKERRY_API", self.api())
             .env("SKERRY_TOKEN", token);
-        Said::by(&mut command)
+        command
     }
 
     /// Deploys a guest under its own name, waits until it is live, and returns what `--json` said.

@@ -4,7 +4,7 @@ use artifact::compile::{Refusal, RefusalCode};
 use wasmparser::{ComponentTypeRef, TypeBounds, component_types::ComponentEntityType};
 
 use super::{
-    offers::{HANDLER, PACKAGES, PACKAGES_PLANNED},
+    offers::{HANDLER, PACKAGES, Releases},
     refuse, shown,
     walk::Walked,
 };
@@ -143,25 +143,23 @@ fn check_import(name: &str) -> Result<(), Refusal> {
     if interface.is_wasi_0_3() {
         return unknown(NO_WASI_0_3.into());
     }
-    if PACKAGES_PLANNED.contains(&interface.package) {
-        return unknown(format!("{} is not offered yet", interface.package));
-    }
     let Some(package) = PACKAGES.iter().find(|package| package.name == interface.package) else {
         let names: Vec<&str> = PACKAGES.iter().map(|package| package.name).collect();
-        return unknown(format!(
-            "no such package is offered; those offered are {}, at 0.2",
-            names.join(", ")
-        ));
+        return unknown(format!("no such package is offered; those offered are {}", names.join(", ")));
     };
-    if !interface.is_0_2() {
-        return unknown(format!("{} is offered at version 0.2", package.name));
+    match package.releases {
+        Releases::Stable if !interface.is_0_2() => {
+            return unknown(format!("{} is offered at version 0.2", package.name));
+        }
+        Releases::Drafts(drafts) if !drafts.contains(&interface.version.unwrap_or_default()) => {
+            let named: Vec<&str> =
+                drafts.iter().map(|draft| if draft.is_empty() { "no version" } else { draft }).collect();
+            return unknown(format!("{} is offered as the draft {}", package.name, named.join(" or ")));
+        }
+        Releases::Stable | Releases::Drafts(_) => {}
     }
     if !package.interfaces.contains(&interface.name) {
-        return unknown(format!(
-            "{} 0.2 is offered with {} only",
-            package.name,
-            package.interfaces.join(", ")
-        ));
+        return unknown(format!("{} is offered with {} only", package.name, package.interfaces.join(", ")));
     }
     Ok(())
 }

@@ -1,21 +1,40 @@
 //! The one table of what the lanes offer to a program. A new interface of the node is one line here.
 //!
 //! Interfaces, not single functions: what an interface of a 0.2 release holds is fixed by its standard, and the node
-//! links all of it.
+//! links all of it (`edge-node/src/guest/wasi/link.rs`).
 
-/// A WASI package whose interfaces are linked, in any 0.2 release: minor releases only add.
+/// A WASI package whose interfaces are linked.
 pub struct Package {
     /// `namespace:name`.
     pub name: &'static str,
     /// Its interfaces.
     pub interfaces: &'static [&'static str],
+    /// Its versions.
+    pub releases: Releases,
 }
 
-/// What a component of the wasi lane may import at version 0.2.x.
+/// Versions of a package.
+#[derive(Debug, Clone, Copy)]
+pub enum Releases {
+    /// Any 0.2 release: minor releases only add.
+    Stable,
+    /// These drafts, which are in use; `""` is no version at all.
+    Drafts(&'static [&'static str]),
+}
+
+/// What a component of the wasi lane may import.
 pub const PACKAGES: &[Package] = &[
-    Package { name: "wasi:io", interfaces: &["error", "poll", "streams"] },
-    Package { name: "wasi:clocks", interfaces: &["monotonic-clock", "wall-clock"] },
-    Package { name: "wasi:random", interfaces: &["insecure", "insecure-seed", "random"] },
+    Package { name: "wasi:io", interfaces: &["error", "poll", "streams"], releases: Releases::Stable },
+    Package {
+        name: "wasi:clocks",
+        interfaces: &["monotonic-clock", "wall-clock"],
+        releases: Releases::Stable,
+    },
+    Package {
+        name: "wasi:random",
+        interfaces: &["insecure", "insecure-seed", "random"],
+        releases: Releases::Stable,
+    },
     Package {
         name: "wasi:cli",
         interfaces: &[
@@ -30,10 +49,11 @@ pub const PACKAGES: &[Package] = &[
             "terminal-stdin",
             "terminal-stdout",
         ],
+        releases: Releases::Stable,
     },
-    Package { name: "wasi:http", interfaces: &["outgoing-handler", "types"] },
+    Package { name: "wasi:http", interfaces: &["outgoing-handler", "types"], releases: Releases::Stable },
     // No preopened directory, every socket refused: JS and Python engines import them without needing them.
-    Package { name: "wasi:filesystem", interfaces: &["preopens", "types"] },
+    Package { name: "wasi:filesystem", interfaces: &["preopens", "types"], releases: Releases::Stable },
     Package {
         name: "wasi:sockets",
         interfaces: &[
@@ -45,11 +65,25 @@ pub const PACKAGES: &[Package] = &[
             "udp",
             "udp-create-socket",
         ],
+        releases: Releases::Stable,
+    },
+    // Drafts, as Spin, wasmtime and wasmCloud have them.
+    Package {
+        name: "wasi:config",
+        interfaces: &["runtime", "store"],
+        releases: Releases::Drafts(&["0.2.0-draft", "0.2.0-draft-2024-09-27", "0.2.0-rc.1"]),
+    },
+    Package {
+        name: "wasi:keyvalue",
+        interfaces: &["atomics", "batch", "store"],
+        releases: Releases::Drafts(&["0.2.0-draft", "0.2.0-draft2"]),
+    },
+    Package {
+        name: "wasi:logging",
+        interfaces: &["logging"],
+        releases: Releases::Drafts(&["", "0.1.0-draft"]),
     },
 ];
-
-/// Packages that later releases of this platform will offer: refused by name until then.
-pub const PACKAGES_PLANNED: &[&str] = &["wasi:config", "wasi:keyvalue", "wasi:logging"];
 
 /// The interface a component of the wasi lane must export, and the function in it.
 pub const HANDLER: (&str, &str, &str) = ("wasi:http", "incoming-handler", "handle");

@@ -12,7 +12,7 @@ pub(super) fn check(config: &AppConfig, note: &mut impl FnMut(String, String)) {
         note("backends".into(), format!("{count} backends, at most {}", bounds::BACKENDS_MAX));
     }
     for (name, backend) in &config.backends {
-        check_backend(backend, config, &mut |key, why| note(format!("backends.{name}.{key}"), why));
+        check_backend(backend, &mut |key, why| note(format!("backends.{name}.{key}"), why));
     }
     let bytes = config.backends.values().map(pem_bytes).sum::<usize>();
     if bytes > bounds::PEM_BYTES_MAX {
@@ -34,7 +34,7 @@ fn pem_bytes(backend: &Backend) -> usize {
     [&backend.ca_pem, &backend.client_cert_pem].into_iter().flatten().map(String::len).sum()
 }
 
-fn check_backend(backend: &Backend, config: &AppConfig, note: &mut impl FnMut(&str, String)) {
+fn check_backend(backend: &Backend, note: &mut impl FnMut(&str, String)) {
     let mut secure = false;
     let urls =
         [("url", &backend.url)].into_iter().chain(backend.failover.iter().map(|url| ("failover", url)));
@@ -57,7 +57,7 @@ fn check_backend(backend: &Backend, config: &AppConfig, note: &mut impl FnMut(&s
     {
         note("cert_host", error.to_string());
     }
-    check_tls(backend, config, secure, note);
+    check_tls(backend, secure, note);
     for (key, ms) in [
         ("connect_timeout_ms", backend.connect_timeout_ms),
         ("first_byte_timeout_ms", backend.first_byte_timeout_ms),
@@ -83,7 +83,7 @@ fn check_backend(backend: &Backend, config: &AppConfig, note: &mut impl FnMut(&s
     }
 }
 
-fn check_tls(backend: &Backend, config: &AppConfig, secure: bool, note: &mut impl FnMut(&str, String)) {
+fn check_tls(backend: &Backend, secure: bool, note: &mut impl FnMut(&str, String)) {
     for (key, value) in [
         ("cert_host", &backend.cert_host),
         ("ca_pem", &backend.ca_pem),
@@ -104,9 +104,6 @@ fn check_tls(backend: &Backend, config: &AppConfig, secure: bool, note: &mut imp
             note("client_key_secret", "is missing: the name of the secret with the key".into())
         }
         (None, Some(_)) => note("client_cert_pem", "is missing: the certificate of the key".into()),
-        (Some(_), Some(secret)) if !config.secrets.contains(secret) => {
-            note("client_key_secret", format!("{secret:?} is not one of `secrets`"));
-        }
         _ => {}
     }
 }
@@ -121,7 +118,6 @@ mod tests {
     fn keys(backend: Backend, outbound: &[&str]) -> Vec<String> {
         let config = AppConfig {
             backends: [("b".to_owned(), backend)].into(),
-            secrets: vec!["KEY".into()],
             outbound: outbound.iter().map(|text| text.to_string()).collect(),
             ..AppConfig::default()
         };
@@ -171,7 +167,6 @@ mod tests {
             "client_cert_pem",
             "client_key_secret",
             "ca_pem",
-            "client_key_secret",
             "connect_timeout_ms",
             "first_byte_timeout_ms",
             "between_bytes_timeout_ms",

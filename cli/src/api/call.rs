@@ -16,7 +16,7 @@ use artifact::manifest::Mistake;
 use serde::{Serialize, de::DeserializeOwned};
 use ureq::{
     Agent, Body,
-    http::{Response, StatusCode},
+    http::{HeaderMap, Response, StatusCode},
     tls::{PemItem, RootCerts, TlsConfig},
 };
 
@@ -63,7 +63,7 @@ enum Again {
 enum Send<'a> {
     Nothing,
     Json(serde_json::Value),
-    Bytes(&'a [u8]),
+    Bytes(&'a [u8], &'static str),
 }
 
 /// One call.
@@ -76,6 +76,7 @@ pub(super) struct Call<'a> {
     send: Send<'a>,
     /// Idempotency-Key.
     key: Option<&'a str>,
+    header: Option<(&'static str, String)>,
     again: Again,
     answer_s_max: u64,
     /// Until then `Retry-After` is honoured.
@@ -91,6 +92,7 @@ impl<'a> Call<'a> {
             path: path.into(),
             send: Send::Nothing,
             key: None,
+            header: None,
             again,
             answer_s_max: ANSWER_S_MAX,
             deadline: None,
@@ -103,7 +105,19 @@ impl<'a> Call<'a> {
     }
 
     pub fn bytes(mut self, bytes: &'a [u8]) -> Call<'a> {
-        self.send = Send::Bytes(bytes);
+        self.send = Send::Bytes(bytes, "application/wasm");
+        self
+    }
+
+    /// A value as it is.
+    pub fn value(mut self, bytes: &'a [u8]) -> Call<'a> {
+        self.send = Send::Bytes(bytes, "application/octet-stream");
+        self
+    }
+
+    /// One more header.
+    pub fn header(mut self, name: &'static str, value: String) -> Call<'a> {
+        self.header = Some((name, value));
         self
     }
 
@@ -169,6 +183,21 @@ impl Api {
         })
     }
 
+    /// Makes the call; its answer is bytes, with headers.
+    pub(super) fn bytes(&self, call: Call<'_>) -> Result<(HeaderMap, Vec<u8>)> {
+        let mut response = self.send(&call)?;
+        if !response.status().is_success() {
+            return Err(self.refusal(&call, response));
+        }
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        let body = body.map_err(|error| Error::ControlPlane {
+            doing: call.doing,
+            api: self.credentials.api.clone(),
+            message: format!("its answer broke off: {error}"),
+        })?;
+        Ok((std::mem::take(response.headers_mut()), body))
+    }
+
     /// Makes the call; the answer's body is of no interest.
     pub(super) fn acknowledged(&self, call: Call<'_>) -> Result<()> {
         let response = self.send(&call)?;
@@ -215,6 +244,9 @@ impl Api {
         if let Some(key) = call.key {
             request = request.header("idempotency-key", key);
         }
+        if let Some((name, value)) = &call.header {
+            request = request.header(*name, value);
+        }
         let timeout = Duration::from_secs(call.answer_s_max);
         match &call.send {
             Send::Nothing => self.run(request.body(())?, timeout),
@@ -222,8 +254,8 @@ impl Api {
                 let request = request.header("content-type", "application/json");
                 self.run(request.body(value.to_string())?, timeout)
             }
-            Send::Bytes(bytes) => {
-                let request = request.header("content-type", "application/wasm");
+            Send::Bytes(bytes, what) => {
+                let request = request.header("content-type", *what);
                 self.run(request.body(*bytes)?, timeout)
             }
         }

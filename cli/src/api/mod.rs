@@ -4,6 +4,7 @@
 //! commands.
 
 mod call;
+mod stores;
 mod types;
 
 use std::time::{Duration, Instant};

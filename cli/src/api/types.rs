@@ -1,6 +1,8 @@
 //! Bodies of the deploy API, as far as the command line reads or writes them. Unknown fields are ignored: a newer
 //! control plane may say more.
 
+use std::collections::BTreeMap;
+
 use artifact::{Digest, manifest::AppConfig, manifest::Mistake};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +102,54 @@ pub struct Changed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
     pub rev: u64,
+}
+
+/// `GET /v1/apps/{app}/config`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppConfigShown {
+    pub app: String,
+    pub version: u64,
+    pub config: BTreeMap<String, String>,
+    #[serde(default)]
+    pub config_stores: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// The answer to a secret that was set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretSet {
+    #[serde(default)]
+    pub store: Option<String>,
+    pub name: String,
+    pub set_ms: u64,
+    /// The version that pins it, if one was released.
+    #[serde(default)]
+    pub released: Option<Deployed>,
+}
+
+/// An entry to write.
+#[derive(Debug)]
+pub struct KvPut<'a> {
+    pub value: &'a [u8],
+    pub metadata: Option<&'a str>,
+    pub ttl_ms: Option<u64>,
+    pub if_generation: Option<u64>,
+    pub mode: &'static str,
+}
+
+/// An entry that was read.
+#[derive(Debug)]
+pub struct KvEntry {
+    pub value: Vec<u8>,
+    pub metadata: Vec<u8>,
+    pub generation: u64,
+    pub ttl_ms: Option<u64>,
+}
+
+/// One page of keys.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KvKeys {
+    pub keys: Vec<String>,
+    pub next: Option<String>,
 }
 
 /// `POST /v1/tokens`.

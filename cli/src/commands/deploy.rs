@@ -59,6 +59,8 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
         api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
     }
 
+    super::items::put(api, &package.app, &package.items)?;
+
     progress.now(format!("{}: compiling", package.app));
     let body = NewVersion { wasm, config: &package.config };
     let deployed = match api.deploy(&package.app, &body, &idempotency_key()?, deadline) {

@@ -1,9 +1,14 @@
 //! One module for each noun of the command line.
 
 pub mod apps;
+pub mod config;
 pub mod convergence;
 pub mod deploy;
+pub mod items;
+pub mod kv;
 pub mod node;
+mod released;
+pub mod secrets;
 pub mod status;
 pub mod tenant;
 pub mod token;

@@ -60,6 +60,7 @@ pub struct Node {
     pub drain_s: u64,
     /// Backends of an app in the making run on the developer's machine.
     pub outbound_allow: [&'static str; 2],
+    pub slow_lane_nice: u8,
 }
 
 /// Half of what a part gets to stop: Ctrl-C is answered soon, and nothing has to be killed.
@@ -115,6 +116,8 @@ impl Node {
             geo_database: None,
             drain_s: DRAIN_S,
             outbound_allow: ["127.0.0.0/8", "::1/128"],
+            // A developer's compiler keeps the machine busy, and guests that take longer are still to end.
+            slow_lane_nice: 0,
         }
     }
 }

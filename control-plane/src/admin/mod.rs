@@ -1,4 +1,5 @@
-//! The admin store `admin.sqlite`: tenants, tokens, uploads, compiled programs, given answers and the audit table.
+//! The admin store `admin.sqlite`: tenants, tokens, uploads, compiled programs, sealed secrets, given
+//! answers and the audit table.
 //!
 //! Relies on SQLite with WAL and `synchronous=FULL`: what a method returned is on disk. Every method runs on tokio's
 //! blocking threads and completes there even when its caller is gone. Deliberately absent: what nodes must know. That is
@@ -7,6 +8,7 @@
 mod answers;
 mod audit;
 mod compiled;
+mod secrets;
 mod tenants;
 mod tokens;
 mod uploads;
@@ -19,6 +21,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use answers::{Answer, IdempotencyKey, IdempotencyKeyError};
 pub use audit::AuditRow;
 pub use compiled::Compiled;
+pub use secrets::{KeptSecret, SetSecretError};
 pub use tenants::CreateTenantError;
 pub use tokens::{CreateTokenError, StoredToken};
 pub use uploads::UploadError;
@@ -46,6 +49,11 @@ CREATE TABLE IF NOT EXISTS answers(
     tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL, time_ms INTEGER NOT NULL,
     PRIMARY KEY(tenant, key)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_by_time ON answers(time_ms);
+-- store '': the app's default one. sealed: never a plain value. bytes: those of the value.
+CREATE TABLE IF NOT EXISTS secrets(
+    tenant TEXT NOT NULL REFERENCES tenants(name), app TEXT NOT NULL, store TEXT NOT NULL, name TEXT NOT NULL,
+    sealed TEXT NOT NULL, bytes INTEGER NOT NULL, set_ms INTEGER NOT NULL, set_by TEXT NOT NULL,
+    PRIMARY KEY(tenant, app, store, name)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audit(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time_ms INTEGER NOT NULL, token TEXT NOT NULL, tenant TEXT NOT NULL,
     action TEXT NOT NULL, object TEXT NOT NULL, outcome TEXT NOT NULL) STRICT;

@@ -180,6 +180,9 @@ impl From<DeployError> for ApiError {
             }
             DeployError::ConfigTooLarge(_) => unprocessable("config_too_large"),
             DeployError::NoUpload(_) => unprocessable("wasm_not_uploaded"),
+            DeployError::SecretsMissing { .. } => unprocessable("secrets_missing"),
+            DeployError::NoApp(id) => no_such_app(&id.app),
+            DeployError::NoKey(..) => ApiError::not_found("no_such_key", message),
             DeployError::Claim(conflict) => conflict.into(),
             DeployError::HostOfOtherApp { .. } => {
                 ApiError::new(StatusCode::FORBIDDEN, "host_of_other_app", message)

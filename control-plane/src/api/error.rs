@@ -8,12 +8,16 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use fleet_sync_origin::KvError;
+use fleet_sync_proto::kv::Refusal as KvRefusal;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    admin::{AdminError, CreateTenantError, CreateTokenError, IdempotencyKeyError, UploadError},
+    admin::{
+        AdminError, CreateTenantError, CreateTokenError, IdempotencyKeyError, SetSecretError, UploadError,
+    },
     compiler::CompilerError,
     tokens::Forbidden,
 };
@@ -156,6 +160,41 @@ impl From<CreateTokenError> for ApiError {
             CreateTokenError::NoTenant(_) => ApiError::not_found("no_such_tenant", error.to_string()),
             CreateTokenError::TooMany => ApiError::new(StatusCode::CONFLICT, "quota", error.to_string()),
             CreateTokenError::Store(store) => ApiError::internal(store),
+        }
+    }
+}
+
+impl From<SetSecretError> for ApiError {
+    fn from(error: SetSecretError) -> ApiError {
+        match &error {
+            SetSecretError::AppFull { .. } | SetSecretError::TenantFull => {
+                ApiError::new(StatusCode::CONFLICT, "quota", error.to_string())
+            }
+            SetSecretError::Store(store) => ApiError::internal(store),
+        }
+    }
+}
+
+impl From<KvError> for ApiError {
+    fn from(error: KvError) -> ApiError {
+        ApiError::internal(&error)
+    }
+}
+
+impl From<KvRefusal> for ApiError {
+    fn from(refusal: KvRefusal) -> ApiError {
+        let message = refusal.to_string();
+        match refusal {
+            KvRefusal::Precondition => {
+                ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+            }
+            KvRefusal::ValueTooLarge | KvRefusal::MetadataTooLarge => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+            }
+            KvRefusal::Invalid { .. } => {
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_value", message)
+            }
+            KvRefusal::Quota { .. } => ApiError::new(StatusCode::CONFLICT, "quota", message),
         }
     }
 }

@@ -13,7 +13,7 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{apps, nodes, rollback, tenants, tokens, types::Healthz, uploads};
+use super::{apps, config, kv, nodes, rollback, secrets, tenants, tokens, types::Healthz, uploads};
 use crate::plane::Plane;
 
 /// The process answers, and how far its log is.
@@ -38,10 +38,12 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Skerry deploy API", description = "Tenants, tokens, apps, versions, nodes."),
+    info(title = "Skerry deploy API", description = "Tenants, tokens, apps, versions, config, secrets, key-value stores, nodes."),
     paths(
         healthz, openapi, uploads::put_wasm, uploads::head_wasm, apps::create_version, apps::list_apps, apps::get_app,
-        apps::convergence, rollback::rollback_app, rollback::delete_app, tenants::create_tenant, tenants::list_tenants,
+        apps::convergence, rollback::rollback_app, rollback::delete_app, config::get_config, config::change_config,
+        secrets::list_secrets, secrets::set_secret, secrets::unset_secret, kv::list_keys, kv::get_entry, kv::put_entry,
+        kv::delete_entry, tenants::create_tenant, tenants::list_tenants,
         tokens::create_token, tokens::list_tokens, tokens::revoke_token, nodes::create_node_token, nodes::list_nodes,
         nodes::revoke_node,
     ),

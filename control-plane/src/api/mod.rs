@@ -7,10 +7,13 @@
 mod apps;
 mod auth;
 mod body;
+mod config;
 pub mod error;
+mod kv;
 mod meta;
 mod nodes;
 mod rollback;
+mod secrets;
 mod tenants;
 mod tokens;
 pub mod types;
@@ -60,6 +63,15 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(apps::convergence, __path_convergence),
         route!(rollback::rollback_app, __path_rollback_app),
         route!(rollback::delete_app, __path_delete_app),
+        route!(config::get_config, __path_get_config),
+        route!(config::change_config, __path_change_config),
+        route!(secrets::list_secrets, __path_list_secrets),
+        route!(secrets::set_secret, __path_set_secret),
+        route!(secrets::unset_secret, __path_unset_secret),
+        route!(kv::list_keys, __path_list_keys),
+        route!(kv::get_entry, __path_get_entry),
+        route!(kv::put_entry, __path_put_entry),
+        route!(kv::delete_entry, __path_delete_entry),
         route!(tenants::create_tenant, __path_create_tenant),
         route!(tenants::list_tenants, __path_list_tenants),
         route!(tokens::create_token, __path_create_token),
@@ -102,7 +114,7 @@ pub fn router(plane: Arc<Plane>) -> Router {
                 "this route has other methods: see /openapi.json",
             )
         })
-        // Bodies are bounded by the two extractors that read any: `body::Json` and the upload.
+        // Bodies are bounded by the extractors that read any: `body::Json`, `body::Raw` and the upload.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(bounded_in_time))
         .with_state(plane)

@@ -105,6 +105,8 @@ pub async fn delete_app(
                 Some(_) => Ok(vec![Body::AppDeleted { id: decide_id }]),
             };
             let rev = work_plane.fleet.publish(actor, log_key, decide).await.map_err(ApiError::from)?;
+            // After the log: an app that is still there must not lose what its next version would pin.
+            work_plane.admin.forget_secrets(id.clone()).await?;
             Ok(Deleted { app: id.app.clone(), rev })
         };
         once(&work_plane, &tenant, key.as_ref(), &("delete", &id.app), deleted).await

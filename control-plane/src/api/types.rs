@@ -1,12 +1,15 @@
 //! Bodies of the API, as JSON sees them. Times are milliseconds since the Unix epoch.
 
+use std::collections::BTreeMap;
+
 use artifact::{
     AppName, Digest, HostName, Lane, NodeName, Target, TenantName,
     manifest::AppConfig,
     nack::NackCode,
-    names::PopName,
+    names::{PopName, SecretName, StoreName},
     record::{Rev, UnixMs, VersionNumber},
 };
+use fleet_sync_proto::kv::Mode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -203,6 +206,136 @@ pub struct Deleted {
     pub app: AppName,
     /// Position of the deletion.
     pub rev: Rev,
+}
+
+/// Change entries of a config store.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeConfig {
+    /// The store; null: the default one. It is made if it is not there.
+    #[serde(default)]
+    pub store: Option<String>,
+    /// Entries to put in.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Keys to take out; each must be there.
+    #[serde(default)]
+    pub unset: Vec<String>,
+}
+
+/// The plain configuration of the active version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigAnswer {
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// The version.
+    pub version: VersionNumber,
+    /// The default store.
+    pub config: BTreeMap<String, String>,
+    /// Further stores, by name.
+    pub config_stores: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Which store a secret is in.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct InStore {
+    /// The store; default: the app's default one.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    pub store: Option<StoreName>,
+}
+
+/// A secret is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretSet {
+    /// Its store; null: the default one.
+    #[schema(value_type = Option<String>)]
+    pub store: Option<StoreName>,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: SecretName,
+    /// When it was set.
+    pub set_ms: UnixMs,
+    /// The version that pins it and was released; null: the active version does not declare it, or others it declares
+    /// have no value yet.
+    pub released: Option<Deployed>,
+}
+
+/// What is known of a secret. Never its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretSummary {
+    /// Its store; null: the default one.
+    #[schema(value_type = Option<String>)]
+    pub store: Option<StoreName>,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: SecretName,
+    /// When it was set; null: it has no value.
+    pub set_ms: Option<UnixMs>,
+    /// By which token.
+    pub set_by: Option<String>,
+    /// Does the active version declare it?
+    pub declared: bool,
+}
+
+/// Which keys of a key-value store to list.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct KvListQuery {
+    /// Only keys that begin with it.
+    #[serde(default)]
+    pub prefix: String,
+    /// Keys of the page: 1 to 1000, default 1000.
+    pub limit: Option<u32>,
+    /// The `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// One page of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KvKeys {
+    /// In the order of their bytes.
+    pub keys: Vec<String>,
+    /// Opaque; asks for the page after. Null: there is none.
+    pub next: Option<String>,
+}
+
+/// How an entry is written.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct KvPutQuery {
+    /// Its life, ms: 1 second to ten years; default: until deleted.
+    pub ttl_ms: Option<u64>,
+    /// Only if the entry has this generation.
+    pub if_generation: Option<u64>,
+    /// `overwrite` (default), `add`, `append` or `prepend`.
+    #[serde(default)]
+    #[param(value_type = String)]
+    pub mode: Mode,
+}
+
+/// An entry is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KvStored {
+    /// Its new generation.
+    pub generation: u64,
+}
+
+/// How an entry is deleted.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct KvDeleteQuery {
+    /// Only if the entry has this generation.
+    pub if_generation: Option<u64>,
+}
+
+/// An entry is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KvDeleted {
+    /// Was there one?
+    pub existed: bool,
 }
 
 /// Make a tenant.

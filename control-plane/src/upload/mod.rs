@@ -5,8 +5,10 @@
 //! get their status in `api`.
 
 mod bodies;
+mod change;
 mod native;
 mod receive;
+mod secrets;
 
 use std::time::Instant;
 
@@ -14,10 +16,12 @@ use artifact::{
     AppId, Digest, TenantName,
     manifest::{AppConfig, Mistake},
     record::{Body, RECORD_BYTES_MAX},
+    secrets::SecretAt,
 };
 use fleet_sync_proto::ClaimConflict;
 
 pub use bodies::{APPS_PER_TENANT_MAX, certificates_for, check_reach};
+pub use change::{Change, Edit, change};
 use native::Native;
 pub use native::{compile_missing, missing};
 pub use receive::{ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive};
@@ -64,12 +68,26 @@ pub enum DeployError {
     Config(Vec<Mistake>),
     /// The configuration does not fit a record.
     #[error(
-        "the app's configuration is {0} bytes as stored, at most {RECORD_BYTES_MAX}: shorten its config values"
+        "the app's configuration and sealed secrets are {0} bytes as stored, at most {RECORD_BYTES_MAX}: shorten its config values or secrets"
     )]
     ConfigTooLarge(usize),
     /// This tenant has not uploaded it.
     #[error("no program {0} was uploaded by this tenant: send it with PUT /v1/wasm/{0} first")]
     NoUpload(Digest),
+    /// Declared, but never set: the program must not run without what it was promised.
+    #[error("the app declares secrets that have no value: {}; then deploy again", cures(.id, .missing))]
+    SecretsMissing {
+        /// The app.
+        id: AppId,
+        /// Which.
+        missing: Vec<SecretAt>,
+    },
+    /// There is no version to change.
+    #[error("this tenant has no app {} with an active version: deploy it first", .0.app)]
+    NoApp(AppId),
+    /// A key that is to be taken out is not there.
+    #[error("{0} has no key {1:?}")]
+    NoKey(String, String),
     /// The routes are somebody else's.
     #[error(transparent)]
     Claim(#[from] ClaimConflict),
@@ -128,6 +146,7 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let view = plane.fleet.view();
     view.check_claim(&wish.id, &wish.config)?;
     check_reach(&view, wish.reach, &wish.id, &wish.config)?;
+    secrets::pinned(plane, &wish.id, &wish.config).await?;
     let wasm_bytes = uploaded(plane, &wish).await?;
 
     let compiling = Instant::now();
@@ -138,7 +157,7 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let rev = publish(plane, &wish, wasm_bytes, &native).await?;
     let publish_ms = millis(publishing);
 
-    answer(plane, &wish, rev, compile_ms, publish_ms).await
+    answer(plane, &wish.id, rev, compile_ms, publish_ms).await
 }
 
 /// The configuration as it will be pinned: checked, its host names resolved and each there once.
@@ -169,13 +188,15 @@ async fn uploaded(plane: &Plane, wish: &Wish) -> Result<u64, DeployError> {
 
 /// Version, native code, certificates and release in one append: all of it is in the log, or none.
 async fn publish(plane: &Plane, wish: &Wish, wasm_bytes: u64, native: &Native) -> Result<u64, DeployError> {
+    let _turn = plane.version_turn(&wish.id).await;
+    let pinned = secrets::pinned(plane, &wish.id, &wish.config).await?;
     let plan = ReleasePlan {
         id: wish.id.clone(),
         wasm: wish.wasm,
         wasm_bytes,
         lane: native.lane,
         config: wish.config.clone(),
-        pinned: Vec::new(),
+        pinned,
         artifacts: native.artifacts.clone(),
         ca: plane.ca.clone(),
         secrets: plane.secrets.clone(),
@@ -192,16 +213,16 @@ async fn publish(plane: &Plane, wish: &Wish, wasm_bytes: u64, native: &Native) -
 /// What was published, read back from the log: right also when the append was an earlier try's.
 async fn answer(
     plane: &Plane,
-    wish: &Wish,
+    app: &AppId,
     rev: u64,
     compile_ms: u64,
     publish_ms: u64,
 ) -> Result<Deployed, DeployError> {
-    let gone = || DeployError::AnswerGone(wish.id.clone());
+    let gone = || DeployError::AnswerGone(app.clone());
     let said = plane.fleet.record(rev).await;
-    let said = said.map_err(|source| DeployError::Publish { id: wish.id.clone(), source })?;
+    let said = said.map_err(|source| DeployError::Publish { id: app.clone(), source })?;
     let made = match said {
-        Some(Body::Release { id, version }) if id == wish.id => {
+        Some(Body::Release { id, version }) if id == *app => {
             plane.fleet.view().version(&id, version).cloned()
         }
         _ => None,
@@ -209,8 +230,8 @@ async fn answer(
     let made = made.ok_or_else(gone)?;
     let config = &made.version.config;
     Ok(Deployed {
-        app: wish.id.app.clone(),
-        tenant: wish.id.tenant.clone(),
+        app: app.app.clone(),
+        tenant: app.tenant.clone(),
         version: made.version.version,
         rev,
         lane: made.version.lane,
@@ -220,6 +241,15 @@ async fn answer(
         compile_ms,
         publish_ms,
     })
+}
+
+/// The commands that give the missing values.
+fn cures(id: &AppId, missing: &[SecretAt]) -> String {
+    let cure = |at: &SecretAt| {
+        let store = at.store.as_ref().map_or_else(String::new, |store| format!(" --store '{store}'"));
+        format!("set it with `skerry secrets set {} {}{store}`", id.app, at.name)
+    };
+    missing.iter().map(cure).collect::<Vec<_>>().join(", ")
 }
 
 fn millis(since: Instant) -> u64 {

@@ -8,4 +8,5 @@ mod harness;
 mod hosts;
 mod idempotency;
 mod process;
+mod stores;
 mod uploads;

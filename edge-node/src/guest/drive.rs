@@ -76,6 +76,12 @@ pub async fn drive(
             Collected::Whole(ready)
         }
     };
+    if let (Collected::Broken(..), Place::Slow(_)) = (&body, &driven.place)
+        && account.failed()
+    {
+        // It has failed; how, is on its way.
+        poll_fn(|cx| driven.poll_run(cx)).await;
+    }
     match (body, driven.failure) {
         // Nothing has left yet: the client gets a clean answer instead of half a response.
         (Collected::Broken(..), Some(failure)) => Err(failure),
@@ -245,12 +251,13 @@ impl Driven {
                             frames.push(frame);
                         }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                        // On its thread it may be ending now, and not yet have said how: the body waits for that.
-                        Poll::Ready(None) if self.bill.is_in_slice() => return Poll::Ready(None),
-                        Poll::Ready(None) if self.failure.is_some() || self.account.failed() => {
-                            return Poll::Ready(Some(Err(BodyError::GuestAborted)));
-                        }
                         Poll::Ready(None) => {
+                            // On another thread its run may be ending now, and not yet have said how.
+                            stream = empty();
+                            ready!(self.bill.poll_between_slices(cx));
+                            if self.failure.is_some() || self.account.failed() {
+                                return Poll::Ready(Some(Err(BodyError::GuestAborted)));
+                            }
                             // The body is complete; whatever the guest still does, the client need not wait.
                             return Poll::Ready(Some(Ok(())));
                         }
@@ -385,6 +392,9 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Failure::NoRoom;
     }
+    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
+        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
+    }
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
         bill.meet(Limit::Stack);
         return Failure::StackLimit;
@@ -395,9 +405,6 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
         if refused.has(limit) {
             return limit.failure();
         }
-    }
-    if let Some(answered) = error.downcast_ref::<AnsweredError>() {
-        return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
     }
     let by_guest = error.is::<Trap>() || error.is::<GuestExit>();
     if !by_guest {

@@ -9,13 +9,14 @@
 //! | [`door`] | the seam: what is learned and caused, as events |
 //! | [`body`], [`pipe`] | bodies from outside, and what a guest writes |
 //! | [`wait`] | the first of several things |
-//! | [`clock`], [`random`], [`environment`], [`log`] | one capability each |
+//! | [`clock`], [`random`], [`environment`], [`client`], [`log`] | one capability each |
 //! | [`geo`], [`device`] | lookups of a client's address and user agent |
 //! | [`config`], [`secrets`] | what the version pins |
 //! | [`kv`] | the tenant's key-value stores |
 //! | [`outbound`] | requests to backends: safety, connections, limits |
 
 pub mod body;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod device;

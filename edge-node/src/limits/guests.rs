@@ -11,9 +11,8 @@ use crate::{
     exchange::Bill,
     front::InboundBody,
     host::Host,
-    lane::SlowLane,
     memory::Budget,
-    testing::{Seen, bare_host, deployment, execute, host, local, module},
+    testing::{Seen, bare_host, deployment, execute, host, local, module, slow_lane},
 };
 
 /// Ends well when the assertion of the guest's own, a number that is not 0, holds; traps if not.
@@ -50,7 +49,7 @@ fn an_endless_loop_ends_at_its_cpu_limit_in_either_lane() {
 
     let config = AppConfig { limits, ..AppConfig::default() };
     let deployment = Arc::new(deployment("loop", 1, config));
-    let slow = SlowLane::start(0, 1, 16).unwrap();
+    let slow = slow_lane();
     let program = module(LOOP);
     let request = || Request::get("/").body(InboundBody::Empty).unwrap();
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use edge_node::{
     generation::Deployment,
     guest::{Program, Run, drive::drive},
     host::door::Door,
-    lane::SlowLane,
+    lane::{self, SlowLane},
 };
 use fleet_sync_replica::VersionState;
 use http::{Request, Response, header, request};
@@ -58,7 +58,8 @@ impl Host {
         let deployment = Arc::new(deployment(guest)?);
         let run = Some((deployment.clone(), Arc::default()));
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), run, &log);
-        let slow = SlowLane::start(0, 1, 0).context("starting the slow lane")?;
+        let lane = lane::Settings { workers: 1, instances_max: 0, nice: lane::NICE_DEFAULT };
+        let slow = SlowLane::start(0, lane).context("starting the slow lane")?;
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let kv = Arc::new(edge_node::host::kv::Away);
         let memory = edge_node::memory::Budget::new(1 << 40, 64)?;

@@ -27,6 +27,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use edge_node::lane::NICE_DEFAULT;
 
 use self::{
     bills::Bills,
@@ -38,8 +39,6 @@ use crate::{Verdict, machine::Machine};
 
 /// Seconds of warming up before anything counts.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Seconds the attack is under way before what the good tenant sees counts: its beginning is in the second figure.
-const ATTACK_BEGINS: Duration = Duration::from_millis(0);
 /// The good tenant asks at this part of what one core answers.
 const PACE: f64 = 0.5;
 const GOOD_TENANT: &str = "good-tenant";
@@ -61,6 +60,9 @@ pub struct Args {
     /// Guests the node takes at once
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(16..=10_000))]
     instances_max: u32,
+    /// Niceness of the node's threads for guests that take longer
+    #[arg(long, value_name = "N", default_value_t = NICE_DEFAULT)]
+    slow_nice: u8,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -82,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
 fn measure(args: &Args) -> anyhow::Result<Report> {
     let machine = Machine::here();
     let bills = Bills::default();
-    let node = Running::start(args.threads as usize, args.instances_max, bills.clone())?;
+    let node = Running::start(args.threads as usize, args.instances_max, args.slow_nice, bills.clone())?;
     let result = phases(args, &node, &bills);
     node.stop().context("stopping the node")?;
     let Phases { per_second, quiet, one_fill_us, one, many } = result?;
@@ -154,7 +156,6 @@ fn under_attack(
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let attack = scope.spawn(|| load::attack(address, hosts, &stop));
-        thread::sleep(ATTACK_BEGINS);
         let asked = load::pace(address, good, per_second, time);
         stop.store(true, Relaxed);
         (asked, attack.join().unwrap_or_default())
@@ -174,6 +175,7 @@ mod tests {
             fill_mib: 16,
             threads: 1,
             instances_max: 100,
+            slow_nice: 0, // the machine that runs tests is busy with others
             json: false,
             check: false,
         };

@@ -17,6 +17,7 @@ use edge_node::{
     front::{Drain, sockets, tls},
     generation::{Deployment, Generation},
     host::{Host, Site},
+    lane,
     load::Loader,
     memory::{self, Budget},
     node::{Executions, Node},
@@ -47,7 +48,7 @@ pub struct Running {
 
 impl Running {
     /// Starts `threads` workers. The bills of guests go to `bills`.
-    pub fn start(threads: usize, instances_max: u32, bills: Bills) -> anyhow::Result<Running> {
+    pub fn start(threads: usize, instances_max: u32, nice: u8, bills: Bills) -> anyhow::Result<Running> {
         as_on_a_running_node()?;
         let bytes_max = memory::default_bytes_max();
         let instances_max = memory::instances_that_fit(bytes_max, instances_max);
@@ -101,10 +102,11 @@ impl Running {
         let secure = sockets::bind_pairs(([127, 0, 0, 1], 0).into(), threads)?;
         let plain = sockets::bind_tcp(([127, 0, 0, 1], 0).into(), threads)?;
         let address = plain.first().context("at least one thread")?.local_addr()?;
+        let lane = lane::Settings { workers: threads, instances_max: instances_max as usize, nice };
         let mut workers = Vec::new();
         for (index, (secure, plain)) in secure.into_iter().zip(plain).enumerate() {
-            let work = Work { secure, plain: Some(plain), tls: tls_config.clone(), quic: quic.clone() };
-            workers.push(worker::start(index, work, threads, node.clone(), draining.clone())?);
+            let work = Work { secure, plain: Some(plain), tls: tls_config.clone(), quic: quic.clone(), lane };
+            workers.push(worker::start(index, work, node.clone(), draining.clone())?);
         }
         Ok(Running { address, node, shelf, drain, workers, _side: side, _folder: folder })
     }

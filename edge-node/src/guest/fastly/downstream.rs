@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use wasmtime::{Caller, Linker};
 
 use super::{
@@ -16,32 +17,32 @@ use super::{
     memory::{GuestMemory, ListOut},
     table,
 };
+use crate::host::{client, environment};
 
 pub(super) const MODULE: &str = "fastly_http_downstream";
 
 type Guest<'a> = Caller<'a, FastlyState>;
 
-type Text = fn(&FastlyState) -> Option<Vec<u8>>;
+type Text = fn(&FastlyState) -> Option<Bytes>;
 type Address = fn(&FastlyState) -> IpAddr;
 
 /// Texts that this host knows, or may know.
 const TEXTS: [(&str, Text); 13] = [
-    ("downstream_client_request_id", |state| Some(state.exchange.id.to_string().into_bytes())),
+    ("downstream_client_request_id", |state| {
+        Some(environment::identity(&state.exchange).request.into_bytes().into())
+    }),
     ("downstream_tls_client_servername", |state| {
-        let tls = state.exchange.connection.tls.as_ref()?;
-        Some(tls.server_name.as_ref()?.as_str().as_bytes().to_vec())
+        client::of_tls(&state.exchange, |tls| tls.server_name.as_ref().map(ToString::to_string))
     }),
     ("downstream_tls_protocol", |state| {
-        let tls = state.exchange.connection.tls.as_ref()?;
-        match tls.version {
-            rustls::ProtocolVersion::TLSv1_3 => Some(b"TLSv1.3".to_vec()),
-            rustls::ProtocolVersion::TLSv1_2 => Some(b"TLSv1.2".to_vec()),
+        client::of_tls(&state.exchange, |tls| match tls.version {
+            rustls::ProtocolVersion::TLSv1_3 => Some("TLSv1.3".to_owned()),
+            rustls::ProtocolVersion::TLSv1_2 => Some("TLSv1.2".to_owned()),
             _ => None,
-        }
+        })
     }),
     ("downstream_tls_cipher_openssl_name", |state| {
-        let tls = state.exchange.connection.tls.as_ref()?;
-        openssl_name(tls.cipher?).map(|name| name.as_bytes().to_vec())
+        client::of_tls(&state.exchange, |tls| openssl_name(tls.cipher?).map(str::to_owned))
     }),
     ("downstream_client_h2_fingerprint", unknown),
     ("downstream_client_oh_fingerprint", unknown),
@@ -77,11 +78,11 @@ const NUMBERS: [(&str, Option<u32>); 17] = [
 
 /// Addresses, as 4 or 16 octets.
 const ADDRESSES: [(&str, Address); 2] = [
-    ("downstream_client_ip_addr", |state| state.exchange.connection.peer.ip()),
-    ("downstream_server_ip_addr", |state| state.exchange.connection.local.ip()),
+    ("downstream_client_ip_addr", |state| client::peer(&state.exchange)),
+    ("downstream_server_ip_addr", |state| client::local(&state.exchange)),
 ];
 
-fn unknown(_: &FastlyState) -> Option<Vec<u8>> {
+fn unknown(_: &FastlyState) -> Option<Bytes> {
     None
 }
 

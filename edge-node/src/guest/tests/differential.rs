@@ -350,15 +350,17 @@ fn an_error_code_is_502_for_a_backend_and_500_for_the_guest() {
 }
 
 #[test]
-fn a_call_for_too_many_random_bytes_traps() {
+fn a_call_for_too_many_random_bytes_ends_the_guest() {
     let Some(pair) = pair("wit-rules") else { return };
     for (length, fits) in [(65_536u64, true), (65_537, false), (u64::MAX, false)] {
         let fields = format!("x-len: {length}\r\n");
-        let seen =
-            pair.agree("random-len", async || inbound(post("/random-len", &fields, ""), End::Open).await);
-        match fits {
-            true => assert_eq!(seen.text(), format!("{length} bytes, all the same false\n")),
-            false => assert_eq!(seen.answer, Err(Failure::GuestTrap)),
+        let [ours, theirs] = pair.ask(async || inbound(post("/random-len", &fields, ""), End::Open).await);
+        if fits {
+            assert_eq!(ours.text(), format!("{length} bytes, all the same false\n"));
+            assert_eq!(ours, theirs);
+        } else {
+            assert_eq!(ours.answer, Err(Failure::RandomLimit));
+            assert_eq!(theirs.answer, Err(Failure::GuestTrap));
         }
     }
 }

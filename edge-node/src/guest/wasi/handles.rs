@@ -6,6 +6,7 @@ use super::{
     error::IoError,
     fields::Fields,
     incoming::{FutureTrailers, IncomingBody, IncomingRequest},
+    keyvalue::{Bucket, Cas},
     outgoing::{OutgoingBody, OutgoingResponse, ResponseOutparam},
     outgoing_handler::{FutureIncomingResponse, IncomingResponse},
     outgoing_request::{OutgoingRequest, RequestOptions},
@@ -54,6 +55,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    Bucket,
+    Cas,
     Fields,
     FutureIncomingResponse,
     FutureTrailers,

@@ -10,8 +10,8 @@ use wasmtime::{
 };
 
 use super::{
-    At, Cx, State, cli, clocks, error, fields, filesystem, http_types, incoming, logging, outgoing,
-    outgoing_handler, outgoing_request, poll, random, sockets, streams,
+    At, Cx, State, cli, clocks, config, error, fields, filesystem, http_types, incoming, keyvalue, logging,
+    outgoing, outgoing_handler, outgoing_request, poll, random, sockets, streams,
 };
 
 /// Defines a function of an interface by its name. `false`: it has none of that name.
@@ -24,6 +24,9 @@ enum Releases {
     /// These, which differ in nothing that is linked; `""` is no version at all.
     Drafts(&'static [&'static str]),
 }
+
+/// Of a package that is a draft still; `runtime` is what `store` was called first.
+const CONFIG: Releases = Releases::Drafts(&["0.2.0-draft", "0.2.0-draft-2024-09-27", "0.2.0-rc.1"]);
 
 /// What there is to be imported.
 const INTERFACES: &[(&str, Releases, Define)] = &[
@@ -56,6 +59,13 @@ const INTERFACES: &[(&str, Releases, Define)] = &[
     ("wasi:sockets/tcp-create-socket", Releases::Stable, sockets::define),
     ("wasi:sockets/udp", Releases::Stable, sockets::define),
     ("wasi:sockets/udp-create-socket", Releases::Stable, sockets::define),
+    ("wasi:config/store", CONFIG, config::define),
+    ("wasi:config/runtime", CONFIG, config::define),
+    ("wasi:keyvalue/store", Releases::Drafts(&["0.2.0-draft"]), keyvalue::define_store_draft),
+    ("wasi:keyvalue/store", Releases::Drafts(&["0.2.0-draft2"]), keyvalue::define_store_draft2),
+    ("wasi:keyvalue/batch", Releases::Drafts(&["0.2.0-draft", "0.2.0-draft2"]), keyvalue::define_batch),
+    ("wasi:keyvalue/atomics", Releases::Drafts(&["0.2.0-draft"]), keyvalue::define_atomics_draft),
+    ("wasi:keyvalue/atomics", Releases::Drafts(&["0.2.0-draft2"]), keyvalue::define_atomics_draft2),
     ("wasi:logging/logging", Releases::Drafts(&["", "0.1.0-draft"]), logging::define),
 ];
 
@@ -87,8 +97,8 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<Linker<Stat
         // The names of types stand beside the interfaces they come from.
         let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
         let (path, version) = import.split_once('@').unwrap_or((import, ""));
-        let known = INTERFACES.iter().find(|(name, ..)| *name == path);
-        let Some((_, _, define)) = known.filter(|(_, releases, _)| releases.include(version)) else {
+        let known = INTERFACES.iter().find(|(name, releases, _)| *name == path && releases.include(version));
+        let Some((_, _, define)) = known else {
             bail!("the component imports {import}, which this node does not offer");
         };
         let mut at = linker.instance(import)?;
@@ -124,6 +134,8 @@ fn define_resource(at: &mut At<'_>, name: &str) -> Result<bool> {
         "request-options" => ResourceType::host::<outgoing_request::RequestOptions>(),
         "future-incoming-response" => ResourceType::host::<outgoing_handler::FutureIncomingResponse>(),
         "incoming-response" => ResourceType::host::<outgoing_handler::IncomingResponse>(),
+        "bucket" => ResourceType::host::<keyvalue::Bucket>(),
+        "cas" => ResourceType::host::<keyvalue::Cas>(),
         "terminal-input" => ResourceType::host::<cli::TerminalInput>(),
         "terminal-output" => ResourceType::host::<cli::TerminalOutput>(),
         "descriptor" => ResourceType::host::<filesystem::Descriptor>(),

@@ -12,17 +12,19 @@
 //! | [`incoming`], [`outgoing`] | the request, the response, and their bodies |
 //! | [`outgoing_request`], [`outgoing_handler`] | requests that a guest sends |
 //! | [`streams`], [`poll`], [`error`] | `wasi:io` |
-//! | [`clocks`], [`random`], [`cli`], [`logging`] | the rest of the world |
+//! | [`clocks`], [`random`], [`cli`], [`config`], [`keyvalue`], [`logging`] | the rest of the world |
 //! | [`filesystem`], [`sockets`] | linked, and empty |
 
 mod cli;
 mod clocks;
+mod config;
 mod error;
 mod fields;
 mod filesystem;
 mod handles;
 mod http_types;
 mod incoming;
+mod keyvalue;
 mod link;
 mod logging;
 mod outgoing;
@@ -52,9 +54,14 @@ use self::{
     http_types::{Blame, ErrorCode},
     incoming::{ClientRequest, IncomingRequest},
     outgoing::{Answer, ResponseOutparam},
+    slab::Refused,
 };
 use super::{GuestExit, HasExchange, new_store};
-use crate::exchange::{Exchange, GuestRequest, Responder};
+use crate::{
+    exchange::{Exchange, GuestRequest, Responder},
+    host::random::NoRandom,
+    limits::{Limit, LimitReached},
+};
 
 /// A linked component. Clones share it.
 #[derive(Clone)]
@@ -184,7 +191,7 @@ impl State {
             Ok(()) => {}
             // Status 0 is a good end.
             Err(error) if error.downcast_ref::<GuestExit>().is_some_and(|exit| exit.0 == 0) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.limit_of(&error).map_or(error, wasmtime::Error::from)),
         }
         outgoing::finish_forgotten(&mut self.handles);
         self.answer.finished();
@@ -193,6 +200,20 @@ impl State {
             Answer::Refused(error) => Err(wasmtime::Error::from(AnsweredError(error))),
             _ => Ok(()),
         }
+    }
+}
+
+impl State {
+    /// The limit that a trap of our own stands for.
+    fn limit_of(&self, error: &wasmtime::Error) -> Option<LimitReached> {
+        let limit = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(Refused::Full), _) => Limit::Resources,
+            (_, Some(NoRandom::TooMany(_))) => Limit::Random,
+            // wasmtime has no type for it; a test holds its words to what is said here.
+            _ if error.root_cause().to_string().contains("fuel allocated for hostcalls") => Limit::Copy,
+            _ => return None,
+        };
+        Some(self.exchange.over(limit))
     }
 }
 

@@ -5,8 +5,8 @@
 
 use thiserror::Error;
 
-/// Handles one execution may hold at once (docs/limits.md). Each is small; a guest that needs more leaks them.
-pub const RESOURCES_MAX: usize = 10_000;
+/// Handles one execution may hold at once. Each is small; a guest that needs more leaks them.
+pub const RESOURCES_MAX: usize = crate::limits::EXECUTION.resources;
 /// Places made at the start: more than an ordinary request takes, so that none of them moves the slab.
 const PLACES: usize = 12;
 

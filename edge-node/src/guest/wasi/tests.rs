@@ -23,6 +23,7 @@ use crate::{
         pipe::HELD_BYTES_MAX,
         tape::Tape,
     },
+    limits::EXECUTION,
     testing::{self, ask_run, component, engine, exchange, local},
 };
 
@@ -111,23 +112,24 @@ fn a_function_that_an_interface_lacks_is_named() {
     assert!(said.contains("get-random-u64"), "{said}");
 }
 
+const LOG: &str = r#"
+    (import "wasi:logging/logging" (instance $log
+        (type $l (enum "trace" "debug" "info" "warn" "error" "critical"))
+        (export "level" (type $level (eq $l)))
+        (export "log" (func (param "level" $level) (param "context" string) (param "message" string)))))"#;
+const LOWERED_LOG: &str = r#"
+    (core func $l (canon lower (func $log "log") (memory $memory "memory")))
+    (core instance $host (export "log" (func $l)))"#;
+
 #[test]
 fn an_entry_of_the_log_has_its_context_and_level() {
-    let imports = r#"
-        (import "wasi:logging/logging" (instance $log
-            (type $l (enum "trace" "debug" "info" "warn" "error" "critical"))
-            (export "level" (type $level (eq $l)))
-            (export "log" (func (param "level" $level) (param "context" string) (param "message" string)))))"#;
-    let lowered = r#"
-        (core func $l (canon lower (func $log "log") (memory $memory "memory")))
-        (core instance $host (export "log" (func $l)))"#;
     let core = r#"
         (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
         (import "memory" "memory" (memory 1))
         (data (i32.const 0) "cartempty")
         (func (export "handle") (param i32 i32)
             (call $log (i32.const 3) (i32.const 0) (i32.const 4) (i32.const 4) (i32.const 5)))"#;
-    let program = link(&guest(imports, lowered, core)).unwrap();
+    let program = link(&guest(LOG, LOWERED_LOG, core)).unwrap();
     local(async {
         let tape = Tape::record();
         let mut exchange = exchange(AppConfig::default());
@@ -137,6 +139,25 @@ fn an_entry_of_the_log_has_its_context_and_level() {
         let said = tape.recording().caused[&Source::Log].clone();
         assert_eq!(said, [Event::Bytes("cart\0warn: empty".into())]);
     });
+}
+
+#[test]
+fn a_call_that_copies_too_much_ends_at_its_limit() {
+    for (bytes, failure) in
+        [(EXECUTION.copy_bytes_per_call - 9, Failure::NoResponse), (17 << 20, Failure::CopyLimit)]
+    {
+        let core = format!(
+            r#"(import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+            (import "memory" "memory" (memory 1))
+            (func (export "handle") (param i32 i32)
+                (drop (memory.grow (i32.const 300)))
+                (call $log (i32.const 3) (i32.const 0) (i32.const 4) (i32.const 4) (i32.const {bytes})))"#
+        );
+        let program = link(&guest(LOG, LOWERED_LOG, &core)).unwrap();
+        let limits = Limits { cpu_ms: 2_000, ..Limits::default() };
+        let asked = ask_run(run(&program), exchange(AppConfig { limits, ..AppConfig::default() }), get());
+        assert_eq!(local(asked).map(|_| ()).unwrap_err(), failure, "{bytes} bytes");
+    }
 }
 
 #[test]
@@ -189,7 +210,7 @@ fn more_handles_than_an_execution_may_hold_are_a_trap() {
     // Two are the request and the place for its response.
     for (count, failure) in [
         (super::slab::RESOURCES_MAX - 2, Failure::NoResponse),
-        (super::slab::RESOURCES_MAX, Failure::GuestTrap),
+        (super::slab::RESOURCES_MAX, Failure::ResourceLimit),
     ] {
         let program = make(count);
         let limits = Limits { cpu_ms: 2_000, ..Limits::default() };

@@ -261,6 +261,9 @@ impl Body for Answer {
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waits = false;
+                if frame.is_trailers() {
+                    self.incoming = None; // nothing comes after them, and many readers do not look
+                }
                 self.settle();
                 Poll::Ready(Some(Ok(frame)))
             }

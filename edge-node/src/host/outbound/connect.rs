@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use artifact::manifest::origin::{Origin, OriginHost};
+use artifact::{
+    TenantName,
+    manifest::origin::{Origin, OriginHost},
+};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustls_pki_types::ServerName;
 use tokio::{
@@ -41,11 +44,12 @@ pub struct Secure<'a> {
 /// Connects, TLS included, until `until`. `secure` is there for an https origin.
 pub async fn connect(
     resolver: &Resolver,
+    tenant: &TenantName,
     origin: &Origin,
     secure: Option<Secure<'_>>,
     until: Instant,
 ) -> Result<Connected, FetchError> {
-    let addresses = timeout_at(until, resolver.addresses(&origin.host)).await;
+    let addresses = timeout_at(until, resolver.addresses(tenant, &origin.host)).await;
     let addresses = addresses.unwrap_or(Err(FetchError::DnsTimeout))?;
     let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, origin.port)).collect();
     let connected = async {
@@ -82,11 +86,9 @@ fn server_name(host: &OriginHost) -> Result<ServerName<'static>, FetchError> {
 
 /// The first address that takes the connection. The next one is tried when one fails or takes its time (RFC 8305).
 async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), FetchError> {
-    let mut waiting = addresses.iter().copied();
     let mut attempts = FuturesUnordered::new();
     let mut fault = FetchError::Unreachable;
-    loop {
-        let Some(next) = waiting.next() else { break };
+    for next in addresses.iter().copied() {
         attempts.push(attempt(next));
         tokio::select! {
             biased;

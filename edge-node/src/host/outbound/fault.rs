@@ -90,8 +90,6 @@ fn cause(error: &hyper::Error, began: bool) -> (FetchError, bool) {
         FetchError::StatusInvalid
     } else if error.is_parse() {
         FetchError::Protocol
-    } else if error.is_user() {
-        FetchError::RequestBody
     } else if began {
         FetchError::ResponseIncomplete
     } else {

@@ -113,7 +113,7 @@ impl Job {
         let connected = async {
             let room = self.shared.pool.room(&self.tenant)?;
             let secure = tls.as_ref().map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
-            let connected = connect(&self.shared.resolver, &origin, secure, until).await?;
+            let connected = connect(&self.shared.resolver, &self.tenant, &origin, secure, until).await?;
             self.shared.pool.start(key, connected, room).await
         };
         let lease = connected.await.map_err(|error| Fault::untouched(self.in_time(error)))?;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// Requests one execution may send (DESIGN §4).
-pub const SUBREQUESTS_MAX: u32 = 32;
+pub const SUBREQUESTS_MAX: u32 = crate::limits::EXECUTION.subrequests;
 /// Of them, under way at once: from the call to the end of the response's body (DESIGN §4).
-pub const SUBREQUESTS_OPEN_MAX: u32 = 6;
+pub const SUBREQUESTS_OPEN_MAX: u32 = crate::limits::EXECUTION.subrequests_open;
 /// How often this fleet may stand in the `CDN-Loop` of a request that wants to fetch: self-calls end at this depth.
 pub const LOOP_DEPTH_MAX: usize = 3;
 
@@ -32,10 +32,14 @@ pub const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LOOKUP_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long a lookup that failed is not tried again.
 pub const LOOKUP_FAILURE_AGE_MAX: Duration = Duration::from_secs(1);
-/// One lookup. The thread it blocks may go on for longer.
+/// One lookup, the wait for its turn included. The thread it blocks may go on for longer.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lookups under way at once in the node: each blocks a thread. More wait for their turn, within their timeout.
+/// Lookups under way at once in the node: each blocks a thread. More wait for their turn.
 pub const LOOKUPS_AT_ONCE_MAX: usize = 16;
+/// Of them, of one tenant: whose names answer slowly waits for itself.
+pub const LOOKUPS_AT_ONCE_PER_TENANT_MAX: usize = LOOKUPS_AT_ONCE_MAX / 4;
+/// Lookups of one tenant that are under way or wait; more fail at once.
+pub const LOOKUPS_WAITING_PER_TENANT_MAX: usize = 64;
 /// Names whose answer is remembered: about 200 bytes each.
 pub const LOOKUPS_KEPT_MAX: usize = 4_096;
 /// Addresses of one name that are tried, both families together.

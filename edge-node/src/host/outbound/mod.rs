@@ -48,9 +48,13 @@ use std::{
     time::Duration,
 };
 
-use artifact::manifest::{
-    Backend,
-    origin::{OriginHost, Scheme},
+use artifact::{
+    TenantName,
+    manifest::{
+        Backend,
+        origin::{OriginHost, Scheme},
+    },
+    secrets::SecretValue,
 };
 use bytes::Bytes;
 use http::{Request, Response, request};
@@ -80,10 +84,8 @@ use crate::{
         body::Incoming,
         door::{Door, Event, Fact, Source},
     },
+    limits::Limit,
 };
-
-/// Finds the PEM of a client certificate's key by the name of its secret. No event: the guest does not see it.
-pub type ClientKeys = Arc<dyn Fn(&Exchange, &str) -> Option<Bytes> + Send + Sync>;
 
 /// What the operator and the process decide.
 #[derive(Clone, Default)]
@@ -92,8 +94,6 @@ pub struct Settings {
     pub allow: Vec<Range>,
     /// The runtime that probes run on; that of the request that starts them when absent.
     pub side: Option<Handle>,
-    /// Where keys of client certificates come from; without it no such backend can be reached.
-    pub client_keys: Option<ClientKeys>,
 }
 
 /// What the node offers for outbound requests, made once per process. Clones share all of it.
@@ -107,7 +107,6 @@ struct Shared {
     pool: Pool,
     groups: Groups,
     side: Option<Handle>,
-    client_keys: Option<ClientKeys>,
 }
 
 impl Outbound {
@@ -118,14 +117,13 @@ impl Outbound {
 
     /// With a resolver of the caller's: tests.
     pub fn with_lookup(settings: Settings, lookup: Box<dyn Lookup>) -> Outbound {
-        let Settings { allow, side, client_keys } = settings;
+        let Settings { allow, side } = settings;
         Outbound(Arc::new(Shared {
             resolver: Resolver::new(lookup, Policy::allowing(allow)),
             tls: TlsStore::default(),
             pool: Pool::default(),
             groups: Groups::default(),
             side,
-            client_keys,
         }))
     }
 
@@ -203,12 +201,24 @@ pub fn send(
         if door.replays() {
             return Err(FetchError::Internal); // the recording ended: there is no world to ask
         }
+        let url_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         let started = start(exchange, &target, request, options);
-        started
-            .inspect_err(|error| exchange.deployment.metrics.fetched(Some(*error)))
-            .map(|job| task = Some(job))
+        started.inspect_err(|error| note(exchange, *error, url_bytes)).map(|job| task = Some(job))
     })?;
     Ok(Fetch { number, door, task })
+}
+
+/// Counts a request that was refused, and on the bill the limit that it met.
+fn note(exchange: &Exchange, error: FetchError, url_bytes: usize) {
+    exchange.deployment.metrics.fetched(Some(error));
+    let limit = match error {
+        FetchError::TooMany => Limit::Subrequests,
+        FetchError::TooManyOpen => Limit::SubrequestsOpen,
+        FetchError::RequestHeadersTooLarge => Limit::Headers,
+        FetchError::UriInvalid if url_bytes > limits::URL_BYTES_MAX => Limit::Url,
+        _ => return,
+    };
+    exchange.bill.meet(limit);
 }
 
 fn start(
@@ -275,7 +285,7 @@ pub fn health(exchange: &Exchange, backend: &str) -> Option<Health> {
 /// A backend that may be asked, with all that is needed to ask it.
 struct Plan<'a> {
     allowed: Allowed<'a>,
-    tenant: artifact::TenantName,
+    tenant: TenantName,
     tls: Option<Tls>,
     cert_host: Option<OriginHost>,
 }
@@ -293,11 +303,9 @@ impl<'a> Plan<'a> {
         let mut tls = None;
         if allowed.origins.iter().any(|origin| origin.scheme == Scheme::Https) {
             let backend = &*allowed.backend;
-            let key = match &backend.client_key_secret {
-                Some(secret) => shared.client_keys.as_ref().and_then(|keys| keys(exchange, secret)),
-                None => None,
-            };
-            tls = Some(shared.tls.settings(&tenant, backend, key.as_deref())?);
+            let secret = backend.client_key_secret.as_deref();
+            let key = secret.and_then(|name| exchange.deployment.secrets.get(None, name));
+            tls = Some(shared.tls.settings(&tenant, backend, key.map(SecretValue::expose))?);
         }
         let cert_host = allowed.backend.cert_host.as_deref().map(OriginHost::parse).transpose();
         let cert_host = cert_host.map_err(|_| FetchError::TlsConfiguration)?;
@@ -321,10 +329,11 @@ impl<'a> Plan<'a> {
         let Some(probing) = Probing::begin(group, &shared.groups.probing) else { return };
         let Ok(room) = shared.pool.room(&self.tenant) else { return };
         let probe = Probe {
+            tenant: self.tenant.clone(),
             origins: self.allowed.origins.clone(),
             tls: self.tls.clone(),
             cert_host: self.cert_host.clone(),
-            authority: self.allowed.authority.clone(),
+            host: self.allowed.backend.override_host.clone(),
             path: health.path.clone(),
             interval: Duration::from_millis(health.interval_ms.into()),
             _room: room,

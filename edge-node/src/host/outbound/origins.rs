@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use artifact::{
@@ -15,6 +15,7 @@ use artifact::{
     manifest::{HealthCheck, origin::Origin},
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{limits, tls::Identity};
 

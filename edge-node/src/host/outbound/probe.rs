@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use artifact::manifest::origin::{Origin, OriginHost, Scheme};
+use artifact::{
+    TenantName,
+    manifest::origin::{Origin, OriginHost, Scheme},
+};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Request, StatusCode, Uri, header, uri::Authority};
+use http::{Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,10 +31,12 @@ use super::{
 
 /// What is asked, of whom.
 pub struct Probe {
+    pub tenant: TenantName,
     pub origins: Vec<Origin>,
     pub tls: Option<Tls>,
     pub cert_host: Option<OriginHost>,
-    pub authority: Authority,
+    /// What it gets as `Host` instead of its own.
+    pub host: Option<String>,
     pub path: String,
     pub interval: Duration,
     /// Counts as one of the tenant's connections.
@@ -78,14 +83,18 @@ impl Probe {
         let until = Instant::now() + limits::PROBE_TIMEOUT;
         let tls = self.tls.as_ref().filter(|_| origin.scheme == Scheme::Https);
         let secure = tls.map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
-        let Ok(connected) = connect(&shared.resolver, origin, secure, until).await else { return false };
-        let status = timeout_at(until, self.ask(connected)).await;
+        let Ok(connected) = connect(&shared.resolver, &self.tenant, origin, secure, until).await else {
+            return false;
+        };
+        let status = timeout_at(until, self.ask(origin, connected)).await;
         matches!(status, Ok(Some(status)) if status.is_success())
     }
 
-    async fn ask(&self, connected: Connected) -> Option<StatusCode> {
+    async fn ask(&self, origin: &Origin, connected: Connected) -> Option<StatusCode> {
         let io = TokioIo::new(connected.stream);
-        let request = Request::get(self.uri(connected.is_h2)?).header(header::USER_AGENT, "skerry-health");
+        let host = self.host.clone().unwrap_or_else(|| origin.authority());
+        let uri = if connected.is_h2 { format!("https://{host}{}", self.path) } else { self.path.clone() };
+        let request = Request::get(uri).header(header::USER_AGENT, "skerry-health");
         let response = if connected.is_h2 {
             let request = request.body(Empty::<Bytes>::new()).ok()?;
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.ok()?;
@@ -94,7 +103,7 @@ impl Probe {
                 _ = connection => return None,
             }
         } else {
-            let request = request.header(header::HOST, self.authority.as_str());
+            let request = request.header(header::HOST, host);
             let request = request.body(Empty::<Bytes>::new()).ok()?;
             let (mut sender, connection) = http1::handshake(io).await.ok()?;
             tokio::select! {
@@ -104,12 +113,46 @@ impl Probe {
         };
         Some(response.ok()?.status())
     }
+}
 
-    fn uri(&self, is_h2: bool) -> Option<Uri> {
-        if !is_h2 {
-            return self.path.parse().ok();
-        }
-        let uri = Uri::builder().scheme("https").authority(self.authority.clone());
-        uri.path_and_query(self.path.as_str()).build().ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::outbound::{
+        Outbound,
+        origins::{GroupKey, Health},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_is_probed_once_and_not_when_nobody_uses_it() {
+        let shared = Outbound::default().0;
+        let origin = Origin::parse("http://a.example").unwrap();
+        let tenant: TenantName = "default".parse().unwrap();
+        let probe = Some(("/up".to_owned(), 1));
+        let key = GroupKey { tenant: tenant.clone(), origins: vec![origin.clone()], identity: None, probe };
+        let group = shared.groups.get(key);
+        let all = shared.groups.probing.clone();
+        let probing = Probing::begin(&group, &all).unwrap();
+        assert!(Probing::begin(&group, &all).is_none(), "it is probed");
+        assert_eq!(all.load(Relaxed), 1);
+        (0..limits::PROBES_TO_DOWN).for_each(|_| group.probed(0, false));
+        tokio::time::advance(limits::PROBED_UNUSED_MAX * 2).await;
+        let probe = Probe {
+            origins: vec![origin],
+            tls: None,
+            cert_host: None,
+            host: None,
+            path: "/up".into(),
+            interval: Duration::from_millis(1),
+            _room: shared.pool.room(&tenant).unwrap(),
+            tenant,
+        };
+        run(shared.clone(), probing, probe).await; // ends by itself
+        assert_eq!((all.load(Relaxed), shared.pool.open()), (0, 0));
+        assert_eq!(group.health(0), Health::Unknown, "what probes said is forgotten with them");
+        all.store(limits::PROBED_MAX as u32, Relaxed);
+        assert!(Probing::begin(&group, &all).is_none(), "too many");
+        all.store(0, Relaxed);
+        assert!(Probing::begin(&group, &all).is_some());
     }
 }

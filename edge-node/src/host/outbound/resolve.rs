@@ -4,13 +4,13 @@
 //! connects gets addresses and never a name, so that nothing is looked up a second time after the check.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
 };
 
-use artifact::{HostName, manifest::origin::OriginHost};
+use artifact::{HostName, TenantName, manifest::origin::OriginHost};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
@@ -52,7 +52,10 @@ struct Shared {
     lookup: Box<dyn Lookup>,
     policy: Policy,
     known: Mutex<HashMap<HostName, Known>>,
+    /// Of the node.
     turns: Semaphore,
+    /// Of each tenant that has lookups under way; each of them holds a clone.
+    of_tenants: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
 }
 
 enum Known {
@@ -66,11 +69,18 @@ impl Resolver {
     /// A resolver that gives out only what `policy` permits.
     pub fn new(lookup: Box<dyn Lookup>, policy: Policy) -> Resolver {
         let turns = Semaphore::new(limits::LOOKUPS_AT_ONCE_MAX);
-        Resolver(Arc::new(Shared { lookup, policy, known: Mutex::default(), turns }))
+        Resolver(Arc::new(Shared {
+            lookup,
+            policy,
+            known: Mutex::default(),
+            turns,
+            of_tenants: Mutex::default(),
+        }))
     }
 
-    /// The addresses of a host that may be connected to: at least one, at most [`limits::ADDRESSES_MAX`].
-    pub async fn addresses(&self, host: &OriginHost) -> Result<Vec<IpAddr>, FetchError> {
+    /// The addresses of a host that may be connected to: at least one, at most [`limits::ADDRESSES_MAX`]. A lookup is
+    /// on the tenant's account: names that answer slowly must not keep others from theirs.
+    pub async fn addresses(&self, tenant: &TenantName, host: &OriginHost) -> Result<Vec<IpAddr>, FetchError> {
         let permitted = |all: &[IpAddr]| {
             let permitted = all.iter().filter(|address| self.0.policy.permits(**address));
             let permitted: Vec<IpAddr> = permitted.copied().collect();
@@ -82,13 +92,13 @@ impl Resolver {
             OriginHost::Name(name) if is_localhost(name) => {
                 permitted(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])?
             }
-            OriginHost::Name(name) => permitted(&self.answer(name).await?)?,
+            OriginHost::Name(name) => permitted(&self.answer(tenant, name).await?)?,
         };
         Ok(both_families(found))
     }
 
-    async fn answer(&self, name: &HostName) -> Answer {
-        let mut coming = match self.known_or_ask(name) {
+    async fn answer(&self, tenant: &TenantName, name: &HostName) -> Answer {
+        let mut coming = match self.known_or_ask(tenant, name) {
             Ok(answer) => return answer,
             Err(coming) => coming,
         };
@@ -97,53 +107,102 @@ impl Resolver {
         answer.clone().unwrap_or(Err(FetchError::DnsError))
     }
 
-    fn known_or_ask(&self, name: &HostName) -> Result<Answer, watch::Receiver<Option<Answer>>> {
+    /// An answer, or where it will come.
+    fn known_or_ask(
+        &self,
+        tenant: &TenantName,
+        name: &HostName,
+    ) -> Result<Answer, watch::Receiver<Option<Answer>>> {
         let now = Instant::now();
-        let mut known = self.0.known.lock();
-        if known.len() >= limits::LOOKUPS_KEPT_MAX {
-            known.retain(|_, known| known.is_good(now));
-            if known.len() >= limits::LOOKUPS_KEPT_MAX {
-                return Ok(Err(FetchError::DnsTimeout)); // more names at once than anybody could look up in time
-            }
+        let mut all = self.0.known.lock();
+        match all.get(name) {
+            Some(Known::Answered(answer, until)) if now < *until => return Ok(answer.clone()),
+            // Has an error when the asking task went down with its runtime.
+            Some(Known::Asked(coming)) if coming.has_changed().is_ok() => return Err(coming.clone()),
+            _ => {}
         }
-        match known.entry(name.clone()) {
-            Entry::Occupied(entry) if entry.get().is_good(now) => match entry.get() {
-                Known::Answered(answer, _) => Ok(answer.clone()),
-                Known::Asked(coming) => Err(coming.clone()),
-            },
-            entry => {
-                let coming = self.ask(name.clone());
-                entry.insert_entry(Known::Asked(coming.clone()));
-                Err(coming)
-            }
+        let Some(turns) = self.0.turns_of(tenant) else { return Ok(Err(FetchError::DnsTimeout)) };
+        if all.len() >= limits::LOOKUPS_KEPT_MAX {
+            make_room(&mut all, now);
         }
+        let coming = self.ask(tenant.clone(), turns, name.clone());
+        all.insert(name.clone(), Known::Asked(coming.clone()));
+        Err(coming)
     }
 
     /// In a task of its own: a waiter that gives up must not end the lookup for the others.
-    fn ask(&self, name: HostName) -> watch::Receiver<Option<Answer>> {
+    fn ask(
+        &self,
+        tenant: TenantName,
+        turns: Arc<Semaphore>,
+        name: HostName,
+    ) -> watch::Receiver<Option<Answer>> {
         let (tell, coming) = watch::channel(None);
         let shared = self.0.clone();
         tokio::spawn(async move {
-            let asked = async {
-                let _turn = shared.turns.acquire().await.map_err(|_| FetchError::DnsError)?;
-                shared.lookup.lookup(name.clone()).await
-            };
-            let answer = timeout(limits::LOOKUP_TIMEOUT, asked).await.unwrap_or(Err(FetchError::DnsTimeout));
-            let age = if answer.is_ok() { limits::LOOKUP_AGE_MAX } else { limits::LOOKUP_FAILURE_AGE_MAX };
-            shared.known.lock().insert(name, Known::Answered(answer.clone(), Instant::now() + age));
-            tell.send_replace(Some(answer));
+            shared.look_up(&turns, name, tell).await;
+            shared.done(&tenant, turns);
         });
         coming
     }
 }
 
-impl Known {
-    fn is_good(&self, now: Instant) -> bool {
-        match self {
-            // Fails when the asking task went down with its runtime.
-            Known::Asked(coming) => coming.has_changed().is_ok(),
-            Known::Answered(_, until) => now < *until,
+impl Shared {
+    async fn look_up(&self, own: &Semaphore, name: HostName, tell: watch::Sender<Option<Answer>>) {
+        let asked = async {
+            let _own = own.acquire().await.map_err(|_| FetchError::DnsError)?;
+            let _turn = self.turns.acquire().await.map_err(|_| FetchError::DnsError)?;
+            self.lookup.lookup(name.clone()).await
+        };
+        let mut asked = pin!(asked);
+        let in_time = timeout(limits::LOOKUP_TIMEOUT, asked.as_mut()).await;
+        let is_late = in_time.is_err();
+        let answer = in_time.unwrap_or(Err(FetchError::DnsTimeout));
+        self.remember(name.clone(), answer.clone());
+        tell.send_replace(Some(answer));
+        if is_late {
+            // Its thread is still blocked, so its turns are still taken; and late is better than never.
+            let answer = asked.await;
+            self.remember(name.clone(), answer);
         }
+    }
+
+    /// `None` when the tenant has too many lookups under way.
+    fn turns_of(&self, tenant: &TenantName) -> Option<Arc<Semaphore>> {
+        let mut of_tenants = self.of_tenants.lock();
+        let turns = of_tenants
+            .entry(tenant.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE_PER_TENANT_MAX)));
+        (Arc::strong_count(turns) <= limits::LOOKUPS_WAITING_PER_TENANT_MAX).then(|| turns.clone())
+    }
+
+    fn done(&self, tenant: &TenantName, turns: Arc<Semaphore>) {
+        let mut of_tenants = self.of_tenants.lock();
+        drop(turns);
+        if of_tenants.get(tenant).is_some_and(|turns| Arc::strong_count(turns) == 1) {
+            of_tenants.remove(tenant);
+        }
+    }
+
+    fn remember(&self, name: HostName, answer: Answer) {
+        let age = if answer.is_ok() { limits::LOOKUP_AGE_MAX } else { limits::LOOKUP_FAILURE_AGE_MAX };
+        self.known.lock().insert(name, Known::Answered(answer, Instant::now() + age));
+    }
+}
+
+/// Forgets what is old, or else any answer. What is under way is bounded by its tenants.
+fn make_room(all: &mut HashMap<HostName, Known>, now: Instant) {
+    all.retain(|_, known| matches!(known, Known::Answered(_, until) if now < *until) || known.is_asked());
+    if all.len() >= limits::LOOKUPS_KEPT_MAX
+        && let Some(any) = all.iter().find(|(_, known)| !known.is_asked()).map(|(name, _)| name.clone())
+    {
+        all.remove(&any);
+    }
+}
+
+impl Known {
+    fn is_asked(&self) -> bool {
+        matches!(self, Known::Asked(coming) if coming.has_changed().is_ok())
     }
 }
 
@@ -156,7 +215,8 @@ fn both_families(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_v4 = addresses.first().is_some_and(IpAddr::is_ipv4);
     let (mut ours, mut others): (Vec<_>, Vec<_>) =
         addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
-    (ours.truncate(limits::ADDRESSES_MAX), others.truncate(limits::ADDRESSES_MAX));
+    ours.truncate(limits::ADDRESSES_MAX);
+    others.truncate(limits::ADDRESSES_MAX);
     let mut in_turn = Vec::with_capacity(limits::ADDRESSES_MAX);
     let (mut ours, mut others) = (ours.into_iter(), others.into_iter());
     while in_turn.len() < limits::ADDRESSES_MAX {
@@ -302,6 +362,10 @@ mod tests {
         "0x7f.0.0.1.example",
     ];
 
+    fn tenant() -> TenantName {
+        "default".parse().unwrap()
+    }
+
     #[tokio::test]
     async fn no_spelling_of_a_forbidden_address_gets_through() {
         let (resolver, asked) =
@@ -309,7 +373,7 @@ mod tests {
         for host in WITHOUT_ASKING.into_iter().chain(NOT_EVEN_A_HOST) {
             for url in [format!("http://{host}"), format!("https://{host}:8443/")] {
                 if let Ok(origin) = Origin::parse(&url) {
-                    let refused = resolver.addresses(&origin.host).await;
+                    let refused = resolver.addresses(&tenant(), &origin.host).await;
                     assert_eq!(refused, Err(FetchError::AddressRefused), "{url} is {origin}");
                 }
             }
@@ -320,7 +384,11 @@ mod tests {
         }
         for (at, host) in BY_THE_ANSWER.into_iter().enumerate() {
             let origin = Origin::parse(&format!("http://{host}")).unwrap();
-            assert_eq!(resolver.addresses(&origin.host).await, Err(FetchError::AddressRefused), "{host}");
+            assert_eq!(
+                resolver.addresses(&tenant(), &origin.host).await,
+                Err(FetchError::AddressRefused),
+                "{host}"
+            );
             assert_eq!(asked.load(SeqCst), at + 1, "{host} is a name and was looked up");
         }
     }
@@ -328,7 +396,8 @@ mod tests {
     #[tokio::test]
     async fn of_several_addresses_only_permitted_ones_are_given_out() {
         let (resolver, _) = gullible(&["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1"], Policy::default());
-        let found = resolver.addresses(&OriginHost::parse("mixed.example").unwrap()).await.unwrap();
+        let found =
+            resolver.addresses(&tenant(), &OriginHost::parse("mixed.example").unwrap()).await.unwrap();
         assert_eq!(found, ["8.8.8.8", "2606:4700::1"].map(|text| text.parse::<IpAddr>().unwrap()));
     }
 
@@ -336,7 +405,8 @@ mod tests {
     async fn localhost_is_both_families_where_loopback_is_allowed() {
         let policy = Policy::allowing(vec!["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
         let (resolver, asked) = gullible(&["8.8.8.8"], policy);
-        let found = resolver.addresses(&OriginHost::parse("app.localhost").unwrap()).await.unwrap();
+        let found =
+            resolver.addresses(&tenant(), &OriginHost::parse("app.localhost").unwrap()).await.unwrap();
         assert_eq!(found, ["127.0.0.1", "::1"].map(|text| text.parse::<IpAddr>().unwrap()));
         assert_eq!(asked.load(SeqCst), 0);
     }
@@ -345,37 +415,63 @@ mod tests {
     async fn a_name_is_looked_up_once_for_all_who_wait_and_again_when_the_answer_is_old() {
         let (resolver, asked) = gullible(&["8.8.8.8"], Policy::default());
         let host = OriginHost::parse("a.example").unwrap();
-        let (one, two) = tokio::join!(resolver.addresses(&host), resolver.addresses(&host));
+        let tenant = tenant();
+        let ask = || resolver.addresses(&tenant, &host);
+        let (one, two) = tokio::join!(ask(), ask());
         assert_eq!((one.unwrap().len(), two.unwrap().len(), asked.load(SeqCst)), (1, 1, 1));
-        resolver.addresses(&host).await.unwrap();
+        ask().await.unwrap();
         assert_eq!(asked.load(SeqCst), 1);
         tokio::time::advance(limits::LOOKUP_AGE_MAX).await;
-        resolver.addresses(&host).await.unwrap();
+        ask().await.unwrap();
         assert_eq!(asked.load(SeqCst), 2);
     }
 
-    struct Never;
+    /// Never answers for names below `slow.example`.
+    struct Slow(Arc<AtomicUsize>);
 
-    impl Lookup for Never {
-        fn lookup(&self, _: HostName) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
-            Box::pin(std::future::pending())
+    impl Lookup for Slow {
+        fn lookup(&self, name: HostName) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+            if name.as_str().ends_with("slow.example") {
+                self.0.fetch_add(1, SeqCst);
+                return Box::pin(std::future::pending());
+            }
+            Box::pin(async { Ok(Addresses::from([[8, 8, 8, 8].into()])) })
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lookups_end_in_time_and_what_is_remembered_is_bounded() {
-        let resolver = Resolver::new(Box::new(Never), Policy::default());
-        let host = OriginHost::parse("a.example").unwrap();
-        assert_eq!(resolver.addresses(&host).await, Err(FetchError::DnsTimeout));
-        let names =
-            (0..limits::LOOKUPS_KEPT_MAX).map(|n| OriginHost::parse(&format!("n{n}.example")).unwrap());
-        for name in names {
-            let waiting = resolver.addresses(&name);
-            let _ = futures_util::FutureExt::now_or_never(waiting);
+    async fn a_tenant_of_slow_names_keeps_nobody_else_from_looking_up() {
+        let hanging = Arc::new(AtomicUsize::new(0));
+        let resolver = Resolver::new(Box::new(Slow(hanging.clone())), Policy::default());
+        let slow = |n: usize| OriginHost::parse(&format!("n{n}.slow.example")).unwrap();
+        let flood = (0..2 * limits::LOOKUPS_WAITING_PER_TENANT_MAX).map(|n| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.addresses(&tenant(), &slow(n)).await })
+        });
+        let flood: Vec<_> = flood.collect();
+        tokio::time::sleep(limits::LOOKUP_TIMEOUT / 2).await;
+        assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_PER_TENANT_MAX);
+        assert!(resolver.0.known.lock().len() <= limits::LOOKUPS_WAITING_PER_TENANT_MAX);
+        let other: TenantName = "other".parse().unwrap();
+        let good = OriginHost::parse("good.example").unwrap();
+        assert!(resolver.addresses(&other, &good).await.is_ok());
+        for refused in flood {
+            assert_eq!(refused.await.unwrap(), Err(FetchError::DnsTimeout));
         }
-        assert!(resolver.0.known.lock().len() <= limits::LOOKUPS_KEPT_MAX);
-        let one_more = OriginHost::parse("more.example").unwrap();
-        assert_eq!(resolver.addresses(&one_more).await, Err(FetchError::DnsTimeout));
+        // Threads that are still blocked are not replaced by others.
+        assert_eq!(resolver.addresses(&tenant(), &slow(9_999)).await, Err(FetchError::DnsTimeout));
+        assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_PER_TENANT_MAX);
+        assert!(!resolver.0.of_tenants.lock().contains_key(&other), "who waits for nothing takes no memory");
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let (resolver, _) = gullible(&["8.8.8.8"], Policy::default());
+        for n in 0..limits::LOOKUPS_KEPT_MAX + 10 {
+            let name = OriginHost::parse(&format!("n{n}.example")).unwrap();
+            resolver.addresses(&tenant(), &name).await.unwrap();
+        }
+        assert_eq!(resolver.0.known.lock().len(), limits::LOOKUPS_KEPT_MAX);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
     resolve::{Addresses, Lookup},
     send,
 };
-use crate::{exchange::Exchange, front::BodyError, host::body::Incoming, testing};
+use crate::{exchange::Exchange, front::BodyError, generation::Deployment, host::body::Incoming, testing};
 
 /// How often a condition is looked at, 5 ms apart, before a test gives up: two seconds of a machine that is not busy.
 const LOOKS_MAX: usize = 2_000;
@@ -74,6 +74,10 @@ fn exchange(outbound: &Outbound, config: AppConfig) -> Exchange {
 fn exchange_of(tenant: &str, outbound: &Outbound, config: AppConfig) -> Exchange {
     let mut deployment = testing::deployment("test", 1, config);
     deployment.id.tenant = tenant.parse().unwrap();
+    exchange_for(deployment, outbound)
+}
+
+fn exchange_for(deployment: Deployment, outbound: &Outbound) -> Exchange {
     let mut host = testing::host();
     Arc::get_mut(&mut host).expect("a host of its own").outbound = outbound.clone();
     Exchange::begin(Arc::new(deployment), testing::connection(), host)

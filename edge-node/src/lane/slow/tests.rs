@@ -28,7 +28,7 @@ use crate::{
 const SLOW: &str = "slow-0";
 
 fn lane() -> SlowLane {
-    SlowLane::start(0, 1, 16).unwrap()
+    testing::slow_lane()
 }
 
 fn app() -> Arc<Deployment> {

@@ -1,11 +1,13 @@
 //! Programs built with the published `fastly` crate, against a backend on loopback: what SDKs make of the answers.
 
+use bytes::Bytes;
 use http::Request;
 
 use super::{get, origin::Origin, run_in};
 use crate::{
     front::{BodyError, InboundBody},
     guest::Program,
+    host::tape::Tape,
     testing::{self, Seen},
 };
 
@@ -212,4 +214,33 @@ fn a_javascript_program_runs_on_its_event_loop() {
             ("/log", &["true 127.0.0.1"]),
         ],
     );
+}
+
+/// What passes the door is all a program learns: told the same again where there is no network, no store and no clock
+/// of then, it answers the same.
+#[test]
+fn a_replay_without_a_world_answers_the_same() {
+    let Some(running) = Running::start("fastly-seam") else { return };
+    let request = || {
+        let request = Request::post("/").header("host", "test.localhost");
+        request.body(InboundBody::Full(Bytes::from(vec![b'x'; 10_000]))).unwrap()
+    };
+    let tape = Tape::record();
+    let mut live = running.origin.exchange();
+    live.door = tape.door();
+    let seen = run_in(&running.program, live, request()).unwrap();
+    assert!(
+        text(&seen).contains("GET /a with 0 bytes") && text(&seen).contains("kv seam"),
+        "{}",
+        text(&seen)
+    );
+
+    let Running { program, origin, .. } = running;
+    drop(origin);
+    let again = Tape::play(tape.recording());
+    let mut replay = testing::exchange(super::config());
+    replay.door = again.door();
+    let replayed = run_in(&program, replay, request()).unwrap();
+    assert_eq!(text(&replayed), text(&seen));
+    assert_eq!(again.recording(), tape.recording());
 }

@@ -121,7 +121,6 @@ fn a_body_that_stalls_breaks_off() {
         let mut body = head(&mut fetch).await.unwrap().into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "some");
         assert_eq!(body.frame().await.unwrap().unwrap_err(), BodyError::BackendTimeout);
-        assert!(body.frame().await.is_none(), "and that is all of it");
         until("it is closed", || server.counts.closed.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
     });
 }

@@ -9,6 +9,7 @@ use super::{
     servers::{Server, Then},
     *,
 };
+use crate::limits::Limit;
 
 #[test]
 fn a_response_comes_back_with_head_body_and_peer() {
@@ -106,7 +107,8 @@ fn bodies_stream_both_ways_at_once() {
         let server = Server::plain().await;
         let mut exchange = exchange(&dev(), config(backend(server.url())));
         let (write, body) = streamed();
-        let request = Request::post("/echo").header("trailer", "x-sum").body(body).unwrap();
+        let request =
+            Request::post("/echo").header("trailer", "x-sum").header("te", "trailers").body(body).unwrap();
         let mut fetch = send(&mut exchange, Target::Backend("origin"), request, Options::default()).unwrap();
         write.send(data("first")).unwrap();
         let mut body = head(&mut fetch).await.unwrap().into_body();
@@ -253,6 +255,7 @@ fn thirty_two_requests_in_all_and_six_at_once() {
             send(exchange, Target::Backend("origin"), request(), Options::default())
         };
         assert_eq!(send(&mut exchange).err(), Some(FetchError::TooManyOpen));
+        assert!(exchange.bill.limits_met().has(Limit::SubrequestsOpen));
         let response = head(&mut open[0]).await.unwrap();
         assert_eq!(exchange.fetches.open(), limits::SUBREQUESTS_OPEN_MAX, "its body is still to be read");
         whole(response).await.unwrap();
@@ -263,6 +266,7 @@ fn thirty_two_requests_in_all_and_six_at_once() {
             get(&mut exchange, "/hello").await.unwrap();
         }
         assert_eq!(send(&mut exchange).err(), Some(FetchError::TooMany));
+        assert!(exchange.bill.limits_met().has(Limit::Subrequests));
     });
 }
 
@@ -303,5 +307,23 @@ fn a_fetch_may_be_read_on_another_thread() {
         });
         assert_eq!(read.await.unwrap(), "far");
         other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_head_that_is_too_long_is_refused_and_noted() {
+    testing::local(async {
+        let server = Server::plain().await;
+        let mut exchange = exchange(&dev(), config(backend(server.url())));
+        let long = "x".repeat(limits::HEADER_BYTES_MAX + 1);
+        let request = Request::get("/").header("x", &long).body(RequestBody::Empty).unwrap();
+        assert_eq!(ask(&mut exchange, request).await.err(), Some(FetchError::RequestHeadersTooLarge));
+        assert!(
+            exchange.bill.limits_met().has(Limit::Headers) && !exchange.bill.limits_met().has(Limit::Url)
+        );
+        let path = format!("/{}", &long[..limits::URL_BYTES_MAX]);
+        assert_eq!(get(&mut exchange, &path).await.err(), Some(FetchError::UriInvalid));
+        assert!(exchange.bill.limits_met().has(Limit::Url));
+        assert_eq!(server.accepted(), 0);
     });
 }

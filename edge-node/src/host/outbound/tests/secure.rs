@@ -3,12 +3,17 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use ::http::{HeaderMap, Version};
+use artifact::{
+    seal::SecretsKey,
+    secrets::{PinnedSecret, SecretAt, SecretValue},
+};
 
 use super::{
     super::limits,
     servers::{Authority, Server},
     *,
 };
+use crate::host::secrets::Secrets;
 
 const H2: &[&[u8]] = &[b"h2", b"http/1.1"];
 const H1: &[&[u8]] = &[b"http/1.1"];
@@ -168,12 +173,15 @@ fn a_client_certificate_is_shown_where_it_is_demanded() {
             Backend { client_cert_pem: Some(certificate), client_key_secret: Some("KEY".into()), ..without };
         let keyless = get(&mut exchange(&dev(), config(with.clone())), "/hello").await;
         assert_eq!(keyless.err(), Some(FetchError::TlsConfiguration), "its key is not to be had");
-        let key = Bytes::from(key);
-        let client_keys: super::super::ClientKeys =
-            Arc::new(move |_, name| (name == "KEY").then(|| key.clone()));
-        let settings = Settings { client_keys: Some(client_keys), ..dev_settings() };
-        let outbound = Outbound::with_lookup(settings, Box::new(Loopback));
-        assert_eq!(get(&mut exchange(&outbound, config(with)), "/hello").await.unwrap().text(), "hello");
+        let at = SecretAt { store: None, name: "KEY".parse().unwrap() };
+        let mut keyed = exchange(&dev(), config(with));
+        let (fleet, app) = (SecretsKey::from_bytes([1; 32]), keyed.deployment.id.clone());
+        let value =
+            at.seal(&fleet, &app, [0; artifact::seal::NONCE_BYTES], &SecretValue::new(key.into_bytes()));
+        let secrets = Secrets::open(&fleet, &app, &[PinnedSecret { at, value }]).unwrap();
+        let deployment = Arc::get_mut(&mut keyed.deployment).expect("a deployment of its own");
+        deployment.secrets = Arc::new(secrets);
+        assert_eq!(get(&mut keyed, "/hello").await.unwrap().text(), "hello");
     });
 }
 

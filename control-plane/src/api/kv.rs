@@ -1,0 +1,239 @@
+//! Key-value stores of the tenant: what its programs see, from outside. Values are bodies as they are; what stands beside
+//! them is in headers.
+//!
+//! A token of one app reaches the stores that the app's active version declares.
+
+use std::sync::Arc;
+
+use artifact::names::{KvKey, StoreName};
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use fleet_sync_proto::kv::{
+    Ask, At, ListAsk, METADATA_BYTES_MAX, Message, PAGE_KEYS_MAX, PutAsk, Said, Space, VALUE_BYTES_MAX,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    body::{Asked, Named, NamedTwo, Raw, RequestKey},
+    error::{ApiError, ErrorBody},
+    types::{KvDeleteQuery, KvDeleted, KvKeys, KvListQuery, KvPutQuery, KvStored},
+    write::{audited, once},
+};
+use crate::{
+    plane::Plane,
+    tokens::{Action, Caller, Forbidden},
+};
+
+/// The entry's generation, in answers.
+const GENERATION: &str = "skerry-generation";
+/// Its remaining life, ms, in answers.
+const TTL_MS: &str = "skerry-ttl-ms";
+/// Base64 of what is stored beside the value, both ways.
+const METADATA: &str = "skerry-metadata";
+/// Characters of a key in an audit row: enough to know it again, and a row stays small.
+const AUDITED_KEY_CHARS: usize = 128;
+
+/// One page of a store's keys, in the order of their bytes. A store that does not exist has none.
+#[utoipa::path(
+    get, path = "/v1/kv/{store}", tag = "kv", security(("token" = [])),
+    params(("store" = String, Path, description = "The store's name"), KvListQuery),
+    responses((status = 200, body = KvKeys), (status = 422, body = ErrorBody))
+)]
+pub async fn list_keys(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    Named(store): Named<StoreName>,
+    Asked(query): Asked<KvListQuery>,
+) -> Result<Json<KvKeys>, ApiError> {
+    let space = reached(&plane, &caller, Action::Read, store)?;
+    let KvListQuery { prefix, limit, cursor } = query;
+    let limit = limit.unwrap_or(PAGE_KEYS_MAX);
+    let ask = Message::bare(Ask::List(ListAsk { space, prefix, limit, cursor }));
+    match plane.fleet.kv(ask).await??.head {
+        Said::Page { keys, next } => Ok(Json(KvKeys { keys, next })),
+        other => Err(strange(other)),
+    }
+}
+
+/// The value of an entry, as it is. Its generation, remaining life and metadata are in headers.
+#[utoipa::path(
+    get, path = "/v1/kv/{store}/{key}", tag = "kv", security(("token" = [])),
+    params(
+        ("store" = String, Path, description = "The store's name"),
+        ("key" = String, Path, description = "The key, percent-encoded")
+    ),
+    responses(
+        (status = 200, content_type = "application/octet-stream", headers(
+            ("skerry-generation" = u64), ("skerry-ttl-ms" = Option<u64>), ("skerry-metadata" = Option<String>)
+        )),
+        (status = 404, body = ErrorBody)
+    )
+)]
+pub async fn get_entry(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    NamedTwo(store, key): NamedTwo<StoreName, KvKey>,
+) -> Result<Response, ApiError> {
+    let space = reached(&plane, &caller, Action::Read, store)?;
+    let missing = format!("the store {} has no key {:?}", space.store, key.as_str());
+    let said = plane.fleet.kv(Message::bare(Ask::Get(At { space, key }))).await??;
+    let (generation, ttl_ms) = match said.head {
+        Said::Found { generation, ttl_ms, .. } => (generation, ttl_ms),
+        Said::Missing { .. } => return Err(ApiError::not_found("no_such_key", missing)),
+        other => return Err(strange(other)),
+    };
+    let mut headers = HeaderMap::new();
+    let octets = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, octets);
+    headers.insert(GENERATION, HeaderValue::from(generation));
+    if let Some(ttl_ms) = ttl_ms {
+        headers.insert(TTL_MS, HeaderValue::from(ttl_ms));
+    }
+    if !said.metadata.is_empty()
+        && let Ok(metadata) = HeaderValue::try_from(BASE64.encode(&said.metadata))
+    {
+        headers.insert(METADATA, metadata);
+    }
+    Ok((headers, said.value).into_response())
+}
+
+/// Write an entry: the body is its value. The answer comes when it is durable.
+#[utoipa::path(
+    put, path = "/v1/kv/{store}/{key}", tag = "kv", security(("token" = [])),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(
+        ("store" = String, Path, description = "The store's name"),
+        ("key" = String, Path, description = "The key, percent-encoded"), KvPutQuery,
+        ("skerry-metadata" = Option<String>, Header, description = "Base64 of what is stored beside the value, 2 KiB at most"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gives the same answer and one write")
+    ),
+    responses(
+        (status = 200, body = KvStored), (status = 409, body = ErrorBody), (status = 412, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)
+    )
+)]
+pub async fn put_entry(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    NamedTwo(store, key): NamedTwo<StoreName, KvKey>,
+    Asked(query): Asked<KvPutQuery>,
+    RequestKey(request_key): RequestKey,
+    headers: HeaderMap,
+    Value { bytes, place }: Value,
+) -> Result<Json<KvStored>, ApiError> {
+    let space = reached(&plane, &caller, Action::Deploy, store)?;
+    let metadata = metadata(&headers)?;
+    let KvPutQuery { ttl_ms, if_generation, mode } = query;
+    let object = object(&space, &key);
+    let at = At { space, key };
+    let put = PutAsk { at, mode, if_generation, ttl_ms, has_metadata: metadata.is_some() };
+    let text = ("kv.put", put.clone(), metadata.clone(), artifact::Digest::of(&bytes));
+    let ask = Message { head: Ask::Put(put), metadata: metadata.unwrap_or_default(), value: bytes.into() };
+    let (work_plane, tenant) = (Arc::clone(&plane), caller.tenant.clone());
+    let work = async move {
+        let _place = place;
+        let written = async {
+            match work_plane.fleet.kv(ask).await??.head {
+                Said::Stored { generation } => Ok(KvStored { generation }),
+                other => Err(strange(other)),
+            }
+        };
+        once(&work_plane, &tenant, request_key.as_ref(), &text, written).await
+    };
+    Ok(Json(audited(&plane, &caller, "kv.put", object, work).await?))
+}
+
+/// Delete an entry. The answer comes when that is durable, and says whether there was one.
+#[utoipa::path(
+    delete, path = "/v1/kv/{store}/{key}", tag = "kv", security(("token" = [])),
+    params(
+        ("store" = String, Path, description = "The store's name"),
+        ("key" = String, Path, description = "The key, percent-encoded"), KvDeleteQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gives the same answer and one deletion")
+    ),
+    responses((status = 200, body = KvDeleted), (status = 412, body = ErrorBody))
+)]
+pub async fn delete_entry(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    NamedTwo(store, key): NamedTwo<StoreName, KvKey>,
+    Asked(KvDeleteQuery { if_generation }): Asked<KvDeleteQuery>,
+    RequestKey(request_key): RequestKey,
+) -> Result<Json<KvDeleted>, ApiError> {
+    let space = reached(&plane, &caller, Action::Deploy, store)?;
+    let object = object(&space, &key);
+    let head = Ask::Delete { at: At { space, key }, if_generation };
+    let text = ("kv.delete", head.clone());
+    let (work_plane, tenant) = (Arc::clone(&plane), caller.tenant.clone());
+    let work = async move {
+        let deleted = async {
+            match work_plane.fleet.kv(Message::bare(head)).await??.head {
+                Said::Deleted { existed } => Ok(KvDeleted { existed }),
+                other => Err(strange(other)),
+            }
+        };
+        once(&work_plane, &tenant, request_key.as_ref(), &text, deleted).await
+    };
+    Ok(Json(audited(&plane, &caller, "kv.delete", object, work).await?))
+}
+
+/// The caller's store, if it may use it so.
+fn reached(plane: &Plane, caller: &Caller, action: Action, store: StoreName) -> Result<Space, Forbidden> {
+    caller.allow_somewhere(&[action])?;
+    if let Some(app) = caller.only_app() {
+        let id = artifact::AppId { tenant: caller.tenant.clone(), app: app.clone() };
+        let view = plane.fleet.view();
+        let declared = view.active(&id).map(|active| active.version.config.kv_stores.as_slice());
+        if !declared.unwrap_or_default().iter().any(|declared| declared == store.as_str()) {
+            return Err(Forbidden);
+        }
+    }
+    Ok(Space { tenant: caller.tenant.clone(), store })
+}
+
+fn object(space: &Space, key: &KvKey) -> String {
+    let key: String = key.as_str().chars().take(AUDITED_KEY_CHARS).collect();
+    format!("{}/{key}", space.store)
+}
+
+fn metadata(headers: &HeaderMap) -> Result<Option<Vec<u8>>, ApiError> {
+    let Some(value) = headers.get(METADATA) else { return Ok(None) };
+    let bad = || {
+        let message = format!("the header {METADATA} is base64 of at most {METADATA_BYTES_MAX} bytes");
+        ApiError::bad_request("bad_metadata", message)
+    };
+    let metadata = BASE64.decode(value.as_bytes()).map_err(|_| bad())?;
+    if metadata.len() > METADATA_BYTES_MAX {
+        return Err(bad());
+    }
+    Ok(Some(metadata))
+}
+
+/// The store answered another question: our bug.
+fn strange(said: Said) -> ApiError {
+    tracing::error!(?said, "the key-value store answered something else than was asked");
+    let message = "the key-value store answered something else than was asked; see the log";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}
+
+/// A value, read once there is room for it.
+pub struct Value {
+    bytes: Bytes,
+    place: OwnedSemaphorePermit,
+}
+
+impl FromRequest<Arc<Plane>> for Value {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, plane: &Arc<Plane>) -> Result<Value, ApiError> {
+        let place = Arc::clone(&plane.values).acquire_owned().await.expect("this semaphore is never closed");
+        let Raw(bytes) = Raw::<VALUE_BYTES_MAX>::from_request(request, plane).await?;
+        Ok(Value { bytes, place })
+    }
+}

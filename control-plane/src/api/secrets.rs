@@ -1,0 +1,174 @@
+//! Secrets of an app: set, list by name, unset. A value comes in as a body and is sealed before anything else is done with
+//! it; it is in no answer, no audit row and no log line.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use artifact::{
+    AppId, AppName, Digest,
+    names::{SecretName, StoreName},
+    secrets::{SECRET_VALUE_BYTES_MAX, SecretAt, SecretValue},
+};
+use axum::{Json, extract::State};
+use http::StatusCode;
+
+use super::{
+    body::{Asked, Named, NamedTwo, Raw, RequestKey},
+    error::{ApiError, ErrorBody},
+    types::{InStore, SecretSet, SecretSummary},
+    write::{audited, log_key, once},
+};
+use crate::{
+    admin::KeptSecret,
+    clock::now_ms,
+    plane::Plane,
+    random,
+    tokens::{Action, Caller},
+    upload::{Change, DeployError, Edit, change},
+};
+
+/// The app's secrets by name: those that are set, and those the active version declares.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}/secrets", tag = "secrets", security(("token" = [])),
+    params(("app" = String, Path, description = "The app's name")),
+    responses((status = 200, body = Vec<SecretSummary>))
+)]
+pub async fn list_secrets(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    Named(app): Named<AppName>,
+) -> Result<Json<Vec<SecretSummary>>, ApiError> {
+    caller.allow_app(&[Action::Read, Action::Deploy], &app)?;
+    let id = AppId { tenant: caller.tenant, app };
+    let empty = |at: &SecretAt, declared| SecretSummary {
+        store: at.store.clone(),
+        name: at.name.clone(),
+        set_ms: None,
+        set_by: None,
+        declared,
+    };
+    let mut all: BTreeMap<SecretAt, SecretSummary> =
+        declared(&plane, &id).into_iter().map(|at| (at.clone(), empty(&at, true))).collect();
+    for kept in plane.admin.secrets(id).await? {
+        let shown = all.entry(kept.at.clone()).or_insert_with(|| empty(&kept.at, false));
+        (shown.set_ms, shown.set_by) = (Some(kept.set_ms), Some(kept.set_by));
+    }
+    Ok(Json(all.into_values().collect()))
+}
+
+/// Set a secret: the body is its value, 1 byte to 64 KiB. If the active version declares it, a new version of the same
+/// program that pins the value is released at once; otherwise the next version that declares it will. The app need not
+/// be there yet.
+#[utoipa::path(
+    put, path = "/v1/apps/{app}/secrets/{name}", tag = "secrets", security(("token" = [])),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(
+        ("app" = String, Path, description = "The app's name"), ("name" = String, Path, description = "The secret's name"),
+        InStore,
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gives the same answer and one version")
+    ),
+    responses(
+        (status = 200, body = SecretSet), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody)
+    )
+)]
+pub async fn set_secret(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    NamedTwo(app, name): NamedTwo<AppName, SecretName>,
+    Asked(InStore { store }): Asked<InStore>,
+    RequestKey(key): RequestKey,
+    Raw(value): Raw<SECRET_VALUE_BYTES_MAX>,
+) -> Result<Json<SecretSet>, ApiError> {
+    caller.allow_app(&[Action::Deploy], &app)?;
+    if value.is_empty() {
+        let message = "a secret's value is empty: send it as the body";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "empty_secret", message));
+    }
+    let (id, at) = place(&caller, app, name, store);
+    let value = SecretValue::new(value.into());
+    // Under our own key: a plain digest of a short secret would tell it to whoever tries them all.
+    let print = Digest::of_parts(&[plane.secrets.to_text().as_bytes(), value.expose()]);
+    let object = format!("{}/{at}", id.app);
+    let (work_plane, set_by, tenant) = (Arc::clone(&plane), caller.token_id.clone(), caller.tenant.clone());
+    let work = async move {
+        let request = ("secret", id.clone(), at.clone(), print);
+        let log_key = log_key(&tenant, key.as_ref());
+        let set = async {
+            let sealed = at.seal(&work_plane.secrets, &id, random::bytes(), &value);
+            let (bytes, set_ms) = (value.expose().len() as u64, now_ms());
+            let kept = KeptSecret { at: at.clone(), sealed, set_ms, set_by: set_by.clone() };
+            work_plane.admin.set_secret(id.clone(), kept, bytes).await?;
+            let released = if declared(&work_plane, &id).contains(&at) {
+                repinned(&work_plane, id, set_by, log_key).await?
+            } else {
+                None
+            };
+            Ok(SecretSet { store: at.store, name: at.name, set_ms, released })
+        };
+        once(&work_plane, &tenant, key.as_ref(), &request, set).await
+    };
+    Ok(Json(audited(&plane, &caller, "secret.set", object, work).await?))
+}
+
+/// A version with the values of now. `None` when it cannot be made because other secrets it declares have no value: an
+/// app of before there were values goes on as it is until all of them are set.
+async fn repinned(
+    plane: &Plane,
+    id: AppId,
+    actor: String,
+    request: Option<String>,
+) -> Result<Option<super::types::Deployed>, ApiError> {
+    match change(plane, Change { id, edit: Edit::Secrets, actor, request }).await {
+        Ok(released) => Ok(Some(released)),
+        Err(DeployError::SecretsMissing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Forget a secret. Refused while the active version declares it. Versions that pin it keep their copies, so that a
+/// rollback still works; they go with the app.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app}/secrets/{name}", tag = "secrets", security(("token" = [])),
+    params(
+        ("app" = String, Path, description = "The app's name"), ("name" = String, Path, description = "The secret's name"),
+        InStore
+    ),
+    responses((status = 200, body = SecretSummary), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody))
+)]
+pub async fn unset_secret(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    NamedTwo(app, name): NamedTwo<AppName, SecretName>,
+    Asked(InStore { store }): Asked<InStore>,
+) -> Result<Json<SecretSummary>, ApiError> {
+    caller.allow_app(&[Action::Deploy], &app)?;
+    let (id, at) = place(&caller, app, name, store);
+    let object = format!("{}/{at}", id.app);
+    let work_plane = Arc::clone(&plane);
+    let work = async move {
+        let _turn = work_plane.version_turn(&id).await;
+        if declared(&work_plane, &id).contains(&at) {
+            let message = format!(
+                "the active version of {} declares the secret {at}: deploy one that does not, then unset it",
+                id.app
+            );
+            return Err(ApiError::new(StatusCode::CONFLICT, "secret_in_use", message));
+        }
+        if !work_plane.admin.unset_secret(id.clone(), at.clone()).await? {
+            let message = format!("the app {} has no secret {at}", id.app);
+            return Err(ApiError::not_found("no_such_secret", message));
+        }
+        let SecretAt { store, name } = at;
+        Ok(SecretSummary { store, name, set_ms: None, set_by: None, declared: false })
+    };
+    Ok(Json(audited(&plane, &caller, "secret.unset", object, work).await?))
+}
+
+fn place(caller: &Caller, app: AppName, name: SecretName, store: Option<StoreName>) -> (AppId, SecretAt) {
+    (AppId { tenant: caller.tenant.clone(), app }, SecretAt { store, name })
+}
+
+/// What the active version declares.
+fn declared(plane: &Plane, id: &AppId) -> std::collections::BTreeSet<SecretAt> {
+    plane.fleet.view().active(id).map(|active| active.version.config.secrets_needed()).unwrap_or_default()
+}

@@ -1,0 +1,430 @@
+//! `wasi:keyvalue`, as two drafts of it say: that of wasmtime and wasmCloud (`0.2.0-draft`) and that of Spin
+//! (`0.2.0-draft2`), which differ in cursors, counters and compare-and-swap.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use wasmtime::{
+    Result,
+    component::{ComponentType, Lift, Lower, Resource, WasmList},
+};
+
+use super::{At, Cx, Later, State};
+use crate::{
+    exchange::Exchange,
+    host::kv::{self, Entry, Generation, Insert, KvError, Mode, PAGE_KEYS_MAX, Pending, Store},
+};
+
+/// What an empty identifier opens, as on other hosts.
+const DEFAULT_STORE: &str = "default";
+/// Operations of one batch that are under way at once: half of what an execution may have.
+const BATCH_OPEN_MAX: usize = kv::OPEN_MAX / 2;
+/// Times a counter is read and written again when others write it, too.
+const INCREMENT_ATTEMPTS_MAX: usize = 10;
+
+/// An open store.
+pub struct Bucket {
+    store: Store,
+    /// Where pages go on, for a draft whose cursors are numbers: the n-th has cursor n, from 1.
+    pages: Vec<String>,
+}
+
+/// One entry as it was found, to be swapped if it is still so.
+pub struct Cas {
+    store: Store,
+    key: String,
+    found: Option<(Generation, Bytes)>,
+}
+
+/// What the drafts call an error.
+#[derive(Debug, Clone, PartialEq, ComponentType, Lift, Lower)]
+#[component(variant)]
+#[allow(dead_code)] // what a tenant declared it may read and write
+enum Error {
+    #[component(name = "no-such-store")]
+    NoSuchStore,
+    #[component(name = "access-denied")]
+    AccessDenied,
+    #[component(name = "other")]
+    Other(String),
+}
+
+impl From<KvError> for Error {
+    fn from(error: KvError) -> Error {
+        Error::Other(error.to_string())
+    }
+}
+
+/// Why a swap was not done.
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum CasError {
+    #[component(name = "store-error")]
+    StoreError(Error),
+    #[component(name = "cas-failed")]
+    CasFailed(Resource<Cas>),
+}
+
+/// A page of keys, by the draft with numbers.
+#[derive(ComponentType, Lift, Lower)]
+#[component(record)]
+struct NumberedKeys {
+    #[component(name = "keys")]
+    keys: Vec<String>,
+    #[component(name = "cursor")]
+    cursor: Option<u64>,
+}
+
+/// A page of keys, by the draft with text.
+#[derive(ComponentType, Lift, Lower)]
+#[component(record)]
+struct Keys {
+    #[component(name = "keys")]
+    keys: Vec<String>,
+    #[component(name = "cursor")]
+    cursor: Option<String>,
+}
+
+/// What functions answer.
+type Answer<T> = (Result<T, Error>,);
+
+/// Links what a guest imports of either draft's `store`.
+fn define_store(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "open" => at.func_wrap(name, open),
+        "[method]bucket.get" => at.func_wrap_async(name, get),
+        "[method]bucket.set" => at.func_wrap_async(name, set),
+        "[method]bucket.delete" => at.func_wrap_async(name, delete),
+        "[method]bucket.exists" => at.func_wrap_async(name, exists),
+        _ => return Ok(false),
+    }?;
+    Ok(true)
+}
+
+/// Links what a guest imports of `store@0.2.0-draft`.
+pub(super) fn define_store_draft(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "[method]bucket.list-keys" => at.func_wrap_async(name, list_keys_numbered)?,
+        _ => return define_store(at, name),
+    }
+    Ok(true)
+}
+
+/// Links what a guest imports of `store@0.2.0-draft2`.
+pub(super) fn define_store_draft2(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "[method]bucket.list-keys" => at.func_wrap_async(name, list_keys)?,
+        _ => return define_store(at, name),
+    }
+    Ok(true)
+}
+
+/// Links what a guest imports of `batch`, the same in both.
+pub(super) fn define_batch(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "get-many" => at.func_wrap_async(name, get_many),
+        "set-many" => at.func_wrap_async(name, set_many),
+        "delete-many" => at.func_wrap_async(name, delete_many),
+        _ => return Ok(false),
+    }?;
+    Ok(true)
+}
+
+/// Links what a guest imports of `atomics@0.2.0-draft`.
+pub(super) fn define_atomics_draft(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "increment" => at.func_wrap_async(name, |cx: Cx<'_>, (bucket, key, delta): (_, String, u64)| {
+            increment(cx, bucket, key, move |before: u64| before.checked_add(delta))
+        })?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Links what a guest imports of `atomics@0.2.0-draft2`.
+pub(super) fn define_atomics_draft2(at: &mut At<'_>, name: &str) -> Result<bool> {
+    match name {
+        "increment" => at.func_wrap_async(name, |cx: Cx<'_>, (bucket, key, delta): (_, String, i64)| {
+            increment(cx, bucket, key, move |before: i64| before.checked_add(delta))
+        }),
+        "[static]cas.new" => at.func_wrap_async(name, cas_new),
+        "[method]cas.current" => at.func_wrap(name, cas_current),
+        "swap" => at.func_wrap_async(name, swap),
+        _ => return Ok(false),
+    }?;
+    Ok(true)
+}
+
+impl State {
+    fn store(&self, bucket: &Resource<Bucket>) -> Result<Store> {
+        Ok(self.handles.get(bucket)?.store.clone())
+    }
+
+    /// Starts an operation and waits for its answer.
+    async fn ask<T>(
+        &mut self,
+        start: impl FnOnce(&mut Exchange) -> Result<Pending<T>, KvError>,
+    ) -> Result<Result<T, KvError>> {
+        let mut pending = match start(&mut self.exchange) {
+            Ok(pending) => pending,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.wait(|_, task| pending.poll(task).map(Ok)).await
+    }
+
+    /// The same for many, some of them at once. The first that fails ends it; what was started goes on.
+    async fn ask_all<A, T>(
+        &mut self,
+        asks: Vec<A>,
+        mut start: impl FnMut(&mut Exchange, A) -> Result<Pending<T>, KvError>,
+    ) -> Result<Result<Vec<T>, KvError>> {
+        let (mut asks, mut answers) = (asks.into_iter(), Vec::new());
+        loop {
+            let mut open = Vec::new();
+            for ask in asks.by_ref().take(BATCH_OPEN_MAX) {
+                match start(&mut self.exchange, ask) {
+                    Ok(pending) => open.push(pending),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            if open.is_empty() {
+                return Ok(Ok(answers));
+            }
+            for mut pending in open {
+                match self.wait(|_, task| Pin::new(&mut pending).poll(task).map(Ok)).await? {
+                    Ok(answer) => answers.push(answer),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        }
+    }
+}
+
+fn told<T>(answer: Result<T, KvError>) -> Answer<T> {
+    (answer.map_err(Error::from),)
+}
+
+fn open(mut cx: Cx<'_>, (identifier,): (String,)) -> Result<Answer<Resource<Bucket>>> {
+    let State { exchange, handles, .. } = cx.data_mut();
+    let name = if identifier.is_empty() { DEFAULT_STORE } else { &identifier };
+    Ok((match kv::open(exchange, name) {
+        Ok(store) => Ok(handles.push(Bucket { store, pages: Vec::new() })?),
+        Err(_) => Err(Error::NoSuchStore),
+    },))
+}
+
+fn get(mut cx: Cx<'_>, (bucket, key): (Resource<Bucket>, String)) -> Later<'_, Answer<Option<Vec<u8>>>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let entry = state.ask(|exchange| kv::get(exchange, &store, &key)).await?;
+        Ok(told(entry.map(|entry| entry.map(|entry| entry.value.into()))))
+    })
+}
+
+fn exists(mut cx: Cx<'_>, (bucket, key): (Resource<Bucket>, String)) -> Later<'_, Answer<bool>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let entry = state.ask(|exchange| kv::get(exchange, &store, &key)).await?;
+        Ok(told(entry.map(|entry| entry.is_some())))
+    })
+}
+
+fn set(
+    mut cx: Cx<'_>,
+    (bucket, key, value): (Resource<Bucket>, String, WasmList<u8>),
+) -> Later<'_, Answer<()>> {
+    Box::new(async move {
+        let value = Bytes::copy_from_slice(value.as_le_slice(&cx));
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let stored =
+            state.ask(|exchange| kv::insert(exchange, &store, &key, value, Insert::default())).await?;
+        Ok(told(stored.map(drop)))
+    })
+}
+
+fn delete(mut cx: Cx<'_>, (bucket, key): (Resource<Bucket>, String)) -> Later<'_, Answer<()>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let deleted = state.ask(|exchange| kv::delete(exchange, &store, &key, None)).await?;
+        Ok(told(deleted.map(drop)))
+    })
+}
+
+fn list_keys(
+    mut cx: Cx<'_>,
+    (bucket, cursor): (Resource<Bucket>, Option<String>),
+) -> Later<'_, Answer<Keys>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let page = state.ask(|exchange| kv::list(exchange, &store, "", PAGE_KEYS_MAX, cursor)).await?;
+        Ok(told(page.map(|page| Keys { keys: page.keys, cursor: page.next })))
+    })
+}
+
+fn list_keys_numbered(
+    mut cx: Cx<'_>,
+    (bucket, cursor): (Resource<Bucket>, Option<u64>),
+) -> Later<'_, Answer<NumberedKeys>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let Bucket { store, pages } = state.handles.get(&bucket)?;
+        let (store, cursor) = match cursor {
+            None | Some(0) => (store.clone(), None),
+            Some(number) => {
+                let page = usize::try_from(number - 1).ok().and_then(|at| pages.get(at));
+                let Some(page) = page else { return Ok((Err(Error::Other("no such cursor".into())),)) };
+                (store.clone(), Some(page.clone()))
+            }
+        };
+        let page = match state.ask(|exchange| kv::list(exchange, &store, "", PAGE_KEYS_MAX, cursor)).await? {
+            Ok(page) => page,
+            Err(error) => return Ok(told(Err(error))),
+        };
+        let pages = &mut state.handles.get_mut(&bucket)?.pages; // as many as operations at most
+        let cursor = page.next.map(|next| {
+            pages.push(next);
+            pages.len() as u64
+        });
+        Ok((Ok(NumberedKeys { keys: page.keys, cursor }),))
+    })
+}
+
+type Found = Option<(String, Vec<u8>)>;
+
+fn get_many(
+    mut cx: Cx<'_>,
+    (bucket, keys): (Resource<Bucket>, Vec<String>),
+) -> Later<'_, Answer<Vec<Found>>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let found = state.ask_all(keys.clone(), |exchange, key| kv::get(exchange, &store, &key)).await?;
+        let found = found.map(|entries| {
+            let pairs = keys.into_iter().zip(entries);
+            pairs.map(|(key, entry)| entry.map(|entry| (key, entry.value.into()))).collect()
+        });
+        Ok(told(found))
+    })
+}
+
+fn set_many(
+    mut cx: Cx<'_>,
+    (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>),
+) -> Later<'_, Answer<()>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let stored = state
+            .ask_all(entries, |exchange, (key, value)| {
+                kv::insert(exchange, &store, &key, value.into(), Insert::default())
+            })
+            .await?;
+        Ok(told(stored.map(drop)))
+    })
+}
+
+fn delete_many(mut cx: Cx<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)) -> Later<'_, Answer<()>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let deleted = state.ask_all(keys, |exchange, key| kv::delete(exchange, &store, &key, None)).await?;
+        Ok(told(deleted.map(drop)))
+    })
+}
+
+/// A counter is its number in decimal text, as other hosts keep it.
+fn increment<'a, N>(
+    mut cx: Cx<'a>,
+    bucket: Resource<Bucket>,
+    key: String,
+    add: impl Fn(N) -> Option<N> + Send + 'a,
+) -> Later<'a, Answer<N>>
+where
+    N: std::str::FromStr + ToString + Default + Send + 'a,
+{
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        let other = |text: &str| Ok((Err(Error::Other(text.to_owned())),));
+        for _ in 0..INCREMENT_ATTEMPTS_MAX {
+            let found = match state.ask(|exchange| kv::get(exchange, &store, &key)).await? {
+                Ok(found) => found,
+                Err(error) => return Ok(told(Err(error))),
+            };
+            let before = match &found {
+                None => N::default(),
+                Some(entry) => {
+                    match std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok()) {
+                        Some(number) => number,
+                        None => return other("the value is no number"),
+                    }
+                }
+            };
+            let Some(after) = add(before) else { return other("the number would be too large") };
+            let how = swapping(found.as_ref().map(|entry| entry.generation));
+            let text = after.to_string().into();
+            match state.ask(|exchange| kv::insert(exchange, &store, &key, text, how)).await? {
+                Ok(_) => return Ok((Ok(after),)),
+                Err(KvError::Precondition) => {}
+                Err(error) => return Ok(told(Err(error))),
+            }
+        }
+        other("others write this counter all the time")
+    })
+}
+
+/// A write that must meet what was found.
+fn swapping(found: Option<Generation>) -> Insert {
+    match found {
+        Some(generation) => Insert { if_generation: Some(generation), ..Insert::default() },
+        None => Insert { mode: Mode::Add, ..Insert::default() },
+    }
+}
+
+fn found(entry: Option<Entry>) -> Option<(Generation, Bytes)> {
+    entry.map(|entry| (entry.generation, entry.value))
+}
+
+fn cas_new(mut cx: Cx<'_>, (bucket, key): (Resource<Bucket>, String)) -> Later<'_, Answer<Resource<Cas>>> {
+    Box::new(async move {
+        let state = cx.data_mut();
+        let store = state.store(&bucket)?;
+        Ok(match state.ask(|exchange| kv::get(exchange, &store, &key)).await? {
+            Ok(entry) => (Ok(state.handles.push(Cas { store, key, found: found(entry) })?),),
+            Err(error) => told(Err(error)),
+        })
+    })
+}
+
+fn cas_current(cx: Cx<'_>, (cas,): (Resource<Cas>,)) -> Result<Answer<Option<Vec<u8>>>> {
+    let found = &cx.data().handles.get(&cas)?.found;
+    Ok((Ok(found.as_ref().map(|(_, value)| value.to_vec())),))
+}
+
+fn swap(mut cx: Cx<'_>, (cas, value): (Resource<Cas>, WasmList<u8>)) -> Later<'_, (Result<(), CasError>,)> {
+    Box::new(async move {
+        let value = Bytes::copy_from_slice(value.as_le_slice(&cx));
+        let state = cx.data_mut();
+        let Cas { store, key, found: before } = state.handles.take(cas)?;
+        let how = swapping(before.map(|(generation, _)| generation));
+        let failed = |error: KvError| Ok((Err(CasError::StoreError(error.into())),));
+        match state.ask(|exchange| kv::insert(exchange, &store, &key, value, how)).await? {
+            Ok(_) => return Ok((Ok(()),)),
+            Err(KvError::Precondition) => {}
+            Err(error) => return failed(error),
+        }
+        // The next try begins with what is there now.
+        match state.ask(|exchange| kv::get(exchange, &store, &key)).await? {
+            Ok(entry) => {
+                let cas = state.handles.push(Cas { store, key, found: found(entry) })?;
+                Ok((Err(CasError::CasFailed(cas)),))
+            }
+            Err(error) => failed(error),
+        }
+    })
+}
