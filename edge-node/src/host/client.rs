@@ -1,48 +1,29 @@
-//! The client's connection, as a guest may ask about it.
+//! The client as a guest may know it: addresses, and what its connection agreed on.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::net::IpAddr;
 
-use rustls::{CipherSuite, ProtocolVersion};
+use bytes::Bytes;
 
-use super::door::{Event, Fact, Source};
-use crate::exchange::Exchange;
+use super::{
+    door::{Event, Fact, Source},
+    geo::Answer,
+};
+use crate::{exchange::Exchange, front::TlsInfo};
 
-/// See the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
-    /// Its address. An IPv4 address that came over an IPv6 socket is one of IPv4.
-    pub address: IpAddr,
-    /// The address of this node that it asked.
-    pub server_address: IpAddr,
-    /// How the connection is secured; `None` for plain HTTP.
-    pub tls: Option<ClientTls>,
+/// Its address.
+pub fn peer(exchange: &Exchange) -> IpAddr {
+    address(exchange, || exchange.connection.peer.ip())
 }
 
-/// See [`Client::tls`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientTls {
-    /// The protocol's version.
-    pub version: ProtocolVersion,
-    /// The cipher suite, where it is known: QUIC does not tell.
-    pub cipher: Option<CipherSuite>,
-    /// The name it asked for.
-    pub server_name: Option<String>,
+/// The address it reached this node at.
+pub fn local(exchange: &Exchange) -> IpAddr {
+    address(exchange, || exchange.connection.local.ip())
 }
 
-/// All of it.
-pub fn client(exchange: &Exchange) -> Client {
-    exchange.door.learn(Source::Request, || {
-        let connection = &exchange.connection;
-        Client {
-            address: connection.peer.ip().to_canonical(),
-            server_address: connection.local.ip().to_canonical(),
-            tls: connection.tls.as_ref().map(|tls| ClientTls {
-                version: tls.version,
-                cipher: tls.cipher,
-                server_name: tls.server_name.as_ref().map(|name| name.as_str().to_owned()),
-            }),
-        }
-    })
+/// A text that its TLS connection has; none without TLS.
+pub fn of_tls(exchange: &Exchange, text: impl FnOnce(&TlsInfo) -> Option<String>) -> Option<Bytes> {
+    let find = || exchange.connection.tls.as_ref().and_then(text).map(Bytes::from);
+    exchange.door.learn(Source::Request, || Answer(find())).0
 }
 
 /// Did the request come over TLS?
@@ -50,31 +31,20 @@ pub fn is_secure(exchange: &Exchange) -> bool {
     exchange.door.learn(Source::Request, || Secure(exchange.connection.tls.is_some())).0
 }
 
-impl Fact for Client {
+fn address(exchange: &Exchange, of: impl FnOnce() -> IpAddr) -> IpAddr {
+    exchange.door.learn(Source::Request, || Address(of().to_canonical())).0
+}
+
+struct Address(IpAddr);
+
+impl Fact for Address {
     fn event(&self) -> Event {
-        let Client { address, server_address, tls } = self;
-        let mut text = format!("{address} {server_address}");
-        if let Some(ClientTls { version, cipher, server_name }) = tls {
-            let cipher = cipher.map_or(0, u16::from);
-            let name = server_name.as_deref().unwrap_or_default();
-            let _ = write!(text, " {} {cipher} {name}", u16::from(*version));
-        }
-        Event::Bytes(text.into())
+        Event::Bytes(self.0.to_string().into())
     }
 
-    fn recall(event: Event) -> Option<Client> {
-        let Event::Bytes(bytes) = event else { return None };
-        let mut words = std::str::from_utf8(&bytes).ok()?.split(' ');
-        let (address, server_address) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let tls = match words.next() {
-            None => None,
-            Some(version) => Some(ClientTls {
-                version: ProtocolVersion::from(version.parse::<u16>().ok()?),
-                cipher: Some(words.next()?.parse::<u16>().ok()?).filter(|code| *code != 0).map(Into::into),
-                server_name: words.next().filter(|name| !name.is_empty()).map(str::to_owned),
-            }),
-        };
-        Some(Client { address, server_address, tls })
+    fn recall(event: Event) -> Option<Address> {
+        let Event::Bytes(text) = event else { return None };
+        std::str::from_utf8(&text).ok()?.parse().ok().map(Address)
     }
 }
 
@@ -89,29 +59,6 @@ impl Fact for Secure {
         match event {
             Event::Number(number) => Some(Secure(number != 0)),
             _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_recalled_is_what_was_told() {
-        let tls = ClientTls {
-            version: ProtocolVersion::TLSv1_3,
-            cipher: Some(CipherSuite::TLS13_AES_128_GCM_SHA256),
-            server_name: Some("a.example".to_owned()),
-        };
-        let bare = ClientTls { cipher: None, server_name: None, ..tls.clone() };
-        for tls in [None, Some(tls), Some(bare)] {
-            let client = Client {
-                address: [192, 0, 2, 1].into(),
-                server_address: "2001:db8::1".parse().unwrap(),
-                tls,
-            };
-            assert_eq!(Client::recall(client.event()), Some(client));
         }
     }
 }

@@ -24,6 +24,7 @@ pub(super) const TLS_1_3: u32 = 3;
 
 type Guest<'a> = Caller<'a, FastlyState>;
 type Number = fn(&Backend) -> Result<u32, Status>;
+type Text = fn(&Backend) -> Result<String, Status>;
 
 /// Numbers of a backend.
 const NUMBERS: [(&str, Number); 13] = [
@@ -74,7 +75,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             memory.write_u32(out, u32::from(made))
         })
     })?;
-    let texts: [(&str, fn(&Backend) -> Result<String, Status>); 2] = [
+    let texts: [(&str, Text); 2] = [
         ("get_host", |backend| Ok(url(backend)?.host().ok_or(Status::Error)?.to_owned())),
         ("get_override_host", |backend| backend.override_host.clone().ok_or(Status::None)),
     ];

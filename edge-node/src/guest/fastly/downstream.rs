@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use wasmtime::{Caller, Linker};
 
 use super::{
@@ -14,32 +15,34 @@ use super::{
     abi::{Answer, Status},
     call, http_req,
     memory::{GuestMemory, ListOut},
+    table,
 };
-use crate::host::{
-    client::{ClientTls, client},
-    environment,
-};
+use crate::host::{client, environment};
 
 pub(super) const MODULE: &str = "fastly_http_downstream";
 
 type Guest<'a> = Caller<'a, FastlyState>;
 
-type Text = fn(&FastlyState) -> Option<Vec<u8>>;
+type Text = fn(&FastlyState) -> Option<Bytes>;
 type Address = fn(&FastlyState) -> IpAddr;
 
 /// Texts that this host knows, or may know.
 const TEXTS: [(&str, Text); 13] = [
     ("downstream_client_request_id", |state| {
-        Some(environment::identity(&state.exchange).request.into_bytes())
+        Some(environment::identity(&state.exchange).request.into_bytes().into())
     }),
-    ("downstream_tls_client_servername", |state| Some(tls(state)?.server_name?.into_bytes())),
-    ("downstream_tls_protocol", |state| match tls(state)?.version {
-        rustls::ProtocolVersion::TLSv1_3 => Some(b"TLSv1.3".to_vec()),
-        rustls::ProtocolVersion::TLSv1_2 => Some(b"TLSv1.2".to_vec()),
-        _ => None,
+    ("downstream_tls_client_servername", |state| {
+        client::of_tls(&state.exchange, |tls| tls.server_name.as_ref().map(ToString::to_string))
+    }),
+    ("downstream_tls_protocol", |state| {
+        client::of_tls(&state.exchange, |tls| match tls.version {
+            rustls::ProtocolVersion::TLSv1_3 => Some("TLSv1.3".to_owned()),
+            rustls::ProtocolVersion::TLSv1_2 => Some("TLSv1.2".to_owned()),
+            _ => None,
+        })
     }),
     ("downstream_tls_cipher_openssl_name", |state| {
-        openssl_name(tls(state)?.cipher?).map(|name| name.as_bytes().to_vec())
+        client::of_tls(&state.exchange, |tls| openssl_name(tls.cipher?).map(str::to_owned))
     }),
     ("downstream_client_h2_fingerprint", unknown),
     ("downstream_client_oh_fingerprint", unknown),
@@ -75,16 +78,17 @@ const NUMBERS: [(&str, Option<u32>); 17] = [
 
 /// Addresses, as 4 or 16 octets.
 const ADDRESSES: [(&str, Address); 2] = [
-    ("downstream_client_ip_addr", |state| client(&state.exchange).address),
-    ("downstream_server_ip_addr", |state| client(&state.exchange).server_address),
+    ("downstream_client_ip_addr", |state| client::peer(&state.exchange)),
+    ("downstream_server_ip_addr", |state| client::local(&state.exchange)),
 ];
 
-fn tls(state: &FastlyState) -> Option<ClientTls> {
-    client(&state.exchange).tls
+fn unknown(_: &FastlyState) -> Option<Bytes> {
+    None
 }
 
-fn unknown(_: &FastlyState) -> Option<Vec<u8>> {
-    None
+/// Was it there before requests had handles of their own?
+fn is_older(name: &str) -> bool {
+    table::row(http_req::MODULE, name).is_some()
 }
 
 pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
@@ -98,23 +102,27 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 })
             },
         )?;
-        linker.func_wrap(
-            http_req::MODULE,
-            name,
-            move |guest: Guest<'_>, buffer: u32, length_max: u32, written: u32| {
-                call(guest, |memory, state| {
-                    memory.give_optional(value(state).as_deref(), buffer, length_max, written)
-                })
-            },
-        )?;
+        if is_older(name) {
+            linker.func_wrap(
+                http_req::MODULE,
+                name,
+                move |guest: Guest<'_>, buffer: u32, length_max: u32, written: u32| {
+                    call(guest, |memory, state| {
+                        memory.give_optional(value(state).as_deref(), buffer, length_max, written)
+                    })
+                },
+            )?;
+        }
     }
     for (name, value) in NUMBERS {
         linker.func_wrap(MODULE, name, move |guest: Guest<'_>, request: u32, out: u32| {
             of_request(guest, request, |memory, _| memory.write_u32(out, value.ok_or(Status::None)?))
         })?;
-        linker.func_wrap(http_req::MODULE, name, move |guest: Guest<'_>, out: u32| {
-            call(guest, |memory, _| memory.write_u32(out, value.ok_or(Status::None)?))
-        })?;
+        if is_older(name) {
+            linker.func_wrap(http_req::MODULE, name, move |guest: Guest<'_>, out: u32| {
+                call(guest, |memory, _| memory.write_u32(out, value.ok_or(Status::None)?))
+            })?;
+        }
     }
     for (name, address) in ADDRESSES {
         linker.func_wrap(

@@ -15,7 +15,14 @@ use super::{
     headers,
     pending::Pending,
 };
-use crate::{front::OutboundBody, host::outbound::Peer};
+use crate::{
+    exchange::Responder,
+    front::OutboundBody,
+    host::{
+        door::{Door, Event, Source},
+        outbound::Peer,
+    },
+};
 
 pub(super) const MODULE: &str = "fastly_http_resp";
 /// The response's number among the streams a guest writes.
@@ -118,8 +125,15 @@ fn send_downstream(state: &mut FastlyState, response: u32, body: u32, streaming:
         state.handles.take::<GuestBody>(body)?;
         held.into_sent(&door, RESPONSE_STREAM).into()
     };
-    responder.send(Response::from_parts(head, outbound));
+    respond(&door, responder, Response::from_parts(head, outbound));
     Ok(())
+}
+
+fn respond(door: &Door, responder: Responder, response: Response<OutboundBody>) {
+    door.cause(Source::Response, || {
+        Event::Head(response.status().as_str().to_owned(), response.headers().clone())
+    });
+    responder.send(response);
 }
 
 /// Waits for the response to a request and passes it on, unread. One that failed becomes a 5xx.
@@ -135,6 +149,6 @@ async fn send_downstream_pending(mut guest: Guest<'_>, pending: u32) -> Answer {
         }),
         Err((_, failed)) => failed.map(|()| OutboundBody::Empty),
     };
-    responder.send(response);
+    respond(&guest.data().exchange.door, responder, response);
     Ok(())
 }

@@ -83,9 +83,9 @@ pub(super) enum Interface {
 pub(super) fn belongs_to(import: &ImportType<'_>) -> Option<Interface> {
     match import.module() {
         wasi_p1::MODULE => Some(Interface::Wasi),
-        table::ALIAS_MODULE => {
-            let (module, name) = table::alias(import.name())?;
-            Some(Interface::Alias(module, name))
+        table::ALIAS_MODULE if import.name().starts_with(table::ALIAS_PREFIX) => {
+            let alias = table::alias(import.name());
+            Some(alias.map_or(Interface::Fastly, |(module, name)| Interface::Alias(module, name)))
         }
         module => module.starts_with("fastly_").then_some(Interface::Fastly),
     }
@@ -218,7 +218,8 @@ mod tests {
         assert!(links("fastly_of_tomorrow", "anything", "IfFi:i"), "unknown");
         assert!(links("fastly_http_req", "method_get", "iiiii:i"), "known, of another type");
         assert!(links("env", "xqd_req_method_get", "iiiii:i"), "an older name, of another type");
-        assert!(!links("env", "xqd_of_yesterday", ":i"));
+        assert!(links("env", "xqd_resp_send_downstream", "iii:i"), "not in the list, but by the rule");
+        assert!(links("env", "xqd_of_yesterday", ":i"), "unknown");
         assert!(links("wasi_snapshot_preview1", "path_open", "iiiiiIIii:i"));
         assert!(!links("env", "memcpy", "iii:i"));
         assert!(!links("wasi_snapshot_preview2", "fd_write", "iiii:i"));

@@ -50,6 +50,8 @@ struct Change {
     of: Of,
 }
 
+type WithValue = fn(HeaderValue) -> What;
+
 enum What {
     Append(HeaderValue),
     Insert(HeaderValue),
@@ -294,7 +296,7 @@ async fn select(mut guest: Guest<'_>, handles: u32, count: u32, index: u32, out:
 }
 
 fn add_changes(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
-    let with_value: [(&str, fn(HeaderValue) -> What); 2] =
+    let with_value: [(&str, WithValue); 2] =
         [("pending_req_header_append", What::Append), ("pending_req_header_insert", What::Insert)];
     for (function, what) in with_value {
         linker.func_wrap(

@@ -351,8 +351,10 @@ pub(super) const TABLE: [ModuleRows; 24] = [
 
 /// The module of the names before there were modules.
 pub(super) const ALIAS_MODULE: &str = "env";
+/// How those names begin.
+pub(super) const ALIAS_PREFIX: &str = "xqd_";
 
-/// Those names, and the module and name each stands for.
+/// Those that are known, and the module and name each stands for. Most follow the rule of [`ALIAS_RULE`].
 #[rustfmt::skip]
 pub(super) const ALIASES: [(&str, &str, &str); 50] = [
     ("xqd_body_append", "fastly_http_body", "append"),
@@ -420,10 +422,23 @@ pub(super) fn row(module: &str, name: &str) -> Option<Function> {
     ROWS.get(&(module, name)).copied()
 }
 
+/// What follows [`ALIAS_PREFIX`] in a name that is not listed, and the module it is of.
+const ALIAS_RULE: [(&str, &str); 4] = [
+    ("req_", "fastly_http_req"),
+    ("resp_", "fastly_http_resp"),
+    ("body_", "fastly_http_body"),
+    ("log_", "fastly_log"),
+];
+
 /// The module and name an older name stands for.
 pub(super) fn alias(name: &str) -> Option<(&'static str, &'static str)> {
-    let at = ALIASES.binary_search_by(|(alias, ..)| (*alias).cmp(name)).ok()?;
-    ALIASES.get(at).map(|(_, module, real)| (*module, *real))
+    if let Ok(at) = ALIASES.binary_search_by(|(alias, ..)| (*alias).cmp(name)) {
+        return ALIASES.get(at).map(|(_, module, real)| (*module, *real));
+    }
+    let rest = name.strip_prefix(ALIAS_PREFIX)?;
+    let by_rule = |(prefix, module): (&str, &'static str)| Some((module, rest.strip_prefix(prefix)?));
+    let (module, real) = ALIAS_RULE.into_iter().find_map(by_rule)?;
+    row(module, real).map(|row| (module, row.name))
 }
 
 #[cfg(test)]
@@ -449,7 +464,8 @@ mod tests {
              `SKERRY_WRITE_DOCS=1 cargo test --workspace --lib the_page_is_what_the_table_says`; \
              do not edit.\n\n\
              Core modules built for this interface run on a node unchanged. All {} functions of its {} modules \
-             link, and so do {} older names of module `env` and any unknown name of a `fastly_*` module. \
+             link, and so do {} older names of module `env`, others of that \
+             module that follow the same rule, and any unknown name of a `fastly_*` module. \
              Done: {}. Constant, that is one fixed answer for what this host has nothing of: {}. Unsupported, that is \
              status 5, for which SDKs have a way on: {}. Tests call every function that is not unsupported, and see \
              every one that is done succeed.\n\n\

@@ -73,7 +73,7 @@ pub fn trailers_are_there_when_the_body_was_read() {
     let memory = guest.run_in(testing::exchange(super::config()), post("unread"));
     assert_eq!(memory.text(names, written), "x-sum\0");
     assert_eq!(memory.text(value, length), "1");
-    assert_eq!(memory.bytes(values, memory.u32(values_length)), b"1\02\0");
+    assert_eq!(memory.bytes(values, memory.u32(values_length)), b"1\x002\x00");
 }
 
 pub fn a_wrong_use_of_a_body_is_refused() {

@@ -33,6 +33,7 @@ suite! {
     heads::what_is_said_about_caching_is_checked,
     heads::the_client_is_known_and_what_is_not_known_has_a_fixed_answer,
     heads::the_older_names_answer_the_same,
+    heads::a_client_that_speaks_tls_is_known_by_it,
     bodies::a_body_is_written_joined_and_read,
     bodies::trailers_are_there_when_the_body_was_read,
     bodies::a_wrong_use_of_a_body_is_refused,

@@ -270,7 +270,7 @@ pub fn a_response_is_joined_to_a_stream_unread() {
 pub fn a_request_that_fails_tells_why() {
     let origin = Origin::start();
     for (backend, path, status, tag) in
-        [("other", "/", Status::Invalid, 4), ("nobody", "/", Status::Error, 7)]
+        [("unknown", "/", Status::Invalid, 4), ("nobody", "/", Status::Error, 7)]
     {
         let mut guest = Script::new();
         let (request, empty) = (request(&mut guest, "GET", path), body(&mut guest, ""));

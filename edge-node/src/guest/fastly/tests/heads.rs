@@ -1,5 +1,7 @@
 //! Heads of requests and responses, and what is known of the client.
 
+use std::sync::Arc;
+
 use http::Request;
 
 use super::script::{
@@ -7,7 +9,7 @@ use super::script::{
     Out, Script,
 };
 use crate::{
-    front::InboundBody,
+    front::{Connection, InboundBody, Protocol, TlsInfo},
     guest::fastly::{abi::Status, table},
     testing,
 };
@@ -226,4 +228,30 @@ pub fn the_older_names_answer_the_same() {
     assert_eq!(memory.text(names, written), "host\0x-first\0");
     assert_eq!(memory.text(new_names, written), "host\0x-first\0");
     assert_eq!((memory.u32(count), memory.u32(new_count)), (2, 2));
+}
+
+pub fn a_client_that_speaks_tls_is_known_by_it() {
+    for (module, with_request) in FORMS {
+        let mut guest = Script::new();
+        let request = guest.out(4);
+        guest.call("fastly_http_req.body_downstream_get", &[To(request), N(0)]);
+        let mut known = |name| known_text(&mut guest, module, name, with_request, request);
+        let protocol = known("downstream_tls_protocol");
+        let cipher = known("downstream_tls_cipher_openssl_name");
+        // The older module never had it.
+        let name = with_request.then(|| known("downstream_tls_client_servername"));
+        let mut exchange = testing::exchange(super::config());
+        let address = ([127, 0, 0, 1], 443).into();
+        let tls = TlsInfo {
+            server_name: Some("app.example".parse().unwrap()),
+            version: rustls::ProtocolVersion::TLSv1_3,
+            cipher: Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
+        };
+        exchange.connection =
+            Arc::new(Connection { peer: address, local: address, protocol: Protocol::H2, tls: Some(tls) });
+        let memory = guest.run_in(exchange, super::get("/"));
+        assert_eq!(memory.text(protocol.0, protocol.1), "TLSv1.3");
+        assert_eq!(memory.text(cipher.0, cipher.1), "TLS_AES_128_GCM_SHA256");
+        assert!(name.is_none_or(|(at, length)| memory.text(at, length) == "app.example"));
+    }
 }

@@ -12,6 +12,7 @@ mod fetch;
 mod heads;
 mod misc;
 mod origin;
+mod programs;
 mod script;
 mod stores;
 pub(super) mod trace;
@@ -127,7 +128,7 @@ fn the_environment_is_the_one_programs_expect() {
 fn what_is_not_offered_answers_unsupported() {
     let Some(seen) = answer("fastly-unsupported", get("/")) else { return };
     let saw = json(&seen.unwrap());
-    assert_eq!(saw, serde_json::json!({ "geo": 5, "image_optimizer": 5, "not_yet": 5 }));
+    assert_eq!(saw, serde_json::json!({ "geo": 10, "image_optimizer": 5, "not_yet": 5 }));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use artifact::manifest::{AppConfig, Backend};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -41,24 +41,32 @@ impl Origin {
         Origin { address, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// An exchange of an app that has it as the backend `origin`, may make backends that lead to it, and has one more
-    /// that nobody answers at.
+    /// An exchange of an app that has it as the backends `origin` and `other`, may make backends that lead to it, and has
+    /// one more that nobody answers at. What programs want beside it: stores of every kind.
     pub fn exchange(&self) -> Exchange {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let backend = |address| Backend { url: format!("http://{address}"), ..Backend::default() };
         let config = AppConfig {
-            backends: [("origin".to_owned(), backend(self.address)), ("nobody".to_owned(), backend(nobody))]
-                .into(),
+            backends: [
+                ("origin".to_owned(), backend(self.address)),
+                ("other".to_owned(), backend(self.address)),
+                ("nobody".to_owned(), backend(nobody)),
+            ]
+            .into(),
             outbound: vec![self.address.to_string()],
+            config_stores: [("settings".to_owned(), [("greeting".to_owned(), "hello".to_owned())].into())]
+                .into(),
+            secret_stores: [("vault".to_owned(), vec!["token".to_owned()])].into(),
+            kv_stores: vec!["kv".to_owned()],
             ..super::config()
         };
-        let mut exchange = testing::exchange(config);
+        let mut deployment = testing::deployment("test", 1, config);
+        super::stores::pin(&mut deployment, "vault", "token", "secret of the vault");
         let mut host = testing::host();
         let allow = vec!["127.0.0.0/8".parse().unwrap()];
         Arc::get_mut(&mut host).expect("a host of its own").outbound =
             Outbound::new(Settings { allow, ..Settings::default() });
-        exchange.host = host;
-        exchange
+        Exchange::begin(Arc::new(deployment), testing::connection(), host)
     }
 }
 
@@ -78,7 +86,8 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// `/hello` greets; `/echo` gives back what came; `/gzip` compresses; `/slow` takes 300 ms; `/gone` hangs up.
+/// `/hello` greets; `/echo` gives back what came; `/gzip` compresses; `/slow` takes 300 ms; `/gone` hangs up; any other path
+/// tells what came.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
     let host = head.headers.get("host").cloned();
@@ -99,7 +108,11 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std
             response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
         }
         "/gone" => return Err(std::io::Error::other("hangs up")),
-        _ => *response.status_mut() = StatusCode::NOT_FOUND,
+        path => {
+            let said = format!("{} {path}", head.method);
+            let read = body.collect().await.map_err(std::io::Error::other)?.to_bytes().len();
+            *response.body_mut() = Full::from(format!("{said} with {read} bytes\n"));
+        }
     }
     Ok(response)
 }

@@ -12,7 +12,9 @@ use super::script::{
     Arg::{At, N, T, To},
     Memory, Out, Script,
 };
-use crate::{exchange::Exchange, guest::fastly::abi::Status, host::secrets::Secrets, testing};
+use crate::{
+    exchange::Exchange, generation::Deployment, guest::fastly::abi::Status, host::secrets::Secrets, testing,
+};
 
 pub fn configuration_is_read_from_its_store() {
     for module in ["fastly_config_store", "fastly_dictionary"] {
@@ -59,17 +61,22 @@ pub fn secrets_are_read_from_their_store_or_made() {
     assert_eq!(memory.text(own, own_written), "own");
 }
 
+/// Gives a deployment a secret.
+pub fn pin(deployment: &mut Deployment, store: &str, name: &str, value: &str) {
+    let key = SecretsKey::from_bytes([1; 32]);
+    let at = SecretAt { store: Some(store.parse().unwrap()), name: name.parse().unwrap() };
+    let value = SecretValue::new(value.as_bytes().to_vec());
+    let value = at.seal(&key, &deployment.id, [3; NONCE_BYTES], &value);
+    let pinned = [PinnedSecret { at, value }];
+    deployment.secrets = Arc::new(Secrets::open(&key, &deployment.id, &pinned).unwrap());
+}
+
 /// An exchange of an app whose store `vault` has one secret.
 fn with_secret() -> Exchange {
     let stores = [("vault".to_owned(), vec!["TOKEN".to_owned()])].into();
     let mut deployment =
         testing::deployment("test", 1, AppConfig { secret_stores: stores, ..super::config() });
-    let key = SecretsKey::from_bytes([1; 32]);
-    let at = SecretAt { store: Some("vault".parse().unwrap()), name: "TOKEN".parse().unwrap() };
-    let value = SecretValue::new(b"s3cret".to_vec());
-    let value = at.seal(&key, &deployment.id, [3; NONCE_BYTES], &value);
-    let pinned = [PinnedSecret { at, value }];
-    deployment.secrets = Arc::new(Secrets::open(&key, &deployment.id, &pinned).unwrap());
+    pin(&mut deployment, "vault", "TOKEN", "s3cret");
     Exchange::begin(Arc::new(deployment), testing::connection(), testing::host())
 }
 

@@ -1,0 +1,246 @@
+//! Programs built with the published `fastly` crate, against a backend on loopback: what SDKs make of the answers.
+
+use bytes::Bytes;
+use http::Request;
+
+use super::{get, origin::Origin, run_in};
+use crate::{
+    front::{BodyError, InboundBody},
+    guest::Program,
+    host::tape::Tape,
+    testing::{self, Seen},
+};
+
+/// A program and what it talks to.
+struct Running {
+    name: &'static str,
+    program: Program,
+    origin: Origin,
+}
+
+impl Running {
+    /// `None`, said loudly, when the guests were not built.
+    fn start(name: &'static str) -> Option<Running> {
+        Some(Running { name, program: testing::program(name)?, origin: Origin::start() })
+    }
+
+    fn ask(&self, request: Request<InboundBody>) -> Seen {
+        let path = request.uri().to_string();
+        let seen = run_in(&self.program, self.origin.exchange(), request);
+        seen.unwrap_or_else(|why| panic!("{} {path}: {why:?}", self.name))
+    }
+}
+
+fn text(seen: &Seen) -> &str {
+    std::str::from_utf8(&seen.body).unwrap()
+}
+
+/// Asks a program for paths; each answer has all of its texts.
+fn says(name: &'static str, wanted: &[(&str, &[&str])]) {
+    let Some(running) = Running::start(name) else { return };
+    for (path, texts) in wanted {
+        let seen = running.ask(get(path));
+        let said = text(&seen);
+        assert_eq!((seen.head.status.as_u16(), seen.error), (200, None), "{name} {path}: {said}");
+        for wanted in *texts {
+            assert!(said.contains(wanted), "{name} {path}: no {wanted:?} in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn a_program_forwards_its_client_and_hears_of_failures() {
+    says(
+        "fastly-send",
+        &[
+            ("/forward/some/path", &["GET /some/path with 0 bytes"]),
+            ("/new", &["POST /new with 7 bytes"]),
+            ("/error?path=/&backend=nobody", &["nobody", "ConnectionRefused"]),
+            ("/error?path=/&backend=nowhere", &["nowhere", "DestinationNotFound"]),
+            ("/error?path=/gone", &["cause"]),
+            ("/version", &["HTTP/1.1", "backend origin", "from backend true", "address true"]),
+            ("/methods", &["GET 200", "PURGE 200", "PURGE /methods"]),
+        ],
+    );
+}
+
+#[test]
+fn a_program_goes_on_while_its_requests_are_under_way() {
+    says(
+        "fastly-async",
+        &[
+            ("/wait", &["GET /a with", "GET /b with"]),
+            ("/select", &["GET /a with", "GET /b with", "origin", "other"]),
+            ("/poll", &["GET /a with"]),
+            ("/streaming", &["POST /streamed with 131078 bytes"]),
+            ("/abandon", &["no answer"]),
+            ("/dropped", &["dropped"]),
+            ("/hand-over", &["GET /a with"]),
+            ("/unknown", &["nowhere"]),
+        ],
+    );
+}
+
+#[test]
+fn a_program_streams_what_it_makes_and_what_it_fetches() {
+    let Some(running) = Running::start("fastly-streaming") else { return };
+    let seen = running.ask(get("/chunks"));
+    assert_eq!((seen.body.len(), seen.error), (8 * 16_384, None));
+    let greeting = "hello from the origin";
+    for (path, wanted) in
+        [("/through", greeting.to_owned()), ("/append", format!("before\n{greeting}after\n"))]
+    {
+        let seen = running.ask(get(path));
+        assert_eq!((text(&seen), seen.error), (wanted.as_str(), None), "{path}");
+    }
+    for path in ["/abandon", "/unfinished"] {
+        let seen = running.ask(get(path));
+        assert_eq!((text(&seen), seen.error), ("half of it\n", Some(BodyError::GuestAborted)), "{path}");
+    }
+}
+
+#[test]
+fn a_program_reads_its_stores() {
+    says(
+        "fastly-stores",
+        &[
+            ("/config?key=greeting", &[r#"Ok(Some("hello"))"#]),
+            ("/config?key=other", &["Ok(None)"]),
+            ("/config?key=x&store=nowhere", &["not open"]),
+            ("/dictionary?key=greeting", &[r#"Ok(Some("hello"))"#]),
+            ("/secret?key=token", &["secret of the vault"]),
+            ("/secret?key=x&store=nowhere", &["not open", "could not be found"]),
+        ],
+    );
+}
+
+#[test]
+fn a_program_keeps_what_it_wrote() {
+    says(
+        "fastly-kv",
+        &[
+            (
+                "/script",
+                &[
+                    "add Ok(())",
+                    "add again Err(ItemPreconditionFailed)",
+                    r#"lookup "one" metadata Some("m") has generation true"#,
+                    r#"lookup "<one>""#,
+                    "match Ok(())\nstale match Err(ItemPreconditionFailed)",
+                    r#"list ["script/list/0", "script/list/1"]"#,
+                    r#"list ["script/list/4"]"#,
+                    "delete Ok(())",
+                    "delete again Ok(())\nlookup ItemNotFound",
+                    r#"key "" Err(ItemBadRequest)"#,
+                ],
+            ),
+            ("/async", &["ItemNotFound", r#""1" metadata None"#]),
+            ("/old", &["lookup 0", "absent 10", "insert_async 0", "gone 10", "unknown 2", "invalid 3"]),
+            ("/unknown", &["StoreNotFound"]),
+        ],
+    );
+}
+
+#[test]
+fn a_program_makes_its_own_backends() {
+    let Some(running) = Running::start("fastly-backends") else { return };
+    let target = running.origin.address.to_string();
+    let ask = |path: &str, target: &str| {
+        let mut request = get(path);
+        request.headers_mut().insert("x-target", target.parse().unwrap());
+        text(&running.ask(request)).to_owned()
+    };
+    let said = ask("/dynamic", &target);
+    assert!(said.contains("GET /item with 0 bytes"), "{said}");
+    let said = ask("/twice", &target);
+    assert_eq!(said, "first Ok(())\nsecond Err(NameInUse)\nas declared Err(NameInUse)\n");
+    let said = ask("/refused", "127.0.0.1:9");
+    assert!(said.contains("DestinationNotFound"), "{said}");
+    let said = ask("/settings", &target);
+    assert!(said.contains("connect 1.5s") && said.contains("dynamic true"), "{said}");
+    let said = ask("/declared?name=origin", &target);
+    assert!(said.contains("host 127.0.0.1") && said.contains("ssl false"), "{said}");
+    let said = ask("/healthy", &target);
+    assert!(said.contains("origin 0 Unknown\nmade 0 Unknown\nnowhere 2"), "{said}");
+}
+
+#[test]
+fn programs_of_older_sdks_run() {
+    says(
+        "fastly-older",
+        &[(
+            "/calls",
+            &["send 0 status 0 200", "wait 0 ", "poll 0 1 ", "select 0 of two true", "waited for twice 3"],
+        )],
+    );
+    let Some(running) = Running::start("fastly-older") else { return };
+    let seen = running.ask(get("/env"));
+    assert_eq!((seen.head.status.as_u16(), text(&seen)), (202, "by env\n"));
+}
+
+#[test]
+fn misuse_is_answered_by_a_status() {
+    says(
+        "fastly-misuse",
+        &[
+            ("/handles", &["invalid request close 3", "never given wait 3", "body as pending request 3"]),
+            ("/pointers", &[]),
+            ("/masks", &[]),
+            ("/select", &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_javascript_program_runs_on_its_event_loop() {
+    let stream = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|letter| letter.repeat(16_384)).concat();
+    says(
+        "fastly-js",
+        &[
+            ("/hello", &["Hello from js-compute"]),
+            ("/proxy", &["GET /proxy with 0 bytes"]),
+            ("/both", &["200 GET /a with 0 bytes", "200 POST /b with 19 bytes"]),
+            (
+                "/stores",
+                &[
+                    "config hello",
+                    "config absent null",
+                    "secret secret of the vault",
+                    "kv kept",
+                    "deleted true",
+                ],
+            ),
+            ("/stream", &[&stream]),
+            ("/log", &["true 127.0.0.1"]),
+        ],
+    );
+}
+
+/// What passes the door is all a program learns: told the same again where there is no network, no store and no clock
+/// of then, it answers the same.
+#[test]
+fn a_replay_without_a_world_answers_the_same() {
+    let Some(running) = Running::start("fastly-seam") else { return };
+    let request = || {
+        let request = Request::post("/").header("host", "test.localhost");
+        request.body(InboundBody::Full(Bytes::from(vec![b'x'; 10_000]))).unwrap()
+    };
+    let tape = Tape::record();
+    let mut live = running.origin.exchange();
+    live.door = tape.door();
+    let seen = run_in(&running.program, live, request()).unwrap();
+    assert!(
+        text(&seen).contains("GET /a with 0 bytes") && text(&seen).contains("kv seam"),
+        "{}",
+        text(&seen)
+    );
+
+    let Running { program, origin, .. } = running;
+    drop(origin);
+    let again = Tape::play(tape.recording());
+    let mut replay = testing::exchange(super::config());
+    replay.door = again.door();
+    let replayed = run_in(&program, replay, request()).unwrap();
+    assert_eq!(text(&replayed), text(&seen));
+    assert_eq!(again.recording(), tape.recording());
+}
