@@ -1,6 +1,7 @@
 //! Both lanes against real guests, without sockets: what a program gets and what its faults become.
 
 mod differential;
+mod fetches;
 mod reference;
 mod seam;
 

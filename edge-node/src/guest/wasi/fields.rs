@@ -287,7 +287,10 @@ fn append(mut cx: Cx<'_>, (fields, name, value): (Resource<Fields>, WasmStr, Was
     }
 }
 
-fn entries(cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Vec<(String, Vec<u8>)>,)> {
+/// Names and values, in their order.
+type List = Vec<(String, Vec<u8>)>;
+
+fn entries(cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(List,)> {
     let fields = cx.data().handles.get(&fields)?;
     let entry = |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().into(), value.as_bytes().into());
     Ok((fields.map.iter().map(entry).collect(),))
