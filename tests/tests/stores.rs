@@ -23,6 +23,10 @@ fn project(fleet: &Fleet) -> String {
     folder.display().to_string()
 }
 
+fn holds(path: &Path, needle: &[u8]) -> bool {
+    fs::read(path).unwrap_or_default().windows(needle.len()).any(|window| window == needle)
+}
+
 /// Every file under a directory that holds these bytes.
 fn files_with(directory: &Path, needle: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -30,11 +34,7 @@ fn files_with(directory: &Path, needle: &[u8]) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         match fs::symlink_metadata(&path) {
             Ok(kind) if kind.is_dir() => found.extend(files_with(&path, needle)),
-            Ok(kind) if kind.is_file() => {
-                if fs::read(&path).unwrap_or_default().windows(needle.len()).any(|window| window == needle) {
-                    found.push(path);
-                }
-            }
+            Ok(kind) if kind.is_file() && holds(&path, needle) => found.push(path),
             _ => {} // sockets, or gone since
         }
     }

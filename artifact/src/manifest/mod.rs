@@ -103,7 +103,7 @@ pub struct AppConfig {
     pub kv_stores: Vec<String>,
     /// Geography of single addresses, asked before the operator's database: an address and a JSON object.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub geo: BTreeMap<std::net::IpAddr, String>,
+    pub geo: BTreeMap<core::net::IpAddr, String>,
     /// Devices by their exact `User-Agent`: a JSON object each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, String>,

@@ -106,11 +106,14 @@ impl Walk<'_> {
         let (mut raw_name, mut build) = (None, None);
         let (mut local, mut setup, mut config) = (Wanted::default(), Wanted::default(), AppConfig::default());
         let mut loopback_is_default = true;
-        let mut version = None;
+        let mut versioned = false;
         for (key, value) in table {
             let path = key.get_ref().as_ref();
             match path {
-                "manifest_version" => version = Some(self.version(value)),
+                "manifest_version" => {
+                    versioned = true;
+                    self.version(value);
+                }
                 "name" => raw_name = self.reader.string(path, value).map(str::to_owned),
                 "scripts" => build = self.build(path, value),
                 "local_server" => {
@@ -121,7 +124,7 @@ impl Walk<'_> {
                 _ => self.unknown(path, key),
             }
         }
-        if version.is_none() {
+        if !versioned {
             self.notes.push(Note::Ignored("manifest_version is missing; 3 is assumed".into()));
         }
         if purpose == Purpose::Up && loopback_is_default {

@@ -16,8 +16,11 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         ("POST", "/v1/apps/{app}/versions" | "/v1/apps/{app}/rollback") | ("DELETE", "/v1/apps/{app}") => {
             &["deploy"]
         }
-        ("GET", "/v1/apps" | "/v1/apps/{app}") => &["read"],
-        ("GET", "/v1/apps/{app}/convergence") => &["read", "deploy"],
+        ("POST", "/v1/apps/{app}/config")
+        | ("PUT" | "DELETE", "/v1/apps/{app}/secrets/{name}" | "/v1/kv/{store}/{key}") => &["deploy"],
+        ("GET", "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config") => &["read"],
+        ("GET", "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
+        ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
         ("POST" | "GET", "/v1/tenants") | ("POST", "/v1/node-tokens") => &[],
         ("GET", "/v1/nodes") | ("DELETE", "/v1/nodes/{node}") => &[],
@@ -45,6 +48,9 @@ fn concrete(path: &str, own_token_id: &str) -> String {
         .replace("{app}", "shop")
         .replace("{id}", own_token_id)
         .replace("{node}", "fra1-1")
+        .replace("{name}", "API_KEY")
+        .replace("{store}", "carts")
+        .replace("{key}", "one")
 }
 
 fn body_for(path: &str) -> Value {
@@ -153,6 +159,10 @@ async fn a_token_of_one_app_learns_nothing_of_the_others() {
             (Method::DELETE, format!("/v1/apps/{app}")),
             (Method::POST, format!("/v1/apps/{app}/rollback")),
             (Method::GET, format!("/v1/apps/{app}/convergence")),
+            (Method::GET, format!("/v1/apps/{app}/config")),
+            (Method::GET, format!("/v1/apps/{app}/secrets")),
+            (Method::PUT, format!("/v1/apps/{app}/secrets/KEY")),
+            (Method::DELETE, format!("/v1/apps/{app}/secrets/KEY")),
         ] {
             let answer = plane.ask_as(&token, method, &path).send().await;
             assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "forbidden"), "{path}");

@@ -383,10 +383,8 @@ impl Lane {
         match ended {
             Some(failure) => self.end_with(number, failure),
             // Its own wish to be woken comes by way of the runtime; this one is its turn being over.
-            None if bill.yielded() => {
-                if !in_lane.waker.awake.swap(true, AcqRel) {
-                    self.turns.ready(&tenant, number);
-                }
+            None if bill.yielded() && !in_lane.waker.awake.swap(true, AcqRel) => {
+                self.turns.ready(&tenant, number);
             }
             None => {}
         }

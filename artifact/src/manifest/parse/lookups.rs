@@ -1,6 +1,6 @@
 //! `[geo]` and `[devices]`: JSON objects, as text or as tables.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use toml::{
     Spanned,

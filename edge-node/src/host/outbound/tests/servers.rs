@@ -96,7 +96,7 @@ impl Server {
     }
 
     pub async fn plain_at(ip: &str) -> Server {
-        Server::taking(ip, |stream, counts| h1(stream, counts)).await
+        Server::taking(ip, h1).await
     }
 
     /// With a certificate of `authority` for `backend.example`.
