@@ -25,7 +25,7 @@ use wasmtime::Engine;
 use crate::{
     account::metrics::Metrics,
     generation::Deployment,
-    guest::Program,
+    guest::{self, Program},
     load::{LoadError, Loader, chain},
     meter,
 };
@@ -88,6 +88,8 @@ impl Drop for Waiter {
 pub struct Loaded {
     /// The program.
     pub program: Program,
+    /// Shares of the pool that one execution takes: [`crate::guest::weight`].
+    pub weight: usize,
     bytes: u64,
 }
 
@@ -215,8 +217,9 @@ impl CodeCache {
         let load = tokio::task::spawn_blocking(move || {
             let mapped = loader.load(&container, wasm)?;
             let bytes = mapped.statement.size;
+            let weight = guest::weight(&mapped.code);
             let program = Program::link(&engine, mapped.code).map_err(LoadError::Link)?;
-            Ok::<_, LoadError>(Loaded { program, bytes })
+            Ok::<_, LoadError>(Loaded { program, weight, bytes })
         });
         Ok(load.await.map_err(|_| CodeError::Interrupted)??)
     }

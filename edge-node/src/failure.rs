@@ -49,6 +49,8 @@ pub enum Failure {
     CpuLimit,
     /// Guest: it took longer than its wall time.
     WallLimit,
+    /// Client: the deadline that came with its request, earlier than the app's own, has passed.
+    Deadline,
     /// Node: no room for one more execution now.
     NoRoom,
     /// Node: the app has as many executions as one app may have.
@@ -65,7 +67,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 26] = [
+    pub const ALL: [Failure; 27] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
@@ -86,6 +88,7 @@ impl Failure {
         Failure::BackendError,
         Failure::CpuLimit,
         Failure::WallLimit,
+        Failure::Deadline,
         Failure::NoRoom,
         Failure::AppBusy,
         Failure::NodeMemory,
@@ -117,6 +120,7 @@ impl Failure {
             Failure::BackendError => "backend_error",
             Failure::CpuLimit => "cpu_limit",
             Failure::WallLimit => "wall_limit",
+            Failure::Deadline => "deadline",
             Failure::NoRoom => "no_room",
             Failure::AppBusy => "app_busy",
             Failure::NodeMemory => "node_memory",
@@ -146,7 +150,7 @@ impl Failure {
             | Failure::GuestError
             | Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::BackendError => StatusCode::BAD_GATEWAY,
-            Failure::CpuLimit | Failure::WallLimit => StatusCode::GATEWAY_TIMEOUT,
+            Failure::CpuLimit | Failure::WallLimit | Failure::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Failure::NoRoom
             | Failure::AppBusy
             | Failure::NodeMemory
@@ -209,6 +213,6 @@ mod tests {
     fn eleven_failures_are_the_guests() {
         assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 11);
         assert!(!Failure::ClientGone.is_guests_fault() && !Failure::AppBusy.is_guests_fault());
-        assert!(!Failure::BackendError.is_guests_fault());
+        assert!(!Failure::BackendError.is_guests_fault() && !Failure::Deadline.is_guests_fault());
     }
 }

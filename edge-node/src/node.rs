@@ -45,15 +45,18 @@ const APP_PART: usize = 4;
 const SHARDS: usize = 16;
 
 /// Counts executions and bounds them: all together by the pool's size, so that a full pool is an answer and not an
-/// error, and those of one app by a part of it, so that one app cannot take the whole node. Clones count together.
+/// error, and those of one app by a part of it, so that one app cannot take the whole node. Each takes as many shares of
+/// the pool as its program has weight ([`crate::guest::weight`]). Clones count together.
 #[derive(Clone)]
 pub struct Executions(Arc<Counts>);
 
 struct Counts {
     running: AtomicUsize,
+    /// Shares of those that run.
+    shares: AtomicUsize,
     max: usize,
     app_max: usize,
-    /// Executions of each app that has any, by its hash: two apps that shared one would share a bound, no more.
+    /// Shares of each app that has any, by its hash: two apps that shared one would share a bound, no more.
     of_apps: [Mutex<HashMap<u64, usize>>; SHARDS],
     hasher: RandomState,
 }
@@ -62,13 +65,15 @@ struct Counts {
 pub struct Permit {
     counts: Arc<Counts>,
     app: u64,
+    weight: usize,
 }
 
 impl Executions {
-    /// At most `max` at once, a quarter of them for one app, but at least 16 where there are as many.
+    /// At most `max` shares at once, a quarter of them for one app, but at least 16 where there are as many.
     pub fn new(max: usize) -> Executions {
         Executions(Arc::new(Counts {
             running: AtomicUsize::new(0),
+            shares: AtomicUsize::new(0),
             max,
             app_max: (max / APP_PART).max(APP_EXECUTIONS_MIN).min(max),
             of_apps: Default::default(),
@@ -81,24 +86,24 @@ impl Executions {
         self.0.running.load(Relaxed)
     }
 
-    /// Room for one more execution of `app`, or [`Failure::NoRoom`] or [`Failure::AppBusy`].
-    pub fn admit(&self, app: &AppId) -> Result<Permit, Failure> {
+    /// Room for one more execution of `app`, whose program takes `weight` shares, at least 1; or [`Failure::NoRoom`] or
+    /// [`Failure::AppBusy`].
+    pub fn admit(&self, app: &AppId, weight: usize) -> Result<Permit, Failure> {
         let counts = &self.0;
         let app = counts.hasher.hash_one(app);
         {
             let mut of_apps = counts.shard(app).lock();
-            let of_app = of_apps.entry(app).or_default();
-            if *of_app >= counts.app_max {
+            let of_app = of_apps.get(&app).copied().unwrap_or(0).saturating_add(weight);
+            if of_app > counts.app_max {
                 return Err(Failure::AppBusy);
             }
-            *of_app += 1;
+            of_apps.insert(app, of_app);
         }
-        // Gives back both counts when it is dropped.
-        let permit = Permit { counts: counts.clone(), app };
-        match counts.running.fetch_add(1, Relaxed) {
-            running if running < counts.max => Ok(permit),
-            _ => Err(Failure::NoRoom),
-        }
+        // Gives back all counts when it is dropped.
+        let permit = Permit { counts: counts.clone(), app, weight };
+        counts.running.fetch_add(1, Relaxed);
+        let shares = counts.shares.fetch_add(weight, Relaxed);
+        if shares.saturating_add(weight) <= counts.max { Ok(permit) } else { Err(Failure::NoRoom) }
     }
 }
 
@@ -111,9 +116,10 @@ impl Counts {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.counts.running.fetch_sub(1, Relaxed);
+        self.counts.shares.fetch_sub(self.weight, Relaxed);
         let mut of_apps = self.counts.shard(self.app).lock();
         if let Entry::Occupied(mut of_app) = of_apps.entry(self.app) {
-            *of_app.get_mut() -= 1;
+            *of_app.get_mut() -= self.weight;
             if *of_app.get() == 0 {
                 of_app.remove();
             }
@@ -131,9 +137,13 @@ mod tests {
 
     /// Takes all an app can get.
     fn take_all(executions: &Executions, name: &str) -> (Vec<Permit>, Failure) {
+        take_all_of(executions, name, 1)
+    }
+
+    fn take_all_of(executions: &Executions, name: &str, weight: usize) -> (Vec<Permit>, Failure) {
         let mut permits = Vec::new();
         loop {
-            match executions.admit(&app(name)) {
+            match executions.admit(&app(name), weight) {
                 Ok(permit) => permits.push(permit),
                 Err(failure) => return (permits, failure),
             }
@@ -147,13 +157,26 @@ mod tests {
         assert_eq!((greedy.len(), failure), (25, Failure::AppBusy));
         let others: Vec<_> = ["a", "b", "c"].map(|name| take_all(&executions, name).0).into();
         assert_eq!(executions.running(), 100);
-        assert_eq!(executions.admit(&app("late")).err(), Some(Failure::NoRoom));
+        assert_eq!(executions.admit(&app("late"), 1).err(), Some(Failure::NoRoom));
         assert_eq!(executions.running(), 100, "a refused one gives back what it took");
 
         drop((greedy, others));
         assert_eq!(executions.running(), 0);
         assert!(executions.0.of_apps.iter().all(|shard| shard.lock().is_empty()), "idle apps take no memory");
         assert_eq!(take_all(&executions, "greedy").0.len(), 25);
+    }
+
+    #[test]
+    fn a_program_that_takes_more_of_the_pool_gets_fewer_executions() {
+        let executions = Executions::new(100);
+        let (heavy, failure) = take_all_of(&executions, "heavy", 4);
+        assert_eq!((heavy.len(), failure), (6, Failure::AppBusy));
+        assert_eq!(take_all(&executions, "heavy").0.len(), 1, "its last share");
+        let others: Vec<_> = ["a", "b", "c"].map(|name| take_all(&executions, name).0).into();
+        assert_eq!(executions.admit(&app("late"), 2).err(), Some(Failure::NoRoom));
+        assert_eq!(executions.running(), 6 + 75);
+        drop((heavy, others));
+        assert_eq!((executions.running(), executions.0.shares.load(Relaxed)), (0, 0));
     }
 
     #[test]

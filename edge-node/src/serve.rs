@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     front::{Connection, Handler, InboundBody, OutboundBody, Refusal, authority::Target, limits},
     generation::Deployment,
-    guest::drive::drive,
+    guest::drive::{Wall, drive},
     lane::Lanes,
     node::Node,
 };
@@ -56,7 +56,9 @@ impl Server {
         let mut exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.host.clone());
         let (id, bill) = (exchange.id, exchange.bill.clone());
         let (head, body) = request.into_parts();
+        let own_deadline = exchange.fetches.deadline();
         exchange.fetches.inherit(&head.headers);
+        let is_inherited = exchange.fetches.deadline() < own_deadline;
         let run = Some((deployment.clone(), bill.clone()));
         let account = Account::open(&head, Some(host), connection, id, run, &self.node.access_log);
         let refuse = |failure: Failure| {
@@ -66,7 +68,7 @@ impl Server {
         };
 
         // code: in memory, or loaded now. That wait has its own bound and is not the guest's.
-        let wall_left = exchange.fetches.deadline().saturating_duration_since(Instant::now());
+        let left = exchange.fetches.deadline().saturating_duration_since(Instant::now());
         let loaded = match self.node.code.get(deployment).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -75,7 +77,7 @@ impl Server {
             }
         };
         // admit: only now, so that nobody holds room while code is on its way
-        let permit = match self.node.executions.admit(&deployment.id) {
+        let permit = match self.node.executions.admit(&deployment.id, loaded.weight) {
             Ok(permit) => permit,
             Err(failure) => return refuse(failure),
         };
@@ -86,7 +88,9 @@ impl Server {
             let _room = permit; // given back when the instance is gone
             run.await
         });
-        let driven = drive(run, response, bill, wall_left, account.clone(), self.lanes.as_ref()).await;
+        let driven =
+            drive(run, response, bill, Wall { left, is_inherited }, account.clone(), self.lanes.as_ref())
+                .await;
         driven.unwrap_or_else(refuse)
     }
 }

@@ -318,11 +318,14 @@ pub struct Signed {
     pub lane: Lane,
 }
 
-/// `None`, said loudly, when the guests were not built: `fixtures/build` makes them.
+/// `None`, said loudly, when the guests were not built: `fixtures/build` makes them. Panics where nothing may be
+/// skipped (`SKERRY_TESTS_MUST_NOT_SKIP=1`).
 pub fn signed(name: &str) -> Option<Signed> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{name}.wasm"));
     let Ok(wasm) = std::fs::read(&path) else {
-        eprintln!("SKIPPED: {} is missing; run fixtures/build", path.display());
+        let missing = format!("{} is missing; run fixtures/build --all", path.display());
+        assert!(!std::env::var("SKERRY_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1"), "{missing}");
+        eprintln!("SKIPPED: {missing}");
         return None;
     };
     Some(sign(&wasm))

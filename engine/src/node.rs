@@ -25,7 +25,10 @@ pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 2 << 20;
 /// The same for tables.
 pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// Tables of the pool for each of its instances.
-const TABLES_PER_INSTANCE: u32 = 2;
+pub const TABLES_PER_INSTANCE: u32 = 2;
+/// Shares of the pool, a memory and its tables each, that the largest component takes.
+pub const SHARES_MAX: u32 = TABLES_PER_COMPONENT_MAX.div_ceil(TABLES_PER_INSTANCE);
+const _: () = assert!(MEMORIES_PER_COMPONENT_MAX <= SHARES_MAX);
 /// Bytes of memory that one instance's share of the pool may keep while nobody uses it: a memory, its tables, and a stack,
 /// whose pages stay with it.
 pub const SLOT_BYTES: usize = MEMORY_KEEP_RESIDENT_BYTES
@@ -72,7 +75,8 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
     let mut config = PoolingAllocationConfig::new();
     config
         .total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
+        // Only counted: no memory is set aside for them. As many as all components may have, so that they never run out.
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT_MAX))
         .total_memories(instances)
         .total_tables(instances.saturating_mul(TABLES_PER_INSTANCE))
         .total_stacks(instances)

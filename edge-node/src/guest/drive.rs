@@ -15,6 +15,7 @@
 
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -38,6 +39,7 @@ use crate::{
     exchange::Bill,
     failure::Failure,
     front::{BodyError, OutboundBody},
+    generation::Deployment,
     lane::{Job, Lanes, Start, TICK_NS, Ticket},
     limits::{Limit, LimitReached},
 };
@@ -51,21 +53,45 @@ pub const QUICK_FRAMES_MAX: usize = 64;
 type Head = oneshot::Receiver<Response<OutboundBody>>;
 type Stream = UnsyncBoxBody<Bytes, BodyError>;
 
+/// How long a run may still take.
+#[derive(Debug, Clone, Copy)]
+pub struct Wall {
+    /// From now.
+    pub left: Duration,
+    /// The end is that of whoever sent the request, and earlier than the app's own.
+    pub is_inherited: bool,
+}
+
+impl From<Duration> for Wall {
+    fn from(left: Duration) -> Wall {
+        Wall { left, is_inherited: false }
+    }
+}
+
 /// Runs a guest up to its response. `wall` is what is left of its wall time now. The account is closed by whoever ends
 /// last: this call, the run, or the body. Without `lanes`, or an account of a deployment, the run stays on this thread.
 pub async fn drive(
     run: Run,
     head: Head,
     bill: Arc<Bill>,
-    wall: Duration,
+    wall: impl Into<Wall>,
     account: Arc<Account>,
     lanes: Option<&Lanes>,
 ) -> Result<Response<OutboundBody>, Failure> {
-    let deadline = Instant::now() + wall;
+    let Wall { left, is_inherited } = wall.into();
+    let deadline = Instant::now() + left;
     let place = Place::Here(run);
     let lanes = lanes.cloned();
-    let mut driven =
-        Driven { place, bill, lanes, account: account.clone(), deadline, timer: None, failure: None };
+    let mut driven = Driven {
+        place,
+        bill,
+        lanes,
+        account: account.clone(),
+        deadline,
+        is_inherited,
+        timer: None,
+        failure: None,
+    };
     driven.start();
     let response = driven.until_head(head).await?;
     let (head, body) = response.into_parts();
@@ -116,6 +142,8 @@ struct Driven {
     lanes: Option<Lanes>,
     account: Arc<Account>,
     deadline: Instant,
+    /// See [`Wall::is_inherited`].
+    is_inherited: bool,
     timer: Option<Pin<Box<Sleep>>>,
     failure: Option<Failure>,
 }
@@ -163,8 +191,12 @@ impl Driven {
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
         ready!(timer.as_mut().poll(cx));
-        self.bill.meet(Limit::Wall);
-        self.end(Some(Failure::WallLimit));
+        if self.is_inherited {
+            self.end(Some(Failure::Deadline));
+        } else {
+            self.bill.meet(Limit::Wall);
+            self.end(Some(Failure::WallLimit));
+        }
         Poll::Ready(())
     }
 
@@ -177,6 +209,9 @@ impl Driven {
         match polled {
             Poll::Ready(Ok(())) => self.end(None),
             Poll::Ready(Err(error)) => self.end(Some(classify(&error, &self.bill))),
+            Poll::Pending if self.is_over_cpu() => {
+                self.end(Some(Failure::CpuLimit));
+            }
             Poll::Pending if self.bill.yielded() || self.bill.cpu_ns() > TICK_NS => self.go(),
             Poll::Pending => {}
         }
@@ -217,6 +252,10 @@ impl Driven {
         if let Some(deployment) = self.account.deployment() {
             deployment.standing.ended(self.bill.cpu_ns());
         }
+    }
+
+    fn is_over_cpu(&self) -> bool {
+        self.account.deployment().is_some_and(|app| is_over_cpu(app, &self.bill, self.bill.cpu_ns()))
     }
 
     fn has_ended(&self) -> bool {
@@ -324,6 +363,27 @@ impl Driven {
             unwinding.0.ended(self.failure);
         }))
     }
+}
+
+/// A run that is dropped on the way, because its client left or a host function panicked, is torn down at its own cost.
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if let Place::Here(_) = self.place
+            && catch_unwind(AssertUnwindSafe(|| self.end(self.failure))).is_err()
+        {
+            tracing::error!("ending a guest panicked");
+        }
+    }
+}
+
+/// After a slice that did not end its run: has it used up its CPU time? The epoch asks only while guest code runs, not
+/// while the host looks at what the guest waits for.
+pub(crate) fn is_over_cpu(app: &Deployment, bill: &Bill, used_ns: u64) -> bool {
+    let is_over = used_ns >= u64::from(app.limits().cpu_ms) * 1_000_000;
+    if is_over {
+        bill.meet(Limit::Cpu);
+    }
+    is_over
 }
 
 /// Notes a panic of a host function as the failure of its run: a body whose other end was dropped by one would

@@ -14,6 +14,7 @@ pub mod wasi;
 
 use std::{future::Future, pin::Pin};
 
+use engine::node::{SHARES_MAX, TABLES_PER_INSTANCE};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::{
@@ -61,6 +62,19 @@ impl Program {
             Program::Fastly(program) => Box::pin(program.run(exchange, request, responder)),
         }
     }
+}
+
+/// Shares of the node's pool that one execution takes, at least 1: a share is one memory and two tables.
+pub fn weight(code: &Code) -> usize {
+    let needs = match code {
+        Code::Component(component) => component.resources_required(),
+        Code::Module(module) => Some(module.resources_required()),
+    };
+    // A component that imports core modules does not say; it does not link either.
+    let shares = needs.map_or(SHARES_MAX, |needs| {
+        needs.num_memories.max(needs.num_tables.div_ceil(TABLES_PER_INSTANCE)).max(1)
+    });
+    shares as usize
 }
 
 /// The guest ended itself with a status other than 0.

@@ -13,7 +13,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release},
+        atomic::{
+            AtomicBool,
+            Ordering::{AcqRel, Acquire, Release},
+        },
     },
     task::{Context, Poll, Wake, Waker, ready},
     thread,
@@ -37,7 +40,10 @@ use crate::{
     exchange::Bill,
     failure::Failure,
     generation::Deployment,
-    guest::{Run, drive::classify},
+    guest::{
+        Run,
+        drive::{classify, is_over_cpu},
+    },
     meter,
 };
 
@@ -45,7 +51,7 @@ use crate::{
 const PART: usize = 2;
 /// The part of a lane's places that one tenant may have.
 const TENANT_PART: usize = 2;
-/// Places of a lane, and of one tenant in it, however small the node.
+/// Places of a lane, however small the node.
 const PLACES_MIN: usize = 8;
 /// The lowest weight `setpriority(2)` gives: 15, where a serving thread has 1,024. Anything above it costs fresh requests
 /// their quick start: woken beside a busy thread of nice 19 the serving thread ran after 50 µs (p99), beside one of nice
@@ -109,8 +115,10 @@ struct Door {
     /// Jobs that are ready to go on, each at most once; or whose ticket was dropped.
     woken: VecDeque<u64>,
     dropped: Vec<u64>,
-    /// Jobs of each tenant, and of all.
+    /// Places taken, by each tenant and by all: a job has one while it is ready or has its turn, not while it waits.
     of_tenants: HashMap<TenantName, usize>,
+    taken: usize,
+    /// All jobs, those that wait too. Their bound is the node's, of all executions.
     jobs: usize,
     next: u64,
     closed: bool,
@@ -140,11 +148,11 @@ impl Lanes {
         let mut door = self.0.door.lock();
         let tenant = &job.deployment.id.tenant;
         let of_tenant = door.of_tenants.get(tenant).copied().unwrap_or(0);
-        if door.closed || door.jobs >= self.0.places || of_tenant >= self.0.tenant_places {
+        if door.closed || door.taken >= self.0.places || of_tenant >= self.0.tenant_places {
             return Err((Full, job));
         }
         door.jobs += 1;
-        door.of_tenants.insert(tenant.clone(), of_tenant + 1);
+        door.take_place(tenant);
         let number = door.next;
         door.next += 1;
         door.arrived.push_back((number, job, send));
@@ -153,9 +161,26 @@ impl Lanes {
         Ok(Ticket { number, shared: self.0.clone(), end })
     }
 
-    /// Jobs in the slow lane now.
+    /// Jobs in the slow lane now, those that wait too.
     pub fn jobs(&self) -> usize {
         self.0.door.lock().jobs
+    }
+}
+
+impl Door {
+    fn take_place(&mut self, tenant: &TenantName) {
+        self.taken += 1;
+        *self.of_tenants.entry(tenant.clone()).or_default() += 1;
+    }
+
+    fn give_place(&mut self, tenant: &TenantName) {
+        self.taken -= 1;
+        if let Entry::Occupied(mut of_tenant) = self.of_tenants.entry(tenant.clone()) {
+            *of_tenant.get_mut() -= 1;
+            if *of_tenant.get() == 0 {
+                of_tenant.remove();
+            }
+        }
     }
 }
 
@@ -191,7 +216,7 @@ impl SlowLane {
             door: Mutex::default(),
             turns: AtomicWaker::new(),
             places,
-            tenant_places: (places / TENANT_PART).max(PLACES_MIN),
+            tenant_places: places / TENANT_PART,
         }));
         let runtime = runtime::Builder::new_current_thread();
         let shared = lanes.0.clone();
@@ -260,14 +285,18 @@ fn serve(mut runtime: runtime::Builder, shared: Arc<Shared>, nice: u8) {
 
 /// Gives turns until the door is closed.
 async fn turns(shared: Arc<Shared>) {
-    let mut lane = Lane { shared, jobs: HashMap::new(), turns: Turns::new() };
+    let mut lane = Lane { shared, jobs: HashMap::new(), turns: Turns::new(), dropped: VecDeque::new() };
     std::future::poll_fn(|cx| {
         lane.shared.turns.register(cx.waker());
         if lane.come_in().is_closed() {
             lane.clear();
             return Poll::Ready(());
         }
-        if let Some(number) = lane.turns.next() {
+        // What nobody waits for goes first, whoever's turn it is: it holds memory and room that others want.
+        if let Some(number) = lane.dropped.pop_front() {
+            lane.end(number);
+            cx.waker().wake_by_ref();
+        } else if let Some(number) = lane.turns.next() {
             lane.turn(number);
             cx.waker().wake_by_ref();
         }
@@ -281,14 +310,15 @@ struct Lane {
     shared: Arc<Shared>,
     jobs: HashMap<u64, InLane>,
     turns: Turns<TenantName, u64>,
+    /// Jobs that nobody waits for any more: to be torn down.
+    dropped: VecDeque<u64>,
 }
 
 struct InLane {
     job: Job,
     end: oneshot::Sender<Option<Failure>>,
     waker: Arc<JobWaker>,
-    /// Nobody waits for it any more: its turn is to be torn down.
-    dropped: bool,
+    has_place: bool,
 }
 
 /// Puts its job among those that are ready.
@@ -330,19 +360,21 @@ impl Lane {
         let mut door = self.shared.door.lock();
         let (arrived, woken) = (std::mem::take(&mut door.arrived), std::mem::take(&mut door.woken));
         let (dropped, closed) = (std::mem::take(&mut door.dropped), door.closed);
+        // A job that was let in once always comes back; only new ones are refused.
+        for number in &woken {
+            if let Some(job) = self.jobs.get_mut(number)
+                && !std::mem::replace(&mut job.has_place, true)
+            {
+                door.take_place(&job.job.deployment.id.tenant);
+            }
+        }
         drop(door);
         for (number, job, end) in arrived {
             let waker = JobWaker { number, shared: self.shared.clone(), awake: AtomicBool::new(true) };
             self.turns.ready(&job.deployment.id.tenant, number);
-            self.jobs.insert(number, InLane { job, end, waker: Arc::new(waker), dropped: false });
+            self.jobs.insert(number, InLane { job, end, waker: Arc::new(waker), has_place: true });
         }
-        for number in dropped {
-            let Some(job) = self.jobs.get_mut(&number) else { continue };
-            job.dropped = true;
-            if !job.waker.awake.swap(true, AcqRel) {
-                self.turns.ready(&job.job.deployment.id.tenant, number);
-            }
-        }
+        self.dropped.extend(dropped);
         for number in woken {
             if let Some(job) = self.jobs.get(&number) {
                 self.turns.ready(&job.job.deployment.id.tenant, number);
@@ -354,9 +386,6 @@ impl Lane {
     /// One turn of one job.
     fn turn(&mut self, number: u64) {
         let Some(in_lane) = self.jobs.get_mut(&number) else { return };
-        if in_lane.dropped {
-            return self.end(number);
-        }
         let Job { run, bill, account, deployment } = &mut in_lane.job;
         in_lane.waker.awake.store(false, Release);
         let waker = Waker::from(in_lane.waker.clone());
@@ -364,7 +393,8 @@ impl Lane {
         bill.begin_slice();
         let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut Context::from_waker(&waker))));
         let ended = match polled {
-            Ok(Poll::Pending) => None,
+            Ok(Poll::Pending) => is_over_cpu(deployment, bill, bill.cpu_ns() + bill.slice_ns_running())
+                .then_some(Some(Failure::CpuLimit)),
             Ok(Poll::Ready(Ok(()))) => Some(None),
             Ok(Poll::Ready(Err(error))) => Some(Some(classify(&error, bill))),
             Err(_) => {
@@ -386,7 +416,16 @@ impl Lane {
             None if bill.yielded() && !in_lane.waker.awake.swap(true, AcqRel) => {
                 self.turns.ready(&tenant, number);
             }
-            None => {}
+            None => self.wait(number),
+        }
+    }
+
+    /// A job whose turn is over before its time: unless it was woken meanwhile it waits, and others may have its place.
+    fn wait(&mut self, number: u64) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        if !job.waker.awake.load(Acquire) {
+            job.has_place = false;
+            self.shared.door.lock().give_place(&job.job.deployment.id.tenant);
         }
     }
 
@@ -397,7 +436,8 @@ impl Lane {
 
     /// Tears a job down and settles what it leaves.
     fn end_with(&mut self, number: u64, failure: Option<Failure>) {
-        let Some(InLane { job: Job { run, bill, account, deployment }, end, .. }) = self.jobs.remove(&number)
+        let Some(InLane { job: Job { run, bill, account, deployment }, end, has_place, .. }) =
+            self.jobs.remove(&number)
         else {
             return;
         };
@@ -412,18 +452,15 @@ impl Lane {
         deployment.standing.ended(bill.cpu_ns());
         self.turns.had(&deployment.id.tenant, bill.cpu_ns().saturating_sub(before_ns));
         drop(account);
-        self.leave(&deployment.id.tenant);
+        self.leave(&deployment.id.tenant, has_place);
         let _ = end.send(failure);
     }
 
-    fn leave(&self, tenant: &TenantName) {
+    fn leave(&self, tenant: &TenantName, has_place: bool) {
         let mut door = self.shared.door.lock();
         door.jobs -= 1;
-        if let Entry::Occupied(mut of_tenant) = door.of_tenants.entry(tenant.clone()) {
-            *of_tenant.get_mut() -= 1;
-            if *of_tenant.get() == 0 {
-                of_tenant.remove();
-            }
+        if has_place {
+            door.give_place(tenant);
         }
     }
 

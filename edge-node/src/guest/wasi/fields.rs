@@ -11,11 +11,12 @@ use http::{
     header::{CONTENT_LENGTH, Entry},
 };
 use wasmtime::{
-    Result, bail,
+    Result,
     component::{Resource, WasmList, WasmStr},
 };
 
 use super::{At, Cx, http_types::HeaderError};
+use crate::limits::{EXECUTION, Limit, LimitReached};
 
 /// Bytes of one list of fields in memory, [`NAME_BYTES`] and [`VALUE_BYTES`] included. The front refuses more than half
 /// of it in one head; a guest may hold many lists.
@@ -80,6 +81,12 @@ impl Fields {
     /// To read them.
     pub fn map(&self) -> &HeaderMap {
         &self.map
+    }
+
+    /// Are they more than a message's head, or its trailers, may have?
+    pub fn are_too_many(&self) -> bool {
+        let bytes: usize = self.map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        self.map.len() > EXECUTION.header_fields || bytes > EXECUTION.header_bytes
     }
 
     /// To send them.
@@ -195,9 +202,8 @@ fn told<T>(result: Result<T, Fault>) -> Result<(Result<T, HeaderError>,)> {
     match result {
         Ok(done) => Ok((Ok(done),)),
         Err(Fault::Refused(error)) => Ok((Err(error),)),
-        Err(Fault::TooLarge) => {
-            bail!("a list of header fields may take {FIELDS_BYTES_MAX} bytes in memory; drop some fields")
-        }
+        // More than FIELDS_BYTES_MAX of memory.
+        Err(Fault::TooLarge) => Err(LimitReached(Limit::Headers).into()),
     }
 }
 
@@ -312,6 +318,22 @@ mod tests {
 
     fn name(text: &str) -> HeaderName {
         parse_name(text).unwrap()
+    }
+
+    #[test]
+    fn a_head_has_as_many_fields_and_bytes_as_one_that_comes_in() {
+        let fields = |count: usize, bytes: usize| {
+            let mut fields = Fields::empty();
+            for number in 0..count {
+                let name = HeaderName::from_bytes(format!("x-{number:06}").as_bytes()).unwrap();
+                let value = HeaderValue::from_bytes(&vec![b'v'; bytes - 8]).unwrap();
+                assert!(fields.append(name, value).is_ok());
+            }
+            fields.are_too_many()
+        };
+        assert!(!fields(EXECUTION.header_fields, 10) && fields(EXECUTION.header_fields + 1, 10));
+        let bytes = EXECUTION.header_bytes / 8;
+        assert!(!fields(8, bytes) && fields(8, bytes + 1));
     }
 
     #[test]

@@ -9,16 +9,19 @@ use wasmtime::{
     component::{ComponentType, Lift, Lower, Resource, WasmList},
 };
 
-use super::{At, Cx, Later, State};
+use super::{At, Cx, Later, State, handles::Kind as _};
 use crate::{
     exchange::Exchange,
     host::kv::{self, Entry, Generation, Insert, KvError, Mode, PAGE_KEYS_MAX, Pending, Store},
+    limits::{EXECUTION, Limit},
 };
 
 /// What an empty identifier opens, as on other hosts.
 const DEFAULT_STORE: &str = "default";
 /// Operations of one batch that are under way at once: half of what an execution may have.
 const BATCH_OPEN_MAX: usize = kv::OPEN_MAX / 2;
+/// Bytes that all entries found for a swap may hold together: two of the largest values.
+const CAS_BYTES_MAX: usize = 2 * kv::VALUE_BYTES_MAX;
 /// Times a counter is read and written again when others write it, too.
 const INCREMENT_ATTEMPTS_MAX: usize = 10;
 
@@ -172,13 +175,15 @@ impl State {
         self.wait(|_, task| pending.poll(task).map(Ok)).await
     }
 
-    /// The same for many, some of them at once. The first that fails ends it; what was started goes on.
+    /// The same for many, some of them at once. The first that fails ends it; what was started goes on. Answers that
+    /// together hold more than one call may copy end the guest.
     async fn ask_all<A, T>(
         &mut self,
         asks: Vec<A>,
         mut start: impl FnMut(&mut Exchange, A) -> Result<Pending<T>, KvError>,
+        held_bytes: fn(&T) -> usize,
     ) -> Result<Result<Vec<T>, KvError>> {
-        let (mut asks, mut answers) = (asks.into_iter(), Vec::new());
+        let (mut asks, mut answers, mut bytes) = (asks.into_iter(), Vec::new(), 0_usize);
         loop {
             let mut open = Vec::new();
             for ask in asks.by_ref().take(BATCH_OPEN_MAX) {
@@ -192,12 +197,39 @@ impl State {
             }
             for mut pending in open {
                 match self.wait(|_, task| Pin::new(&mut pending).poll(task).map(Ok)).await? {
-                    Ok(answer) => answers.push(answer),
+                    Ok(answer) => {
+                        bytes = bytes.saturating_add(held_bytes(&answer));
+                        if bytes > EXECUTION.copy_bytes_per_call {
+                            return Err(self.exchange.over(Limit::Copy).into());
+                        }
+                        answers.push(answer);
+                    }
                     Err(error) => return Ok(Err(error)),
                 }
             }
         }
     }
+
+    /// Keeps an entry as it was found. All that are kept together have a bound.
+    fn keep(&mut self, store: Store, key: String, entry: Option<Entry>) -> Result<Resource<Cas>> {
+        let cas = Cas { store, key, found: entry.map(|entry| (entry.generation, entry.value)) };
+        let kept: usize = self.handles.entries_mut().map(|entry| Cas::of(entry).map_or(0, Cas::bytes)).sum();
+        if kept.saturating_add(cas.bytes()) > CAS_BYTES_MAX {
+            return Err(self.exchange.over(Limit::Resources).into());
+        }
+        Ok(self.handles.push(cas)?)
+    }
+}
+
+impl Cas {
+    fn bytes(&self) -> usize {
+        self.found.as_ref().map_or(0, |(_, value)| value.len())
+    }
+}
+
+/// What a looked up entry holds.
+fn value_bytes(entry: &Option<Entry>) -> usize {
+    entry.as_ref().map_or(0, |entry| entry.value.len())
 }
 
 fn told<T>(answer: Result<T, KvError>) -> Answer<T> {
@@ -303,7 +335,8 @@ fn get_many(
     Box::new(async move {
         let state = cx.data_mut();
         let store = state.store(&bucket)?;
-        let found = state.ask_all(keys.clone(), |exchange, key| kv::get(exchange, &store, &key)).await?;
+        let found =
+            state.ask_all(keys.clone(), |exchange, key| kv::get(exchange, &store, &key), value_bytes).await?;
         let found = found.map(|entries| {
             let pairs = keys.into_iter().zip(entries);
             pairs.map(|(key, entry)| entry.map(|entry| (key, entry.value.into()))).collect()
@@ -320,9 +353,11 @@ fn set_many(
         let state = cx.data_mut();
         let store = state.store(&bucket)?;
         let stored = state
-            .ask_all(entries, |exchange, (key, value)| {
-                kv::insert(exchange, &store, &key, value.into(), Insert::default())
-            })
+            .ask_all(
+                entries,
+                |exchange, (key, value)| kv::insert(exchange, &store, &key, value.into(), Insert::default()),
+                |_| 0,
+            )
             .await?;
         Ok(told(stored.map(drop)))
     })
@@ -332,7 +367,8 @@ fn delete_many(mut cx: Cx<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)) 
     Box::new(async move {
         let state = cx.data_mut();
         let store = state.store(&bucket)?;
-        let deleted = state.ask_all(keys, |exchange, key| kv::delete(exchange, &store, &key, None)).await?;
+        let deleted =
+            state.ask_all(keys, |exchange, key| kv::delete(exchange, &store, &key, None), |_| 0).await?;
         Ok(told(deleted.map(drop)))
     })
 }
@@ -386,16 +422,12 @@ fn swapping(found: Option<Generation>) -> Insert {
     }
 }
 
-fn found(entry: Option<Entry>) -> Option<(Generation, Bytes)> {
-    entry.map(|entry| (entry.generation, entry.value))
-}
-
 fn cas_new(mut cx: Cx<'_>, (bucket, key): (Resource<Bucket>, String)) -> Later<'_, Answer<Resource<Cas>>> {
     Box::new(async move {
         let state = cx.data_mut();
         let store = state.store(&bucket)?;
         Ok(match state.ask(|exchange| kv::get(exchange, &store, &key)).await? {
-            Ok(entry) => (Ok(state.handles.push(Cas { store, key, found: found(entry) })?),),
+            Ok(entry) => (Ok(state.keep(store, key, entry)?),),
             Err(error) => told(Err(error)),
         })
     })
@@ -421,10 +453,79 @@ fn swap(mut cx: Cx<'_>, (cas, value): (Resource<Cas>, WasmList<u8>)) -> Later<'_
         // The next try begins with what is there now.
         match state.ask(|exchange| kv::get(exchange, &store, &key)).await? {
             Ok(entry) => {
-                let cas = state.handles.push(Cas { store, key, found: found(entry) })?;
+                let cas = state.keep(store, key, entry)?;
                 Ok((Err(CasError::CasFailed(cas)),))
             }
             Err(error) => failed(error),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use artifact::manifest::AppConfig;
+    use http::Request;
+
+    use super::*;
+    use crate::{
+        exchange::Responder,
+        front::InboundBody,
+        limits::LimitReached,
+        testing::{exchange, local},
+    };
+
+    const LARGE: usize = 6 << 20;
+
+    /// A guest's state, with one store that has these large values.
+    async fn state(keys: &[&str]) -> (State, Store) {
+        let config = AppConfig { kv_stores: vec!["s".into()], ..AppConfig::default() };
+        let request = Request::get("/").body(InboundBody::Empty).unwrap();
+        let mut state = State::new(exchange(config), request, Responder::new().0);
+        let store = kv::open(&state.exchange, "s").unwrap();
+        for key in keys {
+            let value = Bytes::from(vec![b'x'; LARGE]);
+            let put = kv::insert(&mut state.exchange, &store, key, value, Insert::default());
+            put.unwrap().await.unwrap();
+        }
+        (state, store)
+    }
+
+    #[test]
+    fn a_batch_takes_as_much_as_one_call_may_copy_and_no_more() {
+        local(async {
+            let (mut state, store) = state(&["a", "b", "c"]).await;
+            for (keys, fits) in [(vec!["a", "b", "none"], true), (vec!["a", "b", "c"], false)] {
+                let asked = state.ask_all(keys, |exchange, key| kv::get(exchange, &store, key), value_bytes);
+                match asked.await {
+                    Ok(found) => assert!(fits && found.unwrap().len() == 3),
+                    Err(error) => {
+                        assert!(!fits);
+                        assert_eq!(error.downcast_ref::<LimitReached>().unwrap().0, Limit::Copy);
+                    }
+                }
+            }
+            assert!(state.exchange.bill.limits_met().has(Limit::Copy));
+        });
+    }
+
+    #[test]
+    fn entries_kept_for_a_swap_have_a_bound_together_and_give_way_when_dropped() {
+        local(async {
+            let (mut state, store) = state(&["a"]).await;
+            let mut kept = Vec::new();
+            let entry = async |state: &mut State| {
+                state.ask(|exchange| kv::get(exchange, &store, "a")).await.unwrap().unwrap()
+            };
+            for _ in 0..CAS_BYTES_MAX / LARGE {
+                let found = entry(&mut state).await;
+                kept.push(state.keep(store.clone(), "a".into(), found).unwrap());
+            }
+            let found = entry(&mut state).await;
+            let refused = state.keep(store.clone(), "a".into(), found).unwrap_err();
+            assert_eq!(refused.downcast_ref::<LimitReached>().unwrap().0, Limit::Resources);
+            state.handles.take(kept.pop().unwrap()).unwrap();
+            let found = entry(&mut state).await;
+            assert!(state.keep(store.clone(), "a".into(), found).is_ok());
+        });
+    }
 }

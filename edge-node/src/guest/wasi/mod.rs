@@ -206,6 +206,9 @@ impl State {
 impl State {
     /// The limit that a trap of our own stands for.
     fn limit_of(&self, error: &wasmtime::Error) -> Option<LimitReached> {
+        if let Some(LimitReached(limit)) = error.downcast_ref() {
+            return Some(self.exchange.over(*limit));
+        }
         let limit = match (error.downcast_ref(), error.downcast_ref()) {
             (Some(Refused::Full), _) => Limit::Resources,
             (_, Some(NoRandom::TooMany(_))) => Limit::Random,

@@ -25,6 +25,7 @@ use crate::{
         door::{Door, Event, Source},
         pipe::{Gone, Reader, Writer, pipe},
     },
+    limits::{Limit, LimitReached},
 };
 
 /// The execution's one place for a response: what it holds is the state's [`Answer`].
@@ -266,6 +267,9 @@ fn finish(
     let State { handles, answer, .. } = cx.data_mut();
     let body = handles.take(body)?;
     let trailers = trailers.map(|trailers| handles.take(trailers)).transpose()?;
+    if trailers.as_ref().is_some_and(Fields::are_too_many) {
+        return Err(LimitReached(Limit::Headers).into());
+    }
     let finished = body.finish(trailers.map(Fields::into_map).unwrap_or_default());
     answer.finished();
     Ok((finished,))
@@ -281,6 +285,9 @@ fn set(
         Ok(response) => Ok(handles.take(response)?),
         Err(error) => Err(error),
     };
+    if response.as_ref().is_ok_and(|response| response.fields.are_too_many()) {
+        return Err(LimitReached(Limit::Headers).into());
+    }
     answer.give(response, &exchange.door);
     Ok(())
 }

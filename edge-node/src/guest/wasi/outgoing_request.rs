@@ -11,7 +11,13 @@ use super::{
     http_types::{Method, Scheme},
     outgoing::{Message, OutgoingBody},
 };
-use crate::host::{outbound::Options, pipe::Reader};
+use crate::{
+    front::limits::METHOD_BYTES_MAX,
+    host::{outbound::Options, pipe::Reader},
+};
+
+/// Bytes of an authority: a host name has 253, a port 6.
+const AUTHORITY_BYTES_MAX: usize = 300;
 
 /// A request while it is made.
 pub struct OutgoingRequest(pub Box<Draft>);
@@ -108,7 +114,7 @@ fn method(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Method,)> {
 }
 
 fn set_method(mut cx: Cx<'_>, (request, method): (Request, Method)) -> Result<Set> {
-    if method.to_http().is_none() {
+    if method.to_http().is_none_or(|method| method.as_str().len() > METHOD_BYTES_MAX) {
         return Ok((Err(()),));
     }
     cx.data_mut().draft(&request)?.method = method;
@@ -155,7 +161,10 @@ fn authority(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<String>,)
 }
 
 fn set_authority(mut cx: Cx<'_>, (request, authority): (Request, Option<String>)) -> Result<Set> {
-    if authority.as_deref().is_some_and(|authority| authority.parse::<uri::Authority>().is_err()) {
+    let is_wrong = |authority: &str| {
+        authority.len() > AUTHORITY_BYTES_MAX || authority.parse::<uri::Authority>().is_err()
+    };
+    if authority.as_deref().is_some_and(is_wrong) {
         return Ok((Err(()),));
     }
     cx.data_mut().draft(&request)?.authority = authority;

@@ -9,13 +9,15 @@ use super::{
     handles::Entry,
     incoming::IncomingBody,
     outgoing::OutgoingBody,
-    slab::RESOURCES_MAX,
     streams::{InputStream, OutputStream},
 };
-use crate::host::{clock::Timer, wait};
+use crate::{
+    host::{clock::Timer, wait},
+    limits::{Limit, LimitReached},
+};
 
 /// Pollables in one list: each is looked at without the guest's clock running.
-const POLLED_MAX: usize = RESOURCES_MAX;
+const POLLED_MAX: usize = 1_000;
 
 /// See the module.
 pub enum Pollable {
@@ -56,7 +58,7 @@ fn poll(mut cx: Cx<'_>, (pollables,): (Vec<Resource<Pollable>>,)) -> Later<'_, (
             bail!("poll of an empty list, which would wait for ever");
         }
         if pollables.len() > POLLED_MAX {
-            bail!("poll of {} pollables, at most {POLLED_MAX}", pollables.len());
+            return Err(LimitReached(Limit::Resources).into());
         }
         Ok((cx.data_mut().select(&pollables).await,))
     })

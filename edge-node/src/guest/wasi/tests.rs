@@ -27,6 +27,7 @@ use crate::{
         tape::Tape,
     },
     limits::EXECUTION,
+    load::Code,
     testing::{self, ask_run, component, engine, exchange, local},
 };
 
@@ -219,6 +220,60 @@ fn more_handles_than_an_execution_may_hold_are_a_trap() {
         let limits = Limits { cpu_ms: 2_000, ..Limits::default() };
         let asked = ask_run(run(&program), exchange(AppConfig { limits, ..AppConfig::default() }), get());
         assert_eq!(local(asked).map(|_| ()).unwrap_err(), failure, "{count}");
+    }
+}
+
+#[test]
+fn a_poll_of_more_than_it_may_name_ends_at_its_limit() {
+    let imports = r#"
+        (import "wasi:io/poll@0.2.0" (instance $poll
+            (export "pollable" (type $p (sub resource)))
+            (export "poll" (func (param "in" (list (borrow $p))) (result (list u32))))))
+        (alias export $poll "pollable" (type $pollable))
+        (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+            (alias outer 1 $pollable (type $p))
+            (export "pollable" (type $q (eq $p)))
+            (export "subscribe-duration" (func (param "when" u64) (result (own $q))))))"#;
+    let lowered = r#"
+        (core func $s (canon lower (func $clock "subscribe-duration")))
+        (core func $p (canon lower (func $poll "poll") (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core instance $host (export "subscribe" (func $s)) (export "poll" (func $p)))"#;
+    for (count, failure) in [(1_000, Failure::NoResponse), (1_001, Failure::ResourceLimit)] {
+        let core = format!(
+            r#"(import "host" "subscribe" (func $subscribe (param i64) (result i32)))
+            (import "host" "poll" (func $poll (param i32 i32 i32)))
+            (import "memory" "memory" (memory 1))
+            (func (export "handle") (param i32 i32)
+                (local $at i32) (local $pollable i32)
+                (local.set $pollable (call $subscribe (i64.const 0)))
+                (local.set $at (i32.const 16384))
+                (loop
+                    (i32.store (local.get $at) (local.get $pollable))
+                    (local.set $at (i32.add (local.get $at) (i32.const 4)))
+                    (br_if 0 (i32.lt_u (local.get $at) (i32.const {}))))
+                (call $poll (i32.const 16384) (i32.const {count}) (i32.const 0)))"#,
+            16384 + 4 * count
+        );
+        let program = link(&guest(imports, lowered, &core)).unwrap();
+        let limits = Limits { cpu_ms: 2_000, ..Limits::default() };
+        let asked = ask_run(run(&program), exchange(AppConfig { limits, ..AppConfig::default() }), get());
+        assert_eq!(local(asked).map(|_| ()).unwrap_err(), failure, "{count}");
+    }
+}
+
+#[test]
+fn a_program_weighs_what_it_takes_of_the_pool() {
+    let table = "(table 1 funcref)";
+    for (more, weight) in [
+        (String::new(), 1),
+        (table.repeat(2), 1),
+        (table.repeat(3), 2),
+        (table.repeat(4), 2),
+        ("(memory 1)".into(), 2),
+    ] {
+        // One memory is in every one of them.
+        let code = Code::Component(component(&guest("", NO_HOST, &format!("{more}{RETURNS}"))));
+        assert_eq!(crate::guest::weight(&code), weight, "{more}");
     }
 }
 

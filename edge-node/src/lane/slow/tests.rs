@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use artifact::manifest::AppConfig;
+use artifact::manifest::{AppConfig, Limits};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     exchange::Responder,
     front::{BodyError, OutboundBody},
-    guest::drive::drive,
+    guest::drive::{Wall, drive},
     lane::TICK_NS,
     limits::{Limit, LimitReached},
     testing::{self, local},
@@ -226,8 +226,9 @@ fn a_run_nobody_waits_for_is_torn_down_in_the_lane_at_its_own_cost() {
         let (lane, app) = (lane(), offender());
         let (told, ended) = std_mpsc::channel();
         let bill: Arc<Bill> = Arc::default();
+        let instance = Instance(told);
         let guest = move |responder: Responder| async move {
-            let _held = (responder, Instance(told));
+            let _held = (responder, instance);
             pending().await
         };
         let asked = driven(&lane, &app, &bill, |_, responder| guest(responder));
@@ -260,14 +261,28 @@ fn the_wall_ends_a_run_in_the_lane() {
 #[test]
 fn a_full_lane_refuses_and_has_room_again() {
     local(async {
-        let (lane, app) = (lane(), offender());
-        let enter = || {
-            let bill = Arc::<Bill>::default();
-            let (run, account) = (Box::pin(pending()), testing::account(&app, &bill));
+        // Wide enough not to end meanwhile.
+        let limits = Limits { cpu_ms: 30_000, ..Limits::default() };
+        let config = AppConfig { limits, ..AppConfig::default() };
+        let (lane, app) = (lane(), Arc::new(testing::deployment("test", 1, config)));
+        app.standing.ended(10 * TICK_NS);
+        let enter = |run: Run, bill: Arc<Bill>| {
+            let account = testing::account(&app, &bill);
             lane.lanes().enter(Job { run, bill, account, deployment: app.clone() })
         };
-        let mut tickets: Vec<_> = (0..PLACES_MIN).map(|_| enter().ok().unwrap()).collect();
-        assert!(enter().is_err());
+        let busy = || {
+            let bill = Arc::<Bill>::default();
+            let its = bill.clone();
+            let run = async move {
+                loop {
+                    slice_over(&its).await;
+                }
+            };
+            enter(Box::pin(run), bill)
+        };
+        const { assert!(PLACES_MIN / TENANT_PART < PLACES_MIN, "one tenant leaves room for another") };
+        let mut tickets: Vec<_> = (0..PLACES_MIN / TENANT_PART).map(|_| busy().ok().unwrap()).collect();
+        assert!(busy().is_err());
         let bill = Arc::<Bill>::default();
         let guest = |responder: Responder| async move {
             responder.send(Response::new(OutboundBody::Empty));
@@ -278,7 +293,158 @@ fn a_full_lane_refuses_and_has_room_again() {
         assert!(bill.limits_met().has(Limit::SlowLane));
         tickets.clear();
         emptied(&lane).await;
-        assert!(enter().is_ok());
+        assert!(busy().is_ok());
+    });
+}
+
+/// Until every job in the lane waits.
+async fn all_wait(lane: &SlowLane) {
+    for _ in 0..10_000 {
+        if lane.lanes().0.door.lock().taken == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("jobs still have places");
+}
+
+#[test]
+fn guests_that_wait_take_no_place_and_always_come_back() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        let (wake, woken) = tokio::sync::watch::channel(false);
+        let mut tickets = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..PLACES_MIN / TENANT_PART {
+                let bill = Arc::<Bill>::default();
+                let mut woken = woken.clone();
+                let run = Box::pin(async move {
+                    let _ = woken.wait_for(|woken| *woken).await;
+                    Ok(())
+                });
+                let account = testing::account(&app, &bill);
+                let job = Job { run, bill, account, deployment: app.clone() };
+                tickets.push(lane.lanes().enter(job).ok().unwrap());
+            }
+            all_wait(&lane).await;
+        }
+        assert_eq!(lane.lanes().jobs(), 3 * PLACES_MIN / TENANT_PART);
+        let _ = wake.send(true);
+        for mut ticket in tickets {
+            assert_eq!(std::future::poll_fn(|cx| ticket.poll_end(cx)).await, None);
+        }
+        emptied(&lane).await;
+        let door = lane.lanes().0.door.lock();
+        assert!(door.taken == 0 && door.of_tenants.is_empty(), "{} taken", door.taken);
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_goes_before_its_tenants_other_guests() {
+    local(async {
+        let (lane, app) = (lane(), offender());
+        let (note, noted) = std_mpsc::channel();
+        let (go, gate) = std_mpsc::channel::<()>();
+        let enter = |run: Run| {
+            let bill = Arc::<Bill>::default();
+            let account = testing::account(&app, &bill);
+            lane.lanes().enter(Job { run, bill, account, deployment: app.clone() }).ok().unwrap()
+        };
+        let (begins, begun) = std_mpsc::channel();
+        let holds_the_thread = enter(Box::pin(async move {
+            let _ = begins.send(());
+            let _ = gate.recv();
+            Ok(())
+        }));
+        begun.recv().unwrap();
+        let guest = |name: &str| {
+            let (note, name) = (note.clone(), name.to_owned());
+            Box::pin(async move {
+                let _ = note.send(name);
+                Ok(())
+            })
+        };
+        let (first, second) = (enter(guest("first")), enter(guest("second")));
+        let held = Instance(note.clone());
+        let dropped = enter(Box::pin(async move {
+            let _held = held;
+            pending().await
+        }));
+        drop(dropped);
+        go.send(()).unwrap();
+        assert_eq!([(); 3].map(|()| noted.recv().unwrap()), [SLOW, "first", "second"]);
+        drop((holds_the_thread, first, second));
+    });
+}
+
+#[test]
+fn the_cpu_limit_ends_a_guest_that_the_host_polls_for_ever() {
+    local(async {
+        let (lane, app) = (lane(), app());
+        for lanes in [None, Some(lane.lanes())] {
+            let bill = Arc::<Bill>::default();
+            let (responder, head) = Responder::new();
+            // No epoch callback has a say here: only the host works.
+            let run = Box::pin(async move {
+                let _unsent = responder;
+                loop {
+                    burn(Duration::from_micros(400));
+                    tokio::task::yield_now().await;
+                }
+            });
+            let (account, wall) = (testing::account(&app, &bill), Duration::from_secs(60));
+            let ended = drive(run, head, bill.clone(), wall, account, lanes).await;
+            assert_eq!(ended.map(drop).unwrap_err(), Failure::CpuLimit);
+            assert!(bill.limits_met().has(Limit::Cpu) && bill.cpu_ns() >= 50_000_000);
+        }
+    });
+}
+
+/// Tells whether it is dropped at the cost of its guest.
+struct Billed(Arc<Bill>, std_mpsc::Sender<bool>);
+
+impl Drop for Billed {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0.is_in_slice());
+    }
+}
+
+#[test]
+fn a_run_nobody_waits_for_is_torn_down_on_the_serving_thread_at_its_own_cost() {
+    local(async {
+        let (lane, app) = (lane(), app());
+        let strained = Strain::default();
+        strained.held(0, 1_000 * TICK_NS);
+        for _ in 0..16 {
+            assert_eq!(app.standing.start(&strained, || 0), Start::Slow, "not trusted yet");
+            let (told, ended) = std_mpsc::channel();
+            let bill: Arc<Bill> = Arc::default();
+            let instance = Billed(bill.clone(), told);
+            let guest = move |responder: Responder| async move {
+                let _held = (responder, instance);
+                pending().await
+            };
+            let asked = driven(&lane, &app, &bill, |_, responder| guest(responder));
+            assert!(asked.now_or_never().is_none()); // and dropped
+            assert!(ended.recv().unwrap() && !bill.is_in_slice());
+        }
+        assert_eq!(app.standing.start(&strained, || 0), Start::Fast, "each of them counts");
+    });
+}
+
+#[test]
+fn a_deadline_that_came_with_the_request_is_not_the_guests_fault() {
+    local(async {
+        let (app, bill) = (app(), Arc::<Bill>::default());
+        let (responder, head) = Responder::new();
+        let run = Box::pin(async move {
+            let _unsent = responder;
+            pending().await
+        });
+        let wall = Wall { left: Duration::from_millis(5), is_inherited: true };
+        let ended = drive(run, head, bill.clone(), wall, testing::account(&app, &bill), None).await;
+        assert_eq!(ended.map(drop).unwrap_err(), Failure::Deadline);
+        assert!(!bill.limits_met().has(Limit::Wall));
     });
 }
 
