@@ -16,6 +16,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme as UriScheme},
 };
+use http_body::Body as _;
 
 use super::{
     FetchError,
@@ -111,6 +112,8 @@ pub struct Outgoing {
     authority: Authority,
     /// Begins with `Host`.
     headers: HeaderMap,
+    /// Says HTTP/1.1 `Content-Length: 0` where there is no body?
+    says_empty: bool,
 }
 
 impl Outgoing {
@@ -134,8 +137,11 @@ impl Outgoing {
             return Err(FetchError::UriInvalid);
         }
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| FetchError::UriInvalid)?;
+        // RFC 9110 §8.6: these anticipate content, and many servers answer 411 without a length.
+        let says_empty = [Method::POST, Method::PUT, Method::PATCH].contains(&method)
+            || announced_length(&head.headers)? == Some(0);
         let headers = outgoing_headers(head.headers, host, fetches)?;
-        Ok(Outgoing { method, path, authority, headers })
+        Ok(Outgoing { method, path, authority, headers, says_empty })
     }
 
     /// May it be sent again after it might have arrived (RFC 9110 §9.2.2)?
@@ -145,6 +151,15 @@ impl Outgoing {
 
     /// The message of one HTTP/1.1 attempt.
     pub fn h1(&self, body: Sending) -> Request<Sending> {
+        let mut message = self.message(body);
+        // hyper writes the length of every other body, and none for a body that is over before it begins.
+        if self.says_empty && message.body().size_hint().exact() == Some(0) {
+            message.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        message
+    }
+
+    fn message(&self, body: Sending) -> Request<Sending> {
         let mut message = Request::new(body);
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = Uri::from(self.path.clone());
@@ -158,7 +173,7 @@ impl Outgoing {
         parts.scheme = Some(UriScheme::HTTPS);
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(self.path.clone());
-        let mut message = self.h1(body);
+        let mut message = self.message(body);
         *message.uri_mut() = Uri::from_parts(parts).map_err(|_| FetchError::UriInvalid)?;
         *message.version_mut() = Version::HTTP_2;
         message.headers_mut().remove(header::HOST);

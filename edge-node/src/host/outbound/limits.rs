@@ -86,6 +86,8 @@ pub const RETRIES_SAVED_MAX: u32 = 10;
 pub const ATTEMPTS_MAX: usize = 3;
 /// Backends whose origins' state is kept: about 500 bytes each.
 pub const GROUPS_MAX: usize = 4_096;
+/// Of them, of one tenant: a quarter, so that one tenant cannot take the node's.
+pub const GROUPS_PER_TENANT_MAX: usize = GROUPS_MAX / 4;
 /// Failed probes in a row that make an origin be passed over: one lost packet is no outage.
 pub const PROBES_TO_DOWN: u32 = 2;
 /// A probe's whole time: connect, head and nothing more.
@@ -94,3 +96,5 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const PROBED_UNUSED_MAX: Duration = Duration::from_secs(60);
 /// Backends probed at once by one node.
 pub const PROBED_MAX: usize = 1_024;
+/// Of them, of one tenant: a quarter, so that one tenant cannot take the node's.
+pub const PROBED_PER_TENANT_MAX: usize = PROBED_MAX / 4;

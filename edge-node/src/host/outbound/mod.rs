@@ -319,6 +319,8 @@ impl<'a> Plan<'a> {
             tenant: self.tenant.clone(),
             origins: self.allowed.origins.clone(),
             identity: self.tls.as_ref().and_then(|tls| tls.identity),
+            host: self.allowed.backend.override_host.clone(),
+            cert_host: self.cert_host.clone(),
             probe: origins::probe_of(health),
         })
     }
@@ -326,7 +328,7 @@ impl<'a> Plan<'a> {
     /// Starts probing the backend, if it wants to be probed and is not yet.
     fn probe(&self, shared: &Arc<Shared>, group: &Arc<origins::Group>) {
         let Some(health) = &self.allowed.backend.health else { return };
-        let Some(probing) = Probing::begin(group, &shared.groups.probing) else { return };
+        let Some(probing) = Probing::begin(group, &self.tenant, &shared.groups.probing) else { return };
         let Ok(room) = shared.pool.room(&self.tenant) else { return };
         let probe = Probe {
             tenant: self.tenant.clone(),

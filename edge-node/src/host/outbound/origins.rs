@@ -12,12 +12,15 @@ use std::{
 
 use artifact::{
     TenantName,
-    manifest::{HealthCheck, origin::Origin},
+    manifest::{
+        HealthCheck,
+        origin::{Origin, OriginHost},
+    },
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{limits, tls::Identity};
+use super::{limits, probe::Probed, tls::Identity};
 
 /// What tells one backend's state from another's. A new version of an app with the same origins goes on with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +31,10 @@ pub struct GroupKey {
     pub origins: Vec<Origin>,
     /// What it shows and trusts.
     pub identity: Identity,
+    /// The `Host` it gets instead of the request's: another host at the same address may be in another state.
+    pub host: Option<String>,
+    /// Whose certificate it must show.
+    pub cert_host: Option<OriginHost>,
     /// Path and interval of its probe.
     pub probe: Option<(String, u32)>,
 }
@@ -35,10 +42,12 @@ pub struct GroupKey {
 /// Every backend's state on this node.
 #[derive(Default)]
 pub struct Groups {
-    kept: Mutex<HashMap<GroupKey, Arc<Group>>>,
+    kept: Mutex<HashMap<TenantName, OfTenant>>,
     /// Probing tasks now.
-    pub probing: Arc<AtomicU32>,
+    pub probing: Arc<Probed>,
 }
+
+type OfTenant = HashMap<GroupKey, Arc<Group>>;
 
 /// How an origin was found last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +66,8 @@ pub struct Group {
     origins: Vec<OriginState>,
     budget: Budget,
     used_ms: AtomicU64,
+    /// Do later requests find it?
+    pub is_kept: bool,
     /// Does a task probe it?
     pub is_probed: AtomicBool,
 }
@@ -79,20 +90,22 @@ const PROBED_WELL: u8 = 1;
 const PROBED_DOWN: u8 = 2;
 
 impl Groups {
-    /// A backend's state. When there are too many, those unused for a while are forgotten; a backend that still finds
-    /// no room gets a state of its own for this request.
+    /// A backend's state. When the tenant or the node has too many, those unused for a while are forgotten; a backend
+    /// that still finds no room gets a state of its own for this request, without retries and probes: nothing counts
+    /// them.
     pub fn get(&self, key: GroupKey) -> Arc<Group> {
         let mut kept = self.kept.lock();
-        if let Some(group) = kept.get(&key) {
+        if let Some(group) = kept.get(&key.tenant).and_then(|own| own.get(&key)) {
             return group.clone();
         }
-        let group = Arc::new(Group::new(key.origins.len(), Instant::now()));
-        if kept.len() >= limits::GROUPS_MAX {
-            kept.retain(|_, group| !group.is_unused());
+        let mut group = Group::new(key.origins.len(), Instant::now());
+        if !has_room(&mut kept, &key.tenant) {
+            group.is_kept = false;
+            group.budget = Budget(AtomicU32::new(0));
+            return Arc::new(group);
         }
-        if kept.len() < limits::GROUPS_MAX {
-            kept.insert(key, group.clone());
-        }
+        let group = Arc::new(group);
+        kept.entry(key.tenant.clone()).or_default().insert(key, group.clone());
         group
     }
 }
@@ -100,8 +113,29 @@ impl Groups {
 impl Groups {
     /// A backend's state, if a request has used it.
     pub fn known(&self, key: &GroupKey) -> Option<Arc<Group>> {
-        self.kept.lock().get(key).cloned()
+        self.kept.lock().get(&key.tenant)?.get(key).cloned()
     }
+}
+
+/// Is there room for one more state of the tenant, once what is unused has gone?
+fn has_room(kept: &mut HashMap<TenantName, OfTenant>, tenant: &TenantName) -> bool {
+    if let Some(own) = kept.get_mut(tenant)
+        && own.len() >= limits::GROUPS_PER_TENANT_MAX
+    {
+        own.retain(|_, group| !group.is_unused());
+    }
+    if all(kept) >= limits::GROUPS_MAX {
+        kept.retain(|_, own| {
+            own.retain(|_, group| !group.is_unused());
+            !own.is_empty()
+        });
+    }
+    let own = kept.get(tenant).map_or(0, HashMap::len);
+    own < limits::GROUPS_PER_TENANT_MAX && all(kept) < limits::GROUPS_MAX
+}
+
+fn all(kept: &HashMap<TenantName, OfTenant>) -> usize {
+    kept.values().map(HashMap::len).sum()
 }
 
 impl Group {
@@ -111,6 +145,7 @@ impl Group {
             origins: (0..origins).map(|_| OriginState::default()).collect(),
             budget: Budget::default(),
             used_ms: AtomicU64::new(0),
+            is_kept: true,
             is_probed: AtomicBool::new(false),
         }
     }
@@ -310,14 +345,29 @@ mod tests {
             tenant: "default".parse().unwrap(),
             origins: vec![Origin::parse(&format!("http://a.example:{port}")).unwrap()],
             identity: None,
+            host: None,
+            cert_host: None,
             probe: None,
         };
         assert!(Arc::ptr_eq(&groups.get(key(1)), &groups.get(key(1))));
         let other = GroupKey { tenant: "other".parse().unwrap(), ..key(1) };
         assert!(!Arc::ptr_eq(&groups.get(key(1)), &groups.get(other)));
-        for port in 1..=u16::try_from(limits::GROUPS_MAX + 10).unwrap() {
-            groups.get(key(port));
+        let hosted = GroupKey { host: Some("b.example".into()), ..key(1) };
+        assert!(!Arc::ptr_eq(&groups.get(key(1)), &groups.get(hosted)), "another host is another backend");
+        let certified = GroupKey { cert_host: Some(OriginHost::parse("b.example").unwrap()), ..key(1) };
+        assert!(!Arc::ptr_eq(&groups.get(key(1)), &groups.get(certified)));
+
+        for tenant in ["default", "a", "b", "c", "d"] {
+            for port in 1..=u16::try_from(limits::GROUPS_PER_TENANT_MAX + 10).unwrap() {
+                groups.get(GroupKey { tenant: tenant.parse().unwrap(), ..key(port) });
+            }
         }
-        assert_eq!(groups.kept.lock().len(), limits::GROUPS_MAX);
+        let kept = groups.kept.lock();
+        assert_eq!(kept[&key(1).tenant].len(), limits::GROUPS_PER_TENANT_MAX);
+        assert_eq!(all(&kept), limits::GROUPS_MAX);
+        drop(kept);
+        let unkept = groups.get(key(60_000));
+        unkept.begin();
+        assert!(!unkept.is_kept && !unkept.may_retry(), "nobody counts what it would retry");
     }
 }

@@ -1,10 +1,8 @@
 //! Active health: a small request to each origin of a backend, again and again while requests use the backend.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -18,6 +16,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
@@ -46,23 +45,55 @@ pub struct Probe {
 /// Counts a probing task, and says so when it ends, however it ends.
 pub struct Probing {
     group: Arc<Group>,
-    all: Arc<AtomicU32>,
+    tenant: TenantName,
+    all: Arc<Probed>,
+}
+
+/// Probing tasks of this node, by the tenants that have some.
+#[derive(Default)]
+pub struct Probed(Mutex<HashMap<TenantName, usize>>);
+
+impl Probed {
+    /// Counts one more, if there is room.
+    fn take(&self, tenant: &TenantName) -> bool {
+        let mut of_tenants = self.0.lock();
+        let all: usize = of_tenants.values().sum();
+        let own = of_tenants.get(tenant).copied().unwrap_or_default();
+        if own >= limits::PROBED_PER_TENANT_MAX || all >= limits::PROBED_MAX {
+            return false;
+        }
+        of_tenants.insert(tenant.clone(), own + 1);
+        true
+    }
+
+    fn give_back(&self, tenant: &TenantName) {
+        let mut of_tenants = self.0.lock();
+        if let Some(own) = of_tenants.get_mut(tenant) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                of_tenants.remove(tenant);
+            }
+        }
+    }
 }
 
 impl Probing {
-    /// The right to probe a backend that nobody probes yet.
-    pub fn begin(group: &Arc<Group>, all: &Arc<AtomicU32>) -> Option<Probing> {
-        if group.is_probed.swap(true, Relaxed) {
+    /// The right to probe a backend that nobody probes yet, and whose state later requests find.
+    pub fn begin(group: &Arc<Group>, tenant: &TenantName, all: &Arc<Probed>) -> Option<Probing> {
+        if !group.is_kept || group.is_probed.swap(true, Relaxed) {
             return None;
         }
-        let probing = Probing { group: group.clone(), all: all.clone() };
-        (all.fetch_add(1, Relaxed) < limits::PROBED_MAX as u32).then_some(probing)
+        if !all.take(tenant) {
+            group.unprobed();
+            return None;
+        }
+        Some(Probing { group: group.clone(), tenant: tenant.clone(), all: all.clone() })
     }
 }
 
 impl Drop for Probing {
     fn drop(&mut self) {
-        self.all.fetch_sub(1, Relaxed);
+        self.all.give_back(&self.tenant);
         self.group.unprobed();
     }
 }
@@ -129,12 +160,19 @@ mod tests {
         let origin = Origin::parse("http://a.example").unwrap();
         let tenant: TenantName = "default".parse().unwrap();
         let probe = Some(("/up".to_owned(), 1));
-        let key = GroupKey { tenant: tenant.clone(), origins: vec![origin.clone()], identity: None, probe };
+        let key = GroupKey {
+            tenant: tenant.clone(),
+            origins: vec![origin.clone()],
+            identity: None,
+            host: None,
+            cert_host: None,
+            probe,
+        };
         let group = shared.groups.get(key);
         let all = shared.groups.probing.clone();
-        let probing = Probing::begin(&group, &all).unwrap();
-        assert!(Probing::begin(&group, &all).is_none(), "it is probed");
-        assert_eq!(all.load(Relaxed), 1);
+        let probing = Probing::begin(&group, &tenant, &all).unwrap();
+        assert!(Probing::begin(&group, &tenant, &all).is_none(), "it is probed");
+        assert_eq!(all.0.lock()[&tenant], 1);
         (0..limits::PROBES_TO_DOWN).for_each(|_| group.probed(0, false));
         tokio::time::advance(limits::PROBED_UNUSED_MAX * 2).await;
         let probe = Probe {
@@ -145,14 +183,17 @@ mod tests {
             path: "/up".into(),
             interval: Duration::from_millis(1),
             _room: shared.pool.room(&tenant).unwrap(),
-            tenant,
+            tenant: tenant.clone(),
         };
         run(shared.clone(), probing, probe).await; // ends by itself
-        assert_eq!((all.load(Relaxed), shared.pool.open()), (0, 0));
+        assert_eq!((all.0.lock().len(), shared.pool.open()), (0, 0));
         assert_eq!(group.health(0), Health::Unknown, "what probes said is forgotten with them");
-        all.store(limits::PROBED_MAX as u32, Relaxed);
-        assert!(Probing::begin(&group, &all).is_none(), "too many");
-        all.store(0, Relaxed);
-        assert!(Probing::begin(&group, &all).is_some());
+        all.0.lock().insert(tenant.clone(), limits::PROBED_PER_TENANT_MAX);
+        assert!(Probing::begin(&group, &tenant, &all).is_none(), "too many of the tenant");
+        all.0.lock().remove(&tenant);
+        all.0.lock().insert("other".parse().unwrap(), limits::PROBED_MAX);
+        assert!(Probing::begin(&group, &tenant, &all).is_none(), "too many of the node");
+        all.0.lock().clear();
+        assert!(Probing::begin(&group, &tenant, &all).is_some());
     }
 }

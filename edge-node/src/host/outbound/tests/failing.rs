@@ -202,13 +202,19 @@ fn a_kept_connection_that_died_is_replaced_where_that_is_safe() {
 fn failures_are_counted_by_their_code() {
     testing::local(async {
         let server = Server::plain().await;
-        let mut exchange = exchange(&dev(), config(backend(server.url())));
-        let metrics = exchange.deployment.metrics.clone();
-        let before = metrics.fetches();
+        let mut deployment = testing::deployment("test", 1, config(backend(server.url())));
+        let metrics = crate::account::metrics::Metrics::new().unwrap();
+        deployment.metrics = metrics.version(&deployment.id, 1);
+        let mut exchange = exchange_for(deployment, &dev());
         get(&mut exchange, "/hello").await.unwrap();
         let request = Request::get("/").body(RequestBody::Empty).unwrap();
         let refused = send(&mut exchange, Target::Backend("other"), request, Options::default());
         assert_eq!(refused.err(), Some(FetchError::NoBackend));
-        assert!(metrics.fetches() >= before + 2);
+        let text = String::from_utf8(metrics.render()).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("skerry_fetch")).collect();
+        let labels = r#"tenant="default",version="1""#;
+        let failed = format!(r#"skerry_fetch_failures_total{{app="test",code="no_backend",{labels}}} 1"#);
+        let all = format!(r#"skerry_fetches_total{{app="test",{labels}}} 2"#);
+        assert_eq!(lines, [failed, all]);
     });
 }

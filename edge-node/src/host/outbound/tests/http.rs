@@ -31,6 +31,32 @@ fn a_response_comes_back_with_head_body_and_peer() {
 }
 
 #[test]
+fn a_body_of_no_bytes_has_its_length_where_servers_want_one() {
+    testing::local(async {
+        let server = Server::plain().await;
+        let mut exchange = exchange(&dev(), config(backend(server.url())));
+        let stream =
+            || RequestBody::Stream(http_body_util::Empty::new().map_err(|n| match n {}).boxed_unsync());
+        for (method, announced, body, expected) in [
+            (Method::POST, false, RequestBody::Empty, true),
+            (Method::PUT, false, RequestBody::Full(Bytes::new()), true),
+            (Method::PATCH, false, stream(), true),
+            (Method::DELETE, true, RequestBody::Empty, true),
+            (Method::DELETE, false, RequestBody::Empty, false),
+            (Method::GET, false, RequestBody::Empty, false),
+        ] {
+            let shown = format!("{method} {announced}");
+            let mut request = Request::builder().method(method).uri("/seen");
+            if announced {
+                request = request.header("content-length", "0");
+            }
+            let seen = ask(&mut exchange, request.body(body).unwrap()).await.unwrap();
+            assert_eq!(seen.text().contains("content-length: 0"), expected, "{shown}: {}", seen.text());
+        }
+    });
+}
+
+#[test]
 fn a_backend_sees_the_guests_head_with_our_fields() {
     testing::local(async {
         let server = Server::plain().await;
