@@ -130,6 +130,8 @@ pub struct Origin {
     kv: Arc<dyn KvStore>,
     /// Room for nodes' key-value operations in memory.
     pub(crate) kv_room: Semaphore,
+    /// Room for those that are on their way in, in KiB.
+    pub(crate) kv_incoming: Semaphore,
     pub(crate) writer: tokio::sync::Mutex<Writer>,
     view: RwLock<FleetView>,
     tail: Mutex<Tail>,
@@ -190,6 +192,7 @@ impl Origin {
             blobs,
             kv: Arc::new(kv),
             kv_room: Semaphore::new(KV_AT_ONCE_MAX),
+            kv_incoming: Semaphore::new(crate::serve::KV_INCOMING_KIB_MAX),
             writer: tokio::sync::Mutex::new(Writer { epoch, unsure: false }),
             head: watch::Sender::new(rebuilt.view.position()),
             fenced: watch::Sender::new(false),

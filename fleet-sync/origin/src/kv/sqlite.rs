@@ -29,6 +29,8 @@ pub const BYTES_PER_TENANT_MAX: u64 = 4 << 30;
 const OPERATIONS_MAX: usize = 32;
 /// Expired entries that one write takes along, so that they leave faster than writes bring new ones.
 const SWEPT_PER_WRITE: u32 = 64;
+/// Bytes of them: large entries are many pages, and the write waits for each. One entry goes whatever its size.
+const SWEPT_BYTES_PER_WRITE: u64 = 4 << 20;
 /// How long to wait for another process's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -188,8 +190,13 @@ fn sweep(connection: &mut Connection, now_ms: u64) -> rusqlite::Result<()> {
     if found.is_empty() {
         return Ok(()); // dropped, which costs nothing: it wrote nothing
     }
+    let mut swept = 0;
     for (id, tenant, store, bytes) in found {
         remove(&transaction, id, &tenant, &store, bytes)?;
+        swept += bytes;
+        if swept >= SWEPT_BYTES_PER_WRITE {
+            break;
+        }
     }
     transaction.commit()
 }

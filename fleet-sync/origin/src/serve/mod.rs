@@ -29,6 +29,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use kv::INCOMING_KIB_MAX as KV_INCOMING_KIB_MAX;
+
 use crate::{
     ca::{self, Identity},
     clock::now_ms,
@@ -47,8 +49,12 @@ const PING_AFTER: Duration = Duration::from_secs(15);
 const PING_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A stream, a few blobs, a renewal, or the key-value operations that a node has under way at once.
 const STREAMS_PER_CONNECTION_MAX: u32 = 32;
-/// Receive windows: nodes send acks, reports, and on another connection key-value writes.
-const WINDOW_BYTES: u32 = 256 * 1024;
+/// Receive windows of whoever is not known yet.
+const STRANGER_WINDOW_BYTES: u32 = 256 * 1024;
+/// Receive windows of a node, for key-value writes: a value of 8 MiB from 200 ms away takes 2 s of round trips, four at
+/// once no more than that, and small ones pass between them.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 /// What hyper may buffer for one HTTP/2 stream to a slow node.
 const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// Request headers.
@@ -144,11 +150,17 @@ async fn connection(
             None => std::future::pending().await,
         }
     };
+    let (stream_window, connection_window) = match &peer {
+        Some(_) => (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
+        None => (STRANGER_WINDOW_BYTES, STRANGER_WINDOW_BYTES),
+    };
+    let large = Arc::new(Semaphore::new(kv::LARGE_PER_CONNECTION_MAX));
     let service = hyper::service::service_fn({
         let stopping = stopping.clone();
         move |request| {
-            let (origin, peer, stopping) = (origin.clone(), peer.clone(), stopping.clone());
-            async move { Ok::<_, Infallible>(answer(origin, peer, request, stopping).await) }
+            let (origin, peer, stopping, large) =
+                (origin.clone(), peer.clone(), stopping.clone(), large.clone());
+            async move { Ok::<_, Infallible>(answer(origin, peer, request, stopping, &large).await) }
         }
     });
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -156,8 +168,8 @@ async fn connection(
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_ANSWER_MAX)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .max_header_list_size(HEADER_BYTES_MAX);
     let served = http.serve_connection(TokioIo::new(tls), service);
@@ -176,6 +188,7 @@ async fn answer(
     peer: Option<Identity>,
     request: Request<Incoming>,
     stopping: watch::Receiver<bool>,
+    large: &Semaphore,
 ) -> Response<Body> {
     let path = request.uri().path();
     let done = match (request.method(), path) {
@@ -187,7 +200,7 @@ async fn answer(
         (&Method::POST, STREAM_PATH) => known(&origin, peer, Expired::IsRefused)
             .map(|node| stream::open(origin.clone(), node, request, stopping)),
         (&Method::POST, KV_PATH) => match known(&origin, peer, Expired::IsRefused) {
-            Ok(_) => kv::ask(&origin, request).await,
+            Ok(_) => kv::ask(&origin, request, large).await,
             Err(refused) => Err(refused),
         },
         (&Method::GET, path) if path.starts_with(BLOBS_PATH) => {

@@ -32,9 +32,9 @@ impl Bulk {
         loop {
             attempts += 1;
             match self.attempt(digest, size, partial).await {
-                Err(FetchError::Interrupted { .. }) if attempts < ATTEMPTS_MAX => self.0.forget().await,
+                Err(FetchError::Interrupted { .. }) if attempts < ATTEMPTS_MAX => self.0.forget(),
                 Err(error) => {
-                    self.0.forget().await;
+                    self.0.forget();
                     return Err(error);
                 }
                 Ok(()) => return Ok(()),

@@ -126,6 +126,32 @@ fn what_was_written_is_there_after_reopening_and_only_for_its_tenant() {
 }
 
 #[test]
+fn a_write_is_on_the_disk_before_it_is_acknowledged() {
+    let kv = Kv::open();
+    let writer = kv.store.inner.writer.lock();
+    let synchronous: u64 = writer.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    assert_eq!(synchronous, 2, "FULL: the log is synced with every commit");
+    let journal: String = writer.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(journal, "wal");
+}
+
+#[test]
+fn a_write_takes_a_bounded_part_of_what_has_expired_along() {
+    let (now, advance) = clock!(advance);
+    let kv = Kv::with_clock(now);
+    for n in 0..5 {
+        let put = PutAsk { ttl_ms: Some(2_000), ..writes(at("s", &n.to_string())) };
+        kv.put_with(put, &vec![0; 2 << 20]).unwrap();
+    }
+    advance(2_000);
+    kv.put(at("s", "a"), "v");
+    assert_eq!(kv.used("acme").1, 5 - 2 + 1, "4 MiB of 10");
+    kv.put(at("s", "a"), "v");
+    kv.put(at("s", "a"), "v");
+    assert_eq!(kv.used("acme").1, 1);
+}
+
+#[test]
 fn a_file_of_a_later_release_is_refused() {
     let kv = Kv::open();
     kv.store.inner.writer.lock().execute("INSERT INTO kv_schema VALUES (2)", []).unwrap();
