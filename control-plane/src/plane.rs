@@ -48,7 +48,7 @@ pub struct Plane {
 /// Deploys under way at once. Each may hold a program of 64 MiB while it is compiled.
 pub const DEPLOYS_AT_ONCE_MAX: usize = 16;
 
-/// Values of 8 MiB that requests bring at once: 128 MiB.
+/// Values of 8 MiB that requests bring or get at once: 128 MiB.
 const VALUES_AT_ONCE_MAX: usize = 16;
 
 pub(crate) type WriteKey = (TenantName, IdempotencyKey);

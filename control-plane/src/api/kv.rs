@@ -72,7 +72,7 @@ pub async fn list_keys(
         (status = 200, content_type = "application/octet-stream", headers(
             ("skerry-generation" = u64), ("skerry-ttl-ms" = Option<u64>), ("skerry-metadata" = Option<String>)
         )),
-        (status = 404, body = ErrorBody)
+        (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)
     )
 )]
 pub async fn get_entry(
@@ -82,6 +82,7 @@ pub async fn get_entry(
 ) -> Result<Response, ApiError> {
     let space = reached(&plane, &caller, Action::Read, store)?;
     let missing = format!("the store {} has no key {:?}", space.store, key.as_str());
+    let place = Arc::clone(&plane.values).try_acquire_owned().map_err(|_| no_place())?;
     let said = plane.fleet.kv(Message::bare(Ask::Get(At { space, key }))).await??;
     let (generation, ttl_ms) = match said.head {
         Said::Found { generation, ttl_ms, .. } => (generation, ttl_ms),
@@ -100,7 +101,7 @@ pub async fn get_entry(
     {
         headers.insert(METADATA, metadata);
     }
-    Ok((headers, said.value).into_response())
+    Ok((headers, held(said.value, place)).into_response())
 }
 
 /// Write an entry: the body is its value. The answer comes when it is durable.
@@ -213,6 +214,31 @@ fn metadata(headers: &HeaderMap) -> Result<Option<Vec<u8>>, ApiError> {
         return Err(bad());
     }
     Ok(Some(metadata))
+}
+
+/// Values up to this size hold no place while they are sent: what many slow readers can hold is small.
+const PLACELESS_BYTES_MAX: usize = 64 * 1024;
+
+/// A value that keeps its place until the last of it was sent, however slowly the client reads.
+fn held(value: Vec<u8>, place: OwnedSemaphorePermit) -> Bytes {
+    struct Held {
+        value: Vec<u8>,
+        _place: OwnedSemaphorePermit,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.value
+        }
+    }
+    match value.len() {
+        0..=PLACELESS_BYTES_MAX => Bytes::from(value),
+        _ => Bytes::from_owner(Held { value, _place: place }),
+    }
+}
+
+fn no_place() -> ApiError {
+    let message = "as many values as fit are being sent or written: try again";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
 }
 
 /// The store answered another question: our bug.

@@ -97,12 +97,13 @@ pub async fn set_secret(
             let sealed = at.seal(&work_plane.secrets, &id, random::bytes(), &value);
             let (bytes, set_ms) = (value.expose().len() as u64, now_ms());
             let kept = KeptSecret { at: at.clone(), sealed, set_ms, set_by: set_by.clone() };
-            work_plane.admin.set_secret(id.clone(), kept, bytes).await?;
-            let released = if declared(&work_plane, &id).contains(&at) {
-                repinned(&work_plane, id, set_by, log_key).await?
-            } else {
-                None
+            let is_declared = {
+                // A version made meanwhile either pins this value or is seen here to declare it.
+                let _turn = work_plane.version_turn(&id).await;
+                work_plane.admin.set_secret(id.clone(), kept, bytes).await?;
+                declared(&work_plane, &id).contains(&at)
             };
+            let released = if is_declared { repinned(&work_plane, id, set_by, log_key).await? } else { None };
             Ok(SecretSet { store: at.store, name: at.name, set_ms, released })
         };
         once(&work_plane, &tenant, key.as_ref(), &request, set).await

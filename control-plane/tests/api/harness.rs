@@ -193,8 +193,13 @@ impl Ask<'_> {
         self
     }
 
+    /// The answer's head; nothing of its body is read.
+    pub async fn begin(self) -> http::Response<hyper::body::Incoming> {
+        self.plane.client.request(self.request.body(self.body).unwrap()).await.unwrap()
+    }
+
     pub async fn send(self) -> Answer {
-        let response = self.plane.client.request(self.request.body(self.body).unwrap()).await.unwrap();
+        let response = self.begin().await;
         let status = response.status();
         let retry_after =
             response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());

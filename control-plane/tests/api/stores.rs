@@ -213,6 +213,34 @@ async fn entries_are_written_read_listed_and_deleted_and_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn a_value_holds_its_place_until_its_reader_has_it() {
+    let plane = Plane::without_compiler().await;
+    plane.ask(Method::PUT, "/v1/kv/s/large").bytes(vec![0; 8 << 20]).send().await.ok();
+    plane.ask(Method::PUT, "/v1/kv/s/small").bytes(b"1".to_vec()).send().await.ok();
+    let get = |key: &str| plane.ask(Method::GET, &format!("/v1/kv/s/{key}"));
+    // Small ones hold nothing, however many of them nobody reads.
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        unread.push(get("small").begin().await);
+    }
+    for _ in 0..16 {
+        let response = get("large").begin().await;
+        assert_eq!(response.status().as_u16(), 200);
+        unread.push(response);
+    }
+    let refused = get("large").send().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "busy"));
+    drop(unread);
+    for _ in 0..500 {
+        if get("large").send().await.status.as_u16() == 200 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the places did not come back within 5 s");
+}
+
+#[tokio::test]
 async fn a_page_ends_in_a_cursor_and_an_append_with_a_key_is_done_once() {
     let plane = Plane::without_compiler().await;
     for key in ["a", "b", "c"] {
