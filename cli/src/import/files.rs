@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 /// Where a manifest's files are.
 pub enum Files<'a> {
-    /// In a folder, or elsewhere if the manifest says so: it is the user's own.
+    /// In a folder, and nowhere else, links followed: a project may be anybody's, too.
     Folder(&'a Path),
     /// In a package, and nowhere else: it may be anybody's.
     Package(&'a BTreeMap<String, Vec<u8>>),
@@ -19,9 +19,9 @@ impl Files<'_> {
     /// Reads a file of at most `bytes_max`, or says why not.
     pub fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
         match self {
-            Files::Folder(folder) => {
-                read_bounded(&folder.join(path), bytes_max).map_err(|why| format!("{path:?}: {why}"))
-            }
+            Files::Folder(folder) => within(folder, path)
+                .and_then(|file| read_bounded(&file, bytes_max))
+                .map_err(|why| format!("{path:?}: {why}")),
             Files::Package(files) => {
                 let inside = inside(path).ok_or_else(|| format!("{path:?} is not in the package"))?;
                 let bytes = files.get(&inside).ok_or_else(|| format!("{path:?} is not in the package"))?;
@@ -32,10 +32,17 @@ impl Files<'_> {
             }
         }
     }
+}
 
-    /// Is a path outside the project?
-    pub fn is_outside(&self, path: &str) -> bool {
-        inside(path).is_none()
+/// Where a file of a folder really is.
+fn within(folder: &Path, path: &str) -> Result<PathBuf, String> {
+    let real = |path: &Path| path.canonicalize().map_err(|error| error.to_string());
+    // An empty folder is the one this runs in.
+    let folder = real(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
+    let file = real(&folder.join(path))?;
+    match file.starts_with(&folder) {
+        true => Ok(file),
+        false => Err(format!("it is outside the project, which is {}", folder.display())),
     }
 }
 
@@ -103,6 +110,23 @@ mod tests {
         assert_eq!(files.read("a", 5).unwrap(), b"12345");
         assert!(files.read("a", 4).unwrap_err().contains("5 bytes, at most 4"));
         assert!(files.read(".", 4).unwrap_err().contains("not a file"));
-        assert!(files.is_outside("../a") && files.is_outside("/a") && !files.is_outside("./b/a"));
+    }
+
+    #[test]
+    fn a_folder_opens_no_file_outside_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("project");
+        std::fs::create_dir_all(folder.join("b")).unwrap();
+        std::fs::write(dir.path().join("secret"), b"12345").unwrap();
+        std::fs::write(folder.join("a"), b"12345").unwrap();
+        let absolute = dir.path().join("secret").display().to_string();
+        std::os::unix::fs::symlink(&absolute, folder.join("link")).unwrap();
+        std::os::unix::fs::symlink("..", folder.join("up")).unwrap();
+        let files = Files::Folder(&folder);
+        for path in ["../secret", absolute.as_str(), "b/../../secret", "link", "up/secret"] {
+            let error = files.read(path, 5).unwrap_err();
+            assert!(error.contains("outside the project"), "{error}");
+        }
+        assert!(files.read("./b/../a", 5).is_ok());
     }
 }

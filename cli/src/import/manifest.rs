@@ -26,6 +26,9 @@ use super::{
 
 /// Versions of the format that are read; 2 differs in names that are aliases in 3.
 const VERSIONS: [u32; 2] = [2, 3];
+/// Bytes of all files one manifest names, each counted as often as it is named: they are all in memory until they are
+/// put.
+pub const FILES_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Keys that say something of the project, not of the app.
 const ABOUT: [&str; 6] = ["authors", "cloned_from", "description", "language", "profile", "service_id"];
 
@@ -65,6 +68,9 @@ impl Section {
     }
 }
 
+/// The environment: a variable's value by its name.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// What the walk has in its hands.
 pub struct Walk<'a> {
     /// The file's name, for warnings.
@@ -74,8 +80,10 @@ pub struct Walk<'a> {
     pub reader: Reader<'a>,
     /// Files the manifest names.
     pub files: &'a Files<'a>,
-    /// Environment variables of the one who runs this.
-    pub variables: &'a dyn Fn(&str) -> Option<String>,
+    /// Environment variables of the one who runs this. `None`: the manifest may not read them.
+    pub variables: Option<Variables<'a>>,
+    /// Bytes its files may still have: see [`FILES_BYTES_MAX`].
+    bytes_left: u64,
     /// What is ignored, and later what is taken.
     pub notes: Vec<Note>,
     /// Where things stand: key in the configuration, key in the file, line.
@@ -87,12 +95,13 @@ pub fn read(
     name: &str,
     text: &str,
     files: &Files<'_>,
-    variables: &dyn Fn(&str) -> Option<String>,
+    variables: Option<Variables<'_>>,
     purpose: Purpose,
 ) -> Result<Manifest, Vec<Mistake>> {
     let document = document(text).map_err(|mistake| vec![mistake])?;
     let reader = Reader::of(text);
-    let mut walk = Walk { name, text, reader, files, variables, notes: Vec::new(), places: Vec::new() };
+    let (notes, places) = (Vec::new(), Vec::new());
+    let mut walk = Walk { name, text, reader, files, variables, bytes_left: FILES_BYTES_MAX, notes, places };
     let manifest = walk.manifest(document.get_ref(), purpose);
     walk.reader.mistakes.sort_by_key(|mistake| mistake.line);
     match walk.reader.mistakes.is_empty() {
@@ -342,13 +351,27 @@ impl Walk<'_> {
     /// The contents of a file that a value names.
     pub fn file(&mut self, path: &str, value: &Value<'_>, bytes_max: u64) -> Option<Vec<u8>> {
         let name = self.text(path, value)?;
-        let read = self.files.read(&name, bytes_max);
-        if read.is_ok() && self.files.is_outside(&name) {
-            let line = line_at(self.text, value.span().start);
-            let text = format!("{}:{line}: {path} reads {name:?}, which is outside the project", self.name);
-            self.notes.push(Note::Ignored(text));
-        }
+        let read = self.read(&name, bytes_max);
         read.map_err(|why| self.mistake(path, value, format!("cannot be read: {why}"))).ok()
+    }
+
+    /// The contents of a file of this name, while all of them together are within their bound.
+    pub fn read(&mut self, name: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+        let bytes = self.files.read(name, bytes_max.min(self.bytes_left)).map_err(|why| {
+            match self.bytes_left < bytes_max {
+                true => format!("{why}; all files of a manifest together have at most {FILES_BYTES_MAX}"),
+                false => why,
+            }
+        })?;
+        self.bytes_left = self.bytes_left.saturating_sub(bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    /// Says that the user's environment is read.
+    pub fn reads_variable(&mut self, path: &str, value: &Value<'_>, name: &str) {
+        let line = line_at(self.text, value.span().start);
+        let text = format!("{}:{line}: {path} reads the environment variable {name}", self.name);
+        self.notes.push(Note::Taken(text));
     }
 
     /// A file with one JSON object.

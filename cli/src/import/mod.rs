@@ -35,7 +35,12 @@ use artifact::{
     manifest::{AppConfig, Mistake},
 };
 
-use self::{files::Files, items::Items, manifest::Manifest, package::Unpacked};
+use self::{
+    files::Files,
+    items::Items,
+    manifest::{Manifest, Variables},
+    package::Unpacked,
+};
 use crate::error::{Error, Result};
 
 /// The manifest's file name.
@@ -156,8 +161,13 @@ fn imported(read: Manifest, file: PathBuf, program: Program) -> Result<Imported>
 
 fn read_manifest(text: &str, files: &Files<'_>, path: &Path, purpose: Purpose) -> Result<Manifest> {
     let variables = |name: &str| std::env::var(name).ok();
+    // A folder is the user's own; a package may be anybody's, and what it is given could be sent anywhere.
+    let variables: Option<Variables<'_>> = match files {
+        Files::Folder(_) => Some(&variables),
+        Files::Package(_) => None,
+    };
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(MANIFEST_FILE);
-    manifest::read(name, text, files, &variables, purpose)
+    manifest::read(name, text, files, variables, purpose)
         .map_err(|mistakes: Vec<Mistake>| Error::Manifest { file: path.to_owned(), mistakes })
 }
 

@@ -97,7 +97,10 @@ impl Walk<'_> {
             let mut items = BTreeMap::new();
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    if let Some((path, value, json)) = self.json_store(&path, value, table) {
+                    let json = self.json_store(&path, value, table);
+                    if let Some((path, value, json)) = json
+                        && self.bounded_count(&path, value, json.len())
+                    {
                         for (key, json) in json {
                             if let Some(item) = self.json_item(&path, value, &key, json) {
                                 items.insert(key, item);
@@ -110,7 +113,8 @@ impl Walk<'_> {
                         let Some(key) = self.entry_key(&path, entry, table) else { continue };
                         let metadata = self.metadata(&path, table);
                         let known = ["key", "metadata", "data", "file", "path"];
-                        let Some(value) = self.entry_value(&path, entry, table, &known, KV_VALUE_BYTES_MAX)
+                        let Some(Secret(Some(value))) =
+                            self.entry_value(&path, entry, table, &known, KV_VALUE_BYTES_MAX)
                         else {
                             continue;
                         };
@@ -120,7 +124,6 @@ impl Walk<'_> {
                     }
                 }
             }
-            self.bounded_count(&path, value, items.len());
             wanted.kv_stores.insert(name.get_ref().to_string(), items);
         }
     }
@@ -151,7 +154,6 @@ impl Walk<'_> {
                     None => self.ignored(&path, key, "it has no value"),
                 }
             }
-            self.bounded_count(&path, value, items.len());
             wanted.kv_stores.insert(name.get_ref().to_string(), items);
         }
     }
@@ -164,7 +166,10 @@ impl Walk<'_> {
             let mut secrets: BTreeMap<String, Secret> = BTreeMap::new();
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    if let Some((path, value, json)) = self.json_store(&path, value, table) {
+                    let json = self.json_store(&path, value, table);
+                    if let Some((path, value, json)) = json
+                        && self.bounded_count(&path, value, json.len())
+                    {
                         for (key, json) in json {
                             match json {
                                 serde_json::Value::String(text) if text.len() as u64 <= SECRET_BYTES_MAX => {
@@ -188,13 +193,12 @@ impl Walk<'_> {
                         else {
                             continue;
                         };
-                        if secrets.insert(key.clone(), Secret(Some(value))).is_some() {
+                        if secrets.insert(key.clone(), value).is_some() {
                             self.mistake(&path, entry, format!("key {key:?} is there twice"));
                         }
                     }
                 }
             }
-            self.bounded_count(&path, value, secrets.len());
             wanted.secret_stores.insert(name.get_ref().to_string(), secrets);
         }
     }
@@ -229,7 +233,9 @@ impl Walk<'_> {
             let path = format!("{path}.{}", key.get_ref());
             match key.get_ref().as_ref() {
                 name if name == below => {
-                    for (key, value) in self.reader.table(&path, value).into_iter().flatten() {
+                    let items = self.reader.table(&path, value);
+                    let items = items.filter(|items| self.bounded_count(&path, value, items.len()));
+                    for (key, value) in items.into_iter().flatten() {
                         found.push((format!("{path}.{}", key.get_ref()), key, value));
                     }
                 }
@@ -289,7 +295,7 @@ impl Walk<'_> {
         }
         match (text("data"), text("file").or(text("path"))) {
             (Some(data), None) => Some(Item { value: data.as_bytes().to_vec(), metadata }),
-            (None, Some(file)) => match self.files.read(file, KV_VALUE_BYTES_MAX) {
+            (None, Some(file)) => match self.read(file, KV_VALUE_BYTES_MAX) {
                 Ok(value) => Some(Item { value, metadata }),
                 Err(why) => {
                     self.mistake(path, at, bad(&format!("cannot be read: {why}")));
@@ -313,6 +319,9 @@ impl Walk<'_> {
             self.reader.wrong_type(path, value, "an array of items, or a table with file and format");
             return Vec::new();
         };
+        if !self.bounded_count(path, value, items.len()) {
+            return Vec::new();
+        }
         let mut found = Vec::new();
         for (n, item) in items.iter().enumerate() {
             let path = format!("{path}[{n}]");
@@ -344,7 +353,8 @@ impl Walk<'_> {
         Some(text.to_owned())
     }
 
-    /// Exactly one of data, file (or its older name path) and, for secrets, env.
+    /// Exactly one of data, file (or its older name path) and, for secrets, env; which has no value in a manifest that
+    /// may not read the environment.
     fn entry_value(
         &mut self,
         path: &str,
@@ -352,7 +362,7 @@ impl Walk<'_> {
         table: &DeTable<'_>,
         known: &[&str],
         bytes_max: u64,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Secret> {
         for (key, _) in table {
             if !known.contains(&key.get_ref().as_ref()) {
                 self.unknown(&format!("{path}.{}", key.get_ref()), key);
@@ -371,25 +381,29 @@ impl Walk<'_> {
             "data" => self.reader.string(&path, value)?.as_bytes().to_vec(),
             "env" => {
                 let name = self.text(&path, value)?;
-                let Some(found) = (self.variables)(&name) else {
+                let Some(variables) = self.variables else { return Some(Secret(None)) };
+                let Some(found) = variables(&name) else {
                     self.mistake(&path, value, format!("the environment variable {name} is not set"));
                     return None;
                 };
+                self.reads_variable(&path, value, &name);
                 found.into_bytes()
             }
-            _ => return self.file(&path, value, bytes_max),
+            _ => self.file(&path, value, bytes_max)?,
         };
         if bytes.len() as u64 > bytes_max {
             self.mistake(&path, value, format!("{} bytes, at most {bytes_max}", bytes.len()));
             return None;
         }
-        Some(bytes)
+        Some(Secret(Some(bytes)))
     }
 
-    fn bounded_count(&mut self, path: &str, value: &Value<'_>, count: usize) {
+    /// Are there as few items as may be? Asked before any is read.
+    fn bounded_count(&mut self, path: &str, value: &Value<'_>, count: usize) -> bool {
         if count > ITEMS_MAX {
             self.mistake(path, value, format!("{count} items, at most {ITEMS_MAX} can be put by a deploy"));
         }
+        count <= ITEMS_MAX
     }
 }
 

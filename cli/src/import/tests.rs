@@ -24,7 +24,7 @@ fn try_read(text: &str, purpose: Purpose) -> std::result::Result<Manifest, Vec<M
         ("number.json".to_owned(), b"{\"a\":1}".to_vec()),
     ]);
     let variables = |name: &str| (name == "TOKEN").then(|| "from-env".to_owned());
-    manifest::read("fastly.toml", text, &Files::Package(&files), &variables, purpose)
+    manifest::read("fastly.toml", text, &Files::Package(&files), Some(&variables), purpose)
 }
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----";
@@ -138,6 +138,7 @@ fn a_complete_local_server() {
         [
             "device detection: 1 user agents",
             "geolocation: 1 addresses",
+            "fastly.toml:37: local_server.secret_stores.keys[1].env reads the environment variable TOKEN",
             "name \"My_Shop\": the app is called my-shop here",
             "backend origin: https://origin.example:8443 (from local_server)",
             "config store old: 2 items (from local_server)",
@@ -259,13 +260,65 @@ fn a_client_certificate_becomes_a_secret_of_the_app() {
     let backend = &manifest.config.backends["my origin"];
     assert_eq!(backend.client_cert_pem.as_deref(), Some(PEM));
     assert_eq!(backend.client_key_secret.as_deref(), Some("backend-my-origin-client-key"));
-    assert_eq!(manifest.config.secrets, ["backend-my-origin-client-key"]);
+    assert!(manifest.config.secrets.is_empty(), "the program cannot read it");
+    let needed: Vec<String> =
+        manifest.config.secrets_needed().iter().map(|at| at.name.as_str().to_owned()).collect();
+    assert_eq!(needed, ["backend-my-origin-client-key"], "but it is pinned");
     let [key] = manifest.items.secrets.as_slice() else { panic!("{:?}", manifest.items) };
     assert_eq!(
         (key.store.as_deref(), key.key.as_str(), key.put),
         (None, "backend-my-origin-client-key", Put::Always)
     );
     assert!(key.value.starts_with(b"-----BEGIN PRIVATE KEY"));
+}
+
+/// Every environment has a `PATH`.
+#[test]
+fn a_package_reads_no_environment_and_a_folder_says_what_it_reads() {
+    let text = "manifest_version = 3\nname = \"app\"\n[local_server.secret_stores]\n\
+                s = [{ key = \"k\", env = \"PATH\" }]\n";
+    let of =
+        |files: &Files<'_>| read_manifest(text, files, Path::new("p/fastly.toml"), Purpose::Deploy).unwrap();
+    let package = of(&Files::Package(&BTreeMap::new()));
+    assert!(package.items.secrets.is_empty(), "nothing of the user's");
+    assert_eq!(package.config.secret_stores["s"], ["k"]);
+    let without = "warning: secret store s: the file has no value for k; set it with `skerry secrets set`";
+    assert!(said(&package).iter().any(|note| note == without), "{:?}", said(&package));
+
+    let folder = of(&Files::Folder(Path::new(".")));
+    let [secret] = folder.items.secrets.as_slice() else { panic!("{:?}", folder.items) };
+    assert_eq!(Some(secret.value.clone()), std::env::var("PATH").ok().map(String::into_bytes));
+    let reads = "fastly.toml:4: local_server.secret_stores.s[0].env reads the environment variable PATH";
+    assert!(said(&folder).iter().any(|note| note == reads), "{:?}", said(&folder));
+}
+
+#[test]
+fn items_are_counted_before_any_is_read() {
+    let mut text = "manifest_version = 3\nname = \"app\"\n".to_owned();
+    for n in 0..=stores::ITEMS_MAX {
+        text += &format!("[setup.kv_stores.a.items.k{n}]\nfile = \"gone\"\n");
+    }
+    for n in 0..=stores::ITEMS_MAX {
+        text += &format!("[[local_server.kv_stores.b]]\nkey = \"k{n}\"\nfile = \"gone\"\n");
+    }
+    let mistakes = lines(&try_read(&text, Purpose::Deploy).unwrap_err());
+    assert_eq!(mistakes.len(), 2, "{mistakes:#?}");
+    assert!(mistakes.iter().all(|mistake| mistake.contains("1001 items, at most 1000")), "{mistakes:#?}");
+}
+
+#[test]
+fn all_files_together_are_bounded() {
+    let files = BTreeMap::from([("big".to_owned(), vec![b'x'; stores::KV_VALUE_BYTES_MAX as usize])]);
+    let fit = manifest::FILES_BYTES_MAX / stores::KV_VALUE_BYTES_MAX;
+    let of = |count: u64| {
+        let item = |n| format!("[[local_server.kv_stores.b]]\nkey = \"k{n}\"\nfile = \"big\"\n");
+        let items: String = (0..count).map(item).collect();
+        let text = format!("manifest_version = 3\nname = \"app\"\n{items}");
+        manifest::read("fastly.toml", &text, &Files::Package(&files), None, Purpose::Deploy)
+    };
+    assert_eq!(of(fit).unwrap().items.kv.len() as u64, fit);
+    let mistakes = lines(&of(fit + 1).unwrap_err());
+    assert!(mistakes.len() == 1 && mistakes[0].contains("all files of a manifest together"), "{mistakes:?}");
 }
 
 #[test]

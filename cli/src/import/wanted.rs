@@ -66,10 +66,8 @@ pub fn settle(
             let text = format!("backend {name}: {} is the node's own machine there", origin.backend.url);
             notes.push(Note::Ignored(text));
         }
-        if let Some(key) = origin.key {
-            config.secrets.push(key.key.clone());
-            items.secrets.push(key);
-        }
+        // Not a secret of the app's own: its program could read the key of the connections it makes.
+        items.secrets.extend(origin.key);
         config.backends.insert(name, origin.backend);
     }
     for (name, store, section) in chosen(purpose, local.config_stores, setup.config_stores) {
