@@ -128,6 +128,11 @@ impl Exchange {
         LimitReached(limit)
     }
 
+    /// Takes from the node's budget what the host newly holds for the guest, in bytes. They go back with its memory.
+    pub(crate) fn take_held(&self, bytes: usize) -> bool {
+        self.take_from_node(0, bytes as u64)
+    }
+
     /// Takes from the node's budget what an execution newly has beyond its slot.
     fn take_from_node(&self, before: u64, after: u64) -> bool {
         let taken = self.bill.take_memory(&self.host.memory, after.saturating_sub(before));

@@ -88,7 +88,10 @@ pub(super) async fn first_ready(
 async fn select(mut guest: Guest<'_>, handles: u32, count: u32, timeout_ms: u32, index: u32) -> Answer {
     let (mut memory, state) = enter(&mut guest)?;
     memory.write_u32(index, TIMED_OUT)?;
-    let listed = read_handles(&memory, &mut state.handles, handles, count)?;
+    let listed = match count {
+        0 if timeout_ms > 0 => Vec::new(), // a program that sleeps
+        _ => read_handles(&memory, &mut state.handles, handles, count)?,
+    };
     let timeout = (timeout_ms != 0).then(|| Duration::from_millis(timeout_ms.into()));
     let found = first_ready(&mut guest, &listed, timeout).await;
     enter(&mut guest)?.0.write_u32(index, found.unwrap_or(TIMED_OUT))

@@ -1,5 +1,7 @@
 //! `fastly_backend`: what is known of a backend, declared or made by the guest.
 
+use std::sync::Arc;
+
 use artifact::manifest::Backend;
 use http::Uri;
 use wasmtime::{Caller, Linker};
@@ -11,7 +13,13 @@ use super::{
     memory::GuestMemory,
     send::read_name,
 };
-use crate::host::outbound::limits;
+use crate::{
+    exchange::Exchange,
+    host::{
+        door::{Event, Fact, Source},
+        outbound::limits,
+    },
+};
 
 const MODULE: &str = "fastly_backend";
 /// How the interface numbers what a backend's health may be: this host lets nobody choose by it, but fails over
@@ -54,7 +62,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     for (function, number) in NUMBERS {
         linker.func_wrap(MODULE, function, move |guest: Guest<'_>, name: u32, length: u32, out: u32| {
             call(guest, |memory, state| {
-                let number = number(known(memory, state, name, length)?)?;
+                let number = number(&*known(memory, state, name, length)?)?;
                 match u16::try_from(number) {
                     Ok(port) if function == "get_port" => memory.write_u16(out, port),
                     _ => memory.write_u32(out, number),
@@ -85,7 +93,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             function,
             move |guest: Guest<'_>, name: u32, length: u32, buffer: u32, length_max: u32, written: u32| {
                 call(guest, |memory, state| {
-                    let text = text(known(memory, state, name, length)?);
+                    let text = text(&*known(memory, state, name, length)?);
                     give_text(memory, text, buffer, length_max, written)
                 })
             },
@@ -108,17 +116,39 @@ fn give_text(
 }
 
 /// The backend of this name.
-pub(super) fn find<'a>(state: &'a FastlyState, name: &str) -> Option<&'a Backend> {
-    let made = state.backends.get(name).map(|backend| &**backend);
-    made.or_else(|| state.exchange.deployment.config.backends.get(name))
+pub(super) fn find(state: &FastlyState, name: &str) -> Option<Arc<Backend>> {
+    if let Some(made) = state.backends.get(name) {
+        return Some(made.clone());
+    }
+    let Exchange { deployment, door, .. } = &state.exchange;
+    let declared = || Declared(deployment.config.backends.get(name).cloned());
+    door.learn(Source::Config, declared).0.map(Arc::new)
 }
 
-fn known<'a>(
+/// What the version says of a backend.
+struct Declared(Option<Backend>);
+
+impl Fact for Declared {
+    fn event(&self) -> Event {
+        let text = |backend| serde_json::to_vec(backend).unwrap_or_default().into();
+        Event::Optional(self.0.as_ref().map(text))
+    }
+
+    fn recall(event: Event) -> Option<Declared> {
+        match event {
+            Event::Optional(None) => Some(Declared(None)),
+            Event::Optional(Some(text)) => Some(Declared(Some(serde_json::from_slice(&text).ok()?))),
+            _ => None,
+        }
+    }
+}
+
+fn known(
     memory: &GuestMemory<'_>,
-    state: &'a FastlyState,
+    state: &FastlyState,
     name: u32,
     length: u32,
-) -> Result<&'a Backend, Status> {
+) -> Result<Arc<Backend>, Status> {
     find(state, read_name(memory, name, length)?).ok_or(Status::Invalid)
 }
 

@@ -14,7 +14,10 @@ use http::HeaderMap;
 
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
-use super::abi::{Answer, Status};
+use super::{
+    abi::{Answer, Status},
+    headers::append,
+};
 use crate::{
     front::{BodyError, InboundBody, OutboundBody},
     host::{
@@ -117,10 +120,11 @@ impl HeldBody {
         self.pieces.push_front(Piece::Bytes(Bytes::copy_from_slice(bytes)));
     }
 
-    /// Adds another body at the end.
-    pub(super) fn append(&mut self, other: HeldBody) {
-        self.pieces.extend(other.pieces);
-        self.trailers.extend(other.trailers);
+    /// Moves another body to the end. One that is refused stays as it is.
+    pub(super) fn append(&mut self, other: &mut HeldBody) -> Answer {
+        merge(&mut self.trailers, &other.trailers)?;
+        self.pieces.append(&mut other.pieces);
+        Ok(())
     }
 
     /// How many bytes it has, if that is known before reading.
@@ -167,7 +171,7 @@ impl HeldBody {
                     Read::NotYet => return Ok(None),
                     Read::Broken(error) => return Err(read_status(error)),
                     Read::End => {
-                        self.trailers.extend(body.trailers().unwrap_or_default());
+                        merge(&mut self.trailers, &body.trailers().unwrap_or_default())?;
                         0
                     }
                 },
@@ -233,8 +237,8 @@ impl HeldBody {
     /// Shares it with the front or a backend: the guest writes on, the other side reads.
     pub(super) fn into_streaming(self, door: &Door, stream: u32) -> (Streaming, Reader) {
         let (writer, reader) = pipe::pipe(door, stream);
-        let mut streaming = Streaming { writer, trailers: HeaderMap::new() };
-        streaming.append(self);
+        let mut streaming = Streaming { writer, trailers: self.trailers };
+        streaming.write_all(self.pieces);
         (streaming, reader)
     }
 }
@@ -260,6 +264,19 @@ impl From<Sent> for OutboundBody {
             Sent::Stream(stream) => OutboundBody::Boxed(stream),
         }
     }
+}
+
+/// Adds trailers, all or none, within the limits of one head.
+fn merge(trailers: &mut HeaderMap, added: &HeaderMap) -> Answer {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let mut merged = trailers.clone();
+    for (name, value) in added {
+        append(&mut merged, name.clone(), value.clone())?;
+    }
+    *trailers = merged;
+    Ok(())
 }
 
 fn take(bytes: &mut impl Buf, target: &mut [u8]) -> usize {
@@ -299,16 +316,21 @@ impl Streaming {
         self.writer.write(bytes);
     }
 
-    /// Adds a whole body, whose bytes the host holds already.
-    pub(super) fn append(&mut self, body: HeldBody) {
-        for piece in body.pieces {
+    /// Moves a whole body, whose bytes the host holds already, to the end. One that is refused stays as it is.
+    pub(super) fn append(&mut self, body: &mut HeldBody) -> Answer {
+        merge(&mut self.trailers, &body.trailers)?;
+        self.write_all(std::mem::take(&mut body.pieces));
+        Ok(())
+    }
+
+    fn write_all(&mut self, pieces: VecDeque<Piece>) {
+        for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => self.writer.write(&bytes),
                 Piece::Open(bytes) => self.writer.write(&bytes),
                 Piece::Incoming(body) => self.writer.append(*body),
             }
         }
-        self.trailers.extend(body.trailers);
     }
 
     /// Ends the body well.
@@ -382,6 +404,26 @@ mod tests {
         let all = body.collect().now_or_never().unwrap().unwrap();
         assert_eq!(all.trailers(), Some(&trailers()));
         assert_eq!(all.to_bytes(), "begin middle end");
+    }
+
+    #[test]
+    fn trailers_of_joined_bodies_are_those_of_one_head() {
+        let with_trailers = |count: usize| {
+            let mut body = mixed();
+            for _ in 0..count {
+                append(&mut body.trailers, http::header::ETAG, "x".parse().unwrap()).unwrap();
+            }
+            body
+        };
+        let (mut body, mut other) = (with_trailers(60), with_trailers(60));
+        assert_eq!(body.append(&mut other), Err(Status::HttpHeadTooLarge));
+        assert_eq!((body.known_length(), other.known_length()), (Some(16), Some(16)), "as they were");
+        assert_eq!((body.trailers.len(), other.trailers.len()), (60, 60));
+        body.append(&mut with_trailers(40)).unwrap();
+        assert_eq!((body.known_length(), body.trailers.len()), (Some(32), 100));
+        let (mut streaming, _reader) = body.into_streaming(&Door::default(), 0);
+        assert_eq!(streaming.append(&mut other), Err(Status::HttpHeadTooLarge));
+        assert_eq!((streaming.trailers.len(), other.known_length()), (100, Some(16)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What a program says about caching the response to a request: `cache_override_set` in its three forms. It is checked
-//! and goes along with the request, for whoever caches.
+//! and kept with the request. Nothing is cached yet, so it has no effect.
 
 use bytes::Bytes;
 use wasmtime::{Caller, Linker};
@@ -106,6 +106,8 @@ fn by_tag(tag: u32, known: u32, ttl: u32, stale: u32, keys: Bytes) -> Result<Cac
 }
 
 fn set(state: &mut FastlyState, request: u32, said: CacheOverride) -> Answer {
+    state.handles.request(request)?;
+    state.hold(said.surrogate_keys.len())?;
     state.handles.request(request)?.extensions_mut().insert(said);
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 if !config::has_store(&state.exchange, Some(name)) {
                     return Err(Status::BadHandle);
                 }
-                let opened = state.handles.insert(Item::ConfigStore(ConfigStore(name.into())))?;
+                let opened = state.insert(Item::ConfigStore(ConfigStore(name.into())))?;
                 memory.write_u32(store, opened)
             })
         })?;

@@ -81,6 +81,9 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
             call(guest, |memory, state| {
                 let name = read_name(memory, name, name_length)?;
                 let values = memory.bytes(values, values_length)?;
+                fields(state, handle)?;
+                let values = split(values)?;
+                state.hold(name.as_str().len() + values.iter().map(HeaderValue::len).sum::<usize>())?;
                 set_all(fields(state, handle)?, name, values)
             })
         },
@@ -92,6 +95,8 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
             call(guest, |memory, state| {
                 let name = read_name(memory, name, name_length)?;
                 let value = read_value(memory.bytes(value, value_length)?)?;
+                fields(state, handle)?;
+                state.hold(name.as_str().len() + value.len())?;
                 let fields = fields(state, handle)?;
                 fields.remove(&name);
                 append(fields, name, value)
@@ -105,6 +110,8 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
             call(guest, |memory, state| {
                 let name = read_name(memory, name, name_length)?;
                 let value = read_value(memory.bytes(value, value_length)?)?;
+                fields(state, handle)?;
+                state.hold(name.as_str().len() + value.len())?;
                 append(fields(state, handle)?, name, value)
             })
         },
@@ -123,12 +130,19 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
     Ok(())
 }
 
+/// Refuses what no head may have before its bytes are touched.
 pub(super) fn read_name(memory: &GuestMemory<'_>, name: u32, length: u32) -> Result<HeaderName, Status> {
+    if length as usize > FIELDS_BYTES_MAX {
+        return Err(Status::HttpHeadTooLarge);
+    }
     HeaderName::from_bytes(memory.bytes(name, length)?).map_err(|_| Status::HttpInvalid)
 }
 
-/// Refuses what could end a field early: CR, LF, NUL.
+/// Refuses what could end a field early: CR, LF, NUL; and, before its bytes are touched, what no head may have.
 pub(super) fn read_value(bytes: &[u8]) -> Result<HeaderValue, Status> {
+    if bytes.len() > FIELDS_BYTES_MAX {
+        return Err(Status::HttpHeadTooLarge);
+    }
     HeaderValue::from_bytes(bytes).map_err(|_| Status::HttpInvalid)
 }
 
@@ -141,13 +155,28 @@ pub(super) fn append(fields: &mut HeaderMap, name: HeaderName, value: HeaderValu
     fields.try_append(name, value).map(drop).map_err(|_| Status::HttpHeadTooLarge)
 }
 
-/// Replaces a field by values that each end in NUL.
-fn set_all(fields: &mut HeaderMap, name: HeaderName, values: &[u8]) -> Answer {
+/// Values that each end in NUL, no more than a head may have.
+fn split(values: &[u8]) -> Result<Vec<HeaderValue>, Status> {
+    if values.len() > FIELDS_BYTES_MAX + FIELDS_MAX {
+        return Err(Status::HttpHeadTooLarge);
+    }
     let values = match values.split_last() {
-        None => Vec::new(),
-        Some((0, values)) => values.split(|byte| *byte == 0).map(read_value).collect::<Result<_, _>>()?,
+        None => return Ok(Vec::new()),
+        Some((0, values)) => values.split(|byte| *byte == 0),
         Some(_) => return Err(Status::Invalid),
     };
+    let mut found = Vec::new();
+    for value in values {
+        if found.len() == FIELDS_MAX {
+            return Err(Status::HttpHeadTooLarge);
+        }
+        found.push(read_value(value)?);
+    }
+    Ok(found)
+}
+
+/// Replaces a field by these values.
+fn set_all(fields: &mut HeaderMap, name: HeaderName, values: Vec<HeaderValue>) -> Answer {
     fields.remove(&name);
     values.into_iter().try_for_each(|value| append(fields, name.clone(), value))
 }
@@ -161,13 +190,26 @@ mod tests {
         let mut fields = HeaderMap::new();
         let name = HeaderName::from_static("x");
         fields.append(&name, "old".parse().unwrap());
-        set_all(&mut fields, name.clone(), b"a\0\0b c\0").unwrap();
+        set_all(&mut fields, name.clone(), split(b"a\0\0b c\0").unwrap()).unwrap();
         assert_eq!(fields.get_all(&name).iter().collect::<Vec<_>>(), ["a", "", "b c"]);
-        assert_eq!(set_all(&mut fields, name.clone(), b"a"), Err(Status::Invalid));
-        assert_eq!(set_all(&mut fields, name.clone(), b"a\r\nb\0"), Err(Status::HttpInvalid));
-        assert_eq!(fields.len(), 3, "a refused list changes nothing");
-        set_all(&mut fields, name.clone(), b"").unwrap();
+        assert_eq!(split(b"a"), Err(Status::Invalid));
+        assert_eq!(split(b"a\r\nb\0"), Err(Status::HttpInvalid));
+        set_all(&mut fields, name.clone(), split(b"").unwrap()).unwrap();
         assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn what_no_head_may_have_is_refused_unread() {
+        assert_eq!(split(&[0; FIELDS_MAX]).unwrap().len(), FIELDS_MAX);
+        assert_eq!(split(&[0; FIELDS_MAX + 1]), Err(Status::HttpHeadTooLarge));
+        // No field could have this byte: that it is not what is complained of shows that it was not read.
+        let unread = vec![b'\n'; FIELDS_BYTES_MAX + FIELDS_MAX + 1];
+        assert_eq!(split(&unread), Err(Status::HttpHeadTooLarge));
+        assert_eq!(read_value(&unread), Err(Status::HttpHeadTooLarge));
+        let mut unread = unread;
+        let length = unread.len() as u32;
+        let memory = GuestMemory::new(&mut unread);
+        assert_eq!(read_name(&memory, 0, length), Err(Status::HttpHeadTooLarge));
     }
 
     #[test]

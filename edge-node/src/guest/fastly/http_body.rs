@@ -26,7 +26,7 @@ type Guest<'a> = Caller<'a, FastlyState>;
 pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "new", |guest: Guest<'_>, handle: u32| {
         call(guest, |memory, state| {
-            let new = state.handles.insert(Item::Body(GuestBody::default()))?;
+            let new = state.insert(Item::Body(GuestBody::default()))?;
             memory.write_u32(handle, new)
         })
     })?;
@@ -76,6 +76,8 @@ fn add_trailers(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             call(guest, |memory, state| {
                 let name = read_name(memory, name, name_length)?;
                 let value = read_value(memory.bytes(value, value_length)?)?;
+                state.handles.body(body)?;
+                state.hold(name.as_str().len() + value.len())?;
                 match state.handles.body(body)? {
                     GuestBody::Held(held) => append(&mut held.trailers, name, value),
                     GuestBody::Streaming(streaming) => append(&mut streaming.trailers, name, value),
@@ -149,7 +151,8 @@ async fn read(mut guest: Guest<'_>, body: u32, buffer: u32, length: u32, read: u
         let held = state.handles.body(body)?.held()?;
         // Where the count goes is checked first: bytes that were taken must not be lost.
         memory.write_u32(read, 0)?;
-        if let Some(taken) = held.read(memory.bytes_mut(buffer, length)?)? {
+        let taken = held.read(memory.bytes_mut(buffer, length)?);
+        if let Some(taken) = state.noted(taken)? {
             return memory.write_usize(read, taken);
         }
         poll_fn(|cx| match guest.data_mut().handles.body(body) {
@@ -205,10 +208,14 @@ fn append_body(state: &mut FastlyState, to: u32, from: u32) -> Answer {
     if to == from || matches!(state.handles.body(from)?, GuestBody::Streaming(_)) {
         return Err(Status::BadHandle);
     }
-    let GuestBody::Held(added) = state.handles.take(from)? else { return Err(Status::BadHandle) };
-    match state.handles.body(to)? {
-        GuestBody::Held(held) => held.append(added),
-        GuestBody::Streaming(streaming) => streaming.append(added),
+    let mut added = std::mem::take(state.handles.body(from)?.held()?);
+    let answer = match state.handles.body(to)? {
+        GuestBody::Held(held) => held.append(&mut added),
+        GuestBody::Streaming(streaming) => streaming.append(&mut added),
+    };
+    if answer.is_err() {
+        *state.handles.body(from)? = GuestBody::Held(added);
+        return answer;
     }
-    Ok(())
+    state.handles.take::<GuestBody>(from).map(drop)
 }

@@ -12,7 +12,7 @@ use super::{
     handles::Item,
     headers, pending, send,
 };
-use crate::front::limits::URL_BYTES_MAX;
+use crate::{front::limits::URL_BYTES_MAX, limits::Limit};
 
 pub(super) const MODULE: &str = "fastly_http_req";
 /// The one content coding that can be taken off a response.
@@ -41,7 +41,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     })?;
     linker.func_wrap(MODULE, "new", |guest: Guest<'_>, handle: u32| {
         call(guest, |memory, state| {
-            let new = state.handles.insert(Item::Request(Box::new(Request::new(()))))?;
+            let new = state.insert(Item::Request(Box::new(Request::new(()))))?;
             memory.write_u32(handle, new)
         })
     })?;
@@ -82,9 +82,12 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "uri_set", |guest: Guest<'_>, request: u32, uri: u32, length: u32| {
         call(guest, |memory, state| {
             if length as usize > URL_BYTES_MAX {
+                state.exchange.bill.meet(Limit::Url);
                 return Err(Status::LimitExceeded);
             }
             let uri = Uri::try_from(memory.bytes(uri, length)?).map_err(|_| Status::HttpInvalid)?;
+            state.handles.request(request)?;
+            state.hold(length as usize)?;
             *state.handles.request(request)?.uri_mut() = uri;
             Ok(())
         })

@@ -34,7 +34,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     headers::add(linker, MODULE, |state, handle| Ok(state.handles.response(handle)?.headers_mut()))?;
     linker.func_wrap(MODULE, "new", |guest: Guest<'_>, handle: u32| {
         call(guest, |memory, state| {
-            let new = state.handles.insert(Item::Response(Box::new(Response::new(()))))?;
+            let new = state.insert(Item::Response(Box::new(Response::new(()))))?;
             memory.write_u32(handle, new)
         })
     })?;

@@ -107,7 +107,7 @@ where
 pub(super) fn open(state: &mut FastlyState, name: &str) -> Result<u32, Status> {
     // SDKs read this status as "no such store".
     let store = kv::open(&state.exchange, name).map_err(|_| Status::Invalid)?;
-    state.handles.insert(Item::KvStore(Store(store)))
+    state.insert(Item::KvStore(Store(store)))
 }
 
 /// A store by its handle; a clone, because operations want the exchange to themselves.

@@ -58,7 +58,7 @@ fn add_lookup(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 no_options(mask)?;
                 let from = store(&mut state.handles, from)?;
                 let started = kv::get(&mut state.exchange, &from, read_text(memory, key, length)?);
-                let handle = state.handles.insert(Item::KvLookup(Operation::started(started)?))?;
+                let handle = state.insert(Item::KvLookup(Operation::started(started)?))?;
                 memory.write_u32(lookup, handle)
             })
         },
@@ -137,7 +137,7 @@ async fn lookup_wait(mut guest: Guest<'_>, lookup: u32, out: LookupOut) -> Answe
     match state.handles.take::<Lookup>(lookup)?.into_answer() {
         Ok(Some(entry)) => {
             state.hold(entry.value.len())?;
-            let body = state.handles.insert(Item::Body(HeldBody::full(entry.value).into()))?;
+            let body = state.insert(Item::Body(HeldBody::full(entry.value).into()))?;
             memory.write_u32(out.body, body)?;
             give_generation(&mut memory, out.generation, entry.generation)?;
             memory.write_u32(out.outcome, Outcome::Ok as u32)
@@ -237,7 +237,7 @@ async fn insert(
         Some(value) => kv::insert(&mut state.exchange, &to, &key, value, how),
         None => Err(KvError::ValueTooLarge),
     };
-    let handle = state.handles.insert(Item::KvInsert(Operation::started(started)?))?;
+    let handle = state.insert(Item::KvInsert(Operation::started(started)?))?;
     memory.write_u32(insert, handle)
 }
 
@@ -250,7 +250,7 @@ fn add_delete(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 no_options(mask)?;
                 let from = store(&mut state.handles, from)?;
                 let started = kv::delete(&mut state.exchange, &from, read_text(memory, key, length)?, None);
-                let handle = state.handles.insert(Item::KvDelete(Operation::started(started)?))?;
+                let handle = state.insert(Item::KvDelete(Operation::started(started)?))?;
                 memory.write_u32(delete, handle)
             })
         },
@@ -299,7 +299,7 @@ fn add_list(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             let prefix = asked.prefix.as_deref().unwrap_or_default();
             let started = kv::list(&mut state.exchange, &from, prefix, asked.limit, cursor);
             let listing = Listing { operation: Operation::started(started)?, asked };
-            let handle = state.handles.insert(Item::KvList(Box::new(listing)))?;
+            let handle = state.insert(Item::KvList(Box::new(listing)))?;
             memory.write_u32(list, handle)
         })
     })?;
@@ -342,7 +342,7 @@ async fn list_wait(mut guest: Guest<'_>, list: u32, body: u32, outcome: u32) -> 
         Ok(page) => {
             let text = page_json(page, &asked);
             state.hold(text.len())?;
-            let handle = state.handles.insert(Item::Body(HeldBody::full(text).into()))?;
+            let handle = state.insert(Item::Body(HeldBody::full(text).into()))?;
             memory.write_u32(body, handle)?;
             memory.write_u32(outcome, Outcome::Ok as u32)
         }

@@ -23,7 +23,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             if name.is_empty() {
                 return Err(Status::Invalid);
             }
-            let opened = state.handles.insert(Item::LogEndpoint(LogEndpoint(name.into())))?;
+            let opened = state.insert(Item::LogEndpoint(LogEndpoint(name.into())))?;
             memory.write_u32(endpoint, opened)
         })
     })?;

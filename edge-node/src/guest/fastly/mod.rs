@@ -72,10 +72,12 @@ use crate::{
     front::OutboundBody,
     host::client::is_secure,
     host::environment::{self, Identity},
+    limits::Limit,
 };
 
 /// Bytes the host may hold for one execution: what it wrote to bodies that are not streamed, values it got as bodies,
-/// secrets and settings it made. All it ever had, so that freeing some is no way to have more.
+/// secrets, settings and heads it made. All it ever had, so that freeing some is no way to have more. They count as
+/// the node's memory for guests, too.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A linked core module.
@@ -186,9 +188,26 @@ impl FastlyState {
         })
     }
 
-    /// Notes bytes that the host holds for the guest, while there may be more.
+    /// A handle for a new item.
+    fn insert(&mut self, item: Item) -> Result<u32, Status> {
+        let inserted = self.handles.insert(item);
+        if inserted.is_err() {
+            self.exchange.bill.meet(Limit::Resources);
+        }
+        inserted
+    }
+
+    /// An answer, its limit noted if it refuses a head.
+    fn noted<T>(&self, answer: Result<T, Status>) -> Result<T, Status> {
+        if matches!(answer, Err(Status::HttpHeadTooLarge)) {
+            self.exchange.bill.meet(Limit::Headers);
+        }
+        answer
+    }
+
+    /// Notes bytes that the host holds for the guest, while there may be more: of this guest, and of the node.
     fn hold(&mut self, bytes: usize) -> Answer {
-        if bytes > HELD_BYTES_MAX.saturating_sub(self.held_bytes) {
+        if bytes > HELD_BYTES_MAX.saturating_sub(self.held_bytes) || !self.exchange.take_held(bytes) {
             return Err(Status::LimitExceeded);
         }
         self.held_bytes += bytes;
@@ -249,5 +268,6 @@ fn call(
     mut guest: Caller<'_, FastlyState>,
     answer: impl FnOnce(&mut GuestMemory<'_>, &mut FastlyState) -> Answer,
 ) -> i32 {
-    code(enter(&mut guest).and_then(|(mut memory, state)| answer(&mut memory, state)))
+    let answer = enter(&mut guest).and_then(|(mut memory, state)| answer(&mut memory, state));
+    code(guest.data().noted(answer))
 }

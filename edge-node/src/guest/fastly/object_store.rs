@@ -48,7 +48,7 @@ fn add_lookup(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             call(guest, |memory, state| {
                 let from = store(&mut state.handles, from)?;
                 let started = kv::get(&mut state.exchange, &from, read_text(memory, key, length)?);
-                let handle = state.handles.insert(Item::KvLookup(Operation::started(started)?))?;
+                let handle = state.insert(Item::KvLookup(Operation::started(started)?))?;
                 memory.write_u32(lookup, handle)
             })
         },
@@ -82,7 +82,7 @@ async fn found(mut guest: Guest<'_>, operation: Lookup, body: u32) -> Answer {
     let (mut memory, state) = enter(&mut guest)?;
     let entry: Entry = answer.map_err(|error| status(&error))?.ok_or(Status::None)?;
     state.hold(entry.value.len())?;
-    let handle = state.handles.insert(Item::Body(HeldBody::full(entry.value).into()))?;
+    let handle = state.insert(Item::Body(HeldBody::full(entry.value).into()))?;
     memory.write_u32(body, handle)
 }
 
@@ -142,7 +142,7 @@ async fn start_insert(
 async fn insert_async(guest: Guest<'_>, to: u32, key: u32, length: u32, body: u32, insert: u32) -> Answer {
     let (mut guest, operation) = start_insert(guest, to, key, length, body).await?;
     let (mut memory, state) = enter(&mut guest)?;
-    let handle = state.handles.insert(Item::KvInsert(operation))?;
+    let handle = state.insert(Item::KvInsert(operation))?;
     memory.write_u32(insert, handle)
 }
 
@@ -159,7 +159,7 @@ fn add_delete(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             call(guest, |memory, state| {
                 let from = store(&mut state.handles, from)?;
                 let started = kv::delete(&mut state.exchange, &from, read_text(memory, key, length)?, None);
-                let handle = state.handles.insert(Item::KvDelete(Operation::started(started)?))?;
+                let handle = state.insert(Item::KvDelete(Operation::started(started)?))?;
                 memory.write_u32(delete, handle)
             })
         },

@@ -50,6 +50,16 @@ struct Change {
     of: Of,
 }
 
+impl Change {
+    fn bytes(&self) -> usize {
+        let value = match &self.what {
+            What::Append(value) | What::Insert(value) => value.len(),
+            What::Remove => 0,
+        };
+        self.name.as_str().len() + value
+    }
+}
+
 type WithValue = fn(HeaderValue) -> What;
 
 enum What {
@@ -171,8 +181,8 @@ impl ResponseOut {
             }
         };
         let response = Response::from_parts(head, ());
-        let response = state.handles.insert(Item::Response(Box::new(response)))?;
-        let body = state.handles.insert(Item::Body(GuestBody::Held(HeldBody::incoming(body))))?;
+        let response = state.insert(Item::Response(Box::new(response)))?;
+        let body = state.insert(Item::Body(GuestBody::Held(HeldBody::incoming(body))))?;
         memory.write_u32(self.response, response)?;
         memory.write_u32(self.body, body)?;
         self.detail.map_or(Ok(()), |detail| send_error::give(memory, detail, None))
@@ -310,10 +320,10 @@ fn add_changes(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                   value_length: u32,
                   of: u32| {
                 call(guest, |memory, state| {
-                    let pending = state.handles.get::<Box<Pending>>(pending)?;
+                    state.handles.get::<Box<Pending>>(pending)?;
                     let name = read_name(memory, name, name_length)?;
                     let value = read_value(memory.bytes(value, value_length)?)?;
-                    pending.change(Change { name, what: what(value), of: response_kind(of)? })
+                    change(state, pending, Change { name, what: what(value), of: response_kind(of)? })
                 })
             },
         )?;
@@ -323,13 +333,19 @@ fn add_changes(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         "pending_req_header_remove",
         |guest: Guest<'_>, pending: u32, name: u32, name_length: u32, of: u32| {
             call(guest, |memory, state| {
-                let pending = state.handles.get::<Box<Pending>>(pending)?;
+                state.handles.get::<Box<Pending>>(pending)?;
                 let name = read_name(memory, name, name_length)?;
-                pending.change(Change { name, what: What::Remove, of: response_kind(of)? })
+                change(state, pending, Change { name, what: What::Remove, of: response_kind(of)? })
             })
         },
     )?;
     Ok(())
+}
+
+/// Keeps a change for its response, as long as the host may hold it.
+fn change(state: &mut FastlyState, pending: u32, change: Change) -> Answer {
+    state.hold(change.bytes())?;
+    state.handles.get::<Box<Pending>>(pending)?.change(change)
 }
 
 fn response_kind(number: u32) -> Result<Of, Status> {

@@ -36,7 +36,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             if !secrets::has_store(&state.exchange, Some(name)) {
                 return Err(Status::None);
             }
-            let opened = state.handles.insert(Item::SecretStore(SecretStore(name.into())))?;
+            let opened = state.insert(Item::SecretStore(SecretStore(name.into())))?;
             memory.write_u32(store, opened)
         })
     })?;
@@ -79,7 +79,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
 
 fn insert(state: &mut FastlyState, bytes: Bytes) -> Result<u32, Status> {
     state.hold(bytes.len())?;
-    state.handles.insert(Item::Secret(Box::new(Secret(bytes))))
+    state.insert(Item::Secret(Box::new(Secret(bytes))))
 }
 
 fn read_name<'a>(memory: &'a GuestMemory<'_>, name: u32, length: u32) -> Result<&'a str, Status> {

@@ -160,7 +160,7 @@ fn send_async(
         NotSent::Refused(status) => status,
         NotSent::Failed(error) => send_error::status(error),
     })?;
-    let handle = state.handles.insert(Item::Pending(Box::new(started)))?;
+    let handle = state.insert(Item::Pending(Box::new(started)))?;
     memory.write_u32(pending, handle)
 }
 

@@ -220,9 +220,9 @@ pub(super) const TABLE: [ModuleRows; 24] = [
     ("fastly_http_req", &[
         done("auto_decompress_response_set", "ii:i"),
         done("body_downstream_get", "ii:i"),
-        done("cache_override_set", "iiii:i"),
-        done("cache_override_v2_set", "iiiiii:i"),
-        done("cache_override_v3_set", "iii:i"),
+        constant("cache_override_set", "iiii:i"),
+        constant("cache_override_v2_set", "iiiiii:i"),
+        constant("cache_override_v3_set", "iii:i"),
         done("close", "i:i"),
         constant("downstream_client_ddos_detected", "i:i"),
         constant("downstream_client_h2_fingerprint", "iii:i"),
@@ -469,6 +469,8 @@ mod tests {
              Done: {}. Constant, that is one fixed answer for what this host has nothing of: {}. Unsupported, that is \
              status 5, for which SDKs have a way on: {}. Tests call every function that is not unsupported, and see \
              every one that is done succeed.\n\n\
+             Nothing is cached yet: what `cache_override_set` and its newer forms say is checked, kept with the request, \
+             and has no effect.\n\n\
              | module | function | done / constant / unsupported |\n|---|---|---|\n",
             rows().count(),
             TABLE.len(),

@@ -12,6 +12,7 @@ use crate::{
         clock::{self, Timer},
         log, random, wait,
     },
+    limits::Limit,
 };
 
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
@@ -63,6 +64,8 @@ pub(super) const FUNCTIONS: [(&str, &str); 17] = [
 const ARGUMENTS: &str = "compute-app\0";
 /// Buffers of one gathered write or scattered read.
 const IOVS_MAX: u32 = 1024;
+/// Bytes of one gathered write; the rest is for the next call, as WASI allows. As much as a log keeps at all.
+const WRITE_BYTES_MAX: u32 = 64 * 1024;
 /// Subscriptions of one poll: a clock and the three streams need four.
 const SUBSCRIPTIONS_MAX: u32 = 64;
 /// `subscription` is 48 bytes: user data, tag, then by tag; a clock's are id, time, precision, flags.
@@ -100,7 +103,10 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         call(guest, |memory, state| {
             let target = memory.bytes_mut(buffer, length)?;
             let bytes = random::bytes(&state.exchange, target.len()).map_err(|why| match why {
-                random::NoRandom::TooMany(_) => Errno::Invalid,
+                random::NoRandom::TooMany(_) => {
+                    state.exchange.bill.meet(Limit::Random);
+                    Errno::Invalid
+                }
                 random::NoRandom::Unavailable => Errno::NoSystem,
             })?;
             target.copy_from_slice(&bytes);
@@ -188,12 +194,16 @@ fn add_descriptors(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                     STDERR => Stream::Stderr,
                     _ => return Err(Errno::BadDescriptor),
                 };
-                let mut total = 0u32;
+                let mut room = WRITE_BYTES_MAX;
                 for (pointer, length) in buffers(memory, iovs, count)? {
-                    log::output(&state.exchange, stream, memory.bytes(pointer, length)?);
-                    total = total.saturating_add(length);
+                    let taken = length.min(room);
+                    log::output(&state.exchange, stream, memory.bytes(pointer, taken)?);
+                    room -= taken;
+                    if room == 0 {
+                        break;
+                    }
                 }
-                Ok(memory.write_u32(written, total)?)
+                Ok(memory.write_u32(written, WRITE_BYTES_MAX - room)?)
             })
         },
     )?;

@@ -1,5 +1,7 @@
 //! Bodies that the guest writes and reads.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
 
@@ -7,7 +9,15 @@ use super::script::{
     Arg::{At, N, T, To},
     Out, Script,
 };
-use crate::{front::InboundBody, guest::fastly::abi::Status, testing};
+use crate::{
+    exchange::{Exchange, Responder},
+    front::InboundBody,
+    guest::fastly::{FastlyState, abi::Status},
+    host::Host,
+    limits::Limit,
+    memory::Budget,
+    testing,
+};
 
 const NEW: &str = "fastly_http_body.new";
 const READ: &str = "fastly_http_body.read";
@@ -105,4 +115,20 @@ pub fn what_the_host_holds_is_bounded() {
     let secret = guest.out(4);
     guest.answers(Status::LimitExceeded, "fastly_secret_store.from_bytes", &[T("x"), To(secret)]);
     guest.run();
+}
+
+#[test]
+fn what_the_host_holds_is_the_nodes_memory_too() {
+    let budget = Budget::new(100, 0).unwrap();
+    let host = Arc::new(Host { memory: budget.clone(), ..testing::bare_host() });
+    let deployment = Arc::new(testing::deployment("test", 1, super::config()));
+    let exchange = Exchange::begin(deployment, testing::connection(), host);
+    let mut state = FastlyState::new(exchange, super::get("/"), Responder::new().0).unwrap();
+    state.hold(60).unwrap();
+    assert_eq!(state.hold(60), Err(Status::LimitExceeded));
+    assert!(state.exchange.bill.limits_met().has(Limit::NodeMemory));
+    state.hold(40).unwrap();
+    assert_eq!(budget.bytes(), 100);
+    drop(state);
+    assert_eq!(budget.bytes(), 0, "it comes back");
 }

@@ -327,6 +327,11 @@ pub fn changes_wait_for_their_response() {
         let function = format!("fastly_http_req.pending_req_header_{what}");
         guest.call(&function, &[At(pending), T(name), T(value), N(of)]);
     };
+    for what in ["insert", "append"] {
+        let function = format!("fastly_http_req.pending_req_header_{what}");
+        let too_large = [At(pending), T("x-large"), N(0), N((64 << 10) + 1), N(0)];
+        guest.answers(Status::HttpHeadTooLarge, &function, &too_large);
+    }
     change(&mut guest, "insert", "x-method", "changed", 0);
     change(&mut guest, "append", "x-new", "1", 1);
     change(&mut guest, "append", "x-new", "2", 2);

@@ -10,7 +10,13 @@ use super::script::{
 };
 use crate::{
     front::{Connection, InboundBody, Protocol, TlsInfo},
-    guest::fastly::{abi::Status, table},
+    guest::fastly::{
+        abi::Status,
+        body::GuestBody,
+        handles::{HANDLES_MAX, Item},
+        table,
+    },
+    limits::Limit,
     testing,
 };
 
@@ -254,4 +260,27 @@ pub fn a_client_that_speaks_tls_is_known_by_it() {
         assert_eq!(memory.text(cipher.0, cipher.1), "TLS_AES_128_GCM_SHA256");
         assert!(name.is_none_or(|(at, length)| memory.text(at, length) == "app.example"));
     }
+}
+
+pub fn what_is_over_a_limit_is_refused_and_counted() {
+    let mut guest = Script::new();
+    let request = guest.gives("fastly_http_req.new", vec![]);
+    guest.answers(Status::LimitExceeded, "fastly_http_req.uri_set", &[At(request), N(0), N((8 << 10) + 1)]);
+    let field = [At(request), T("x-large"), N(0), N((64 << 10) + 1)];
+    for function in ["header_insert", "header_append"] {
+        guest.answers(Status::HttpHeadTooLarge, &format!("fastly_http_req.{function}"), &field);
+    }
+    guest.answers_number(28, "wasi_snapshot_preview1.random_get", &[N(0), N((64 << 10) + 1)]);
+    let exchange = testing::exchange(super::config());
+    let bill = exchange.bill.clone();
+    guest.run_in(exchange, super::get("/"));
+    for limit in [Limit::Url, Limit::Headers, Limit::Random] {
+        assert!(bill.limits_met().has(limit), "{limit:?}");
+    }
+
+    let mut state = super::state();
+    let mut insert = || state.insert(Item::Body(GuestBody::default()));
+    let refused = (0..=HANDLES_MAX).find_map(|_| insert().err());
+    assert_eq!(refused, Some(Status::LimitExceeded));
+    assert!(state.exchange.bill.limits_met().has(Limit::Resources));
 }

@@ -51,11 +51,25 @@ pub fn a_body_can_be_waited_for() {
     let index = guest.gives("fastly_async_io.select", vec![To(body), N(1), N(0)]);
     guest.answers(Status::Invalid, "fastly_async_io.select", &[To(body), N(0), N(0), To(index)]);
     guest.answers(Status::BadHandle, "fastly_async_io.is_ready", &[N(u32::MAX), To(index)]);
+    // Of nothing: a program that sleeps.
+    let slept = guest.gives("fastly_async_io.select", vec![N(0), N(0), N(1)]);
     let handles = guest.fields(&[u32::MAX]);
     guest.answers(Status::BadHandle, "fastly_async_io.select", &[To(handles), N(1), N(0), To(index)]);
     let again = guest.gives("fastly_async_io.select", vec![To(body), N(1), N(0)]);
     let memory = guest.run();
     assert_eq!((memory.u32(ready), memory.u32(again)), (1, 0));
+    assert_eq!(memory.u32(slept), u32::MAX);
+}
+
+pub fn a_write_takes_a_part_at_a_time() {
+    let mut guest = Script::new();
+    let pieces = guest.fields(&[0, 40 << 10, 0, 40 << 10, 0, 1]);
+    let (written, rest) = (guest.out(4), guest.out(4));
+    let write = "wasi_snapshot_preview1.fd_write";
+    guest.answers_number(0, write, &[N(1), To(pieces), N(3), To(written)]);
+    guest.answers_number(0, write, &[N(2), To(pieces), N(1), To(rest)]);
+    let memory = guest.run();
+    assert_eq!((memory.u32(written), memory.u32(rest)), (64 << 10, 40 << 10));
 }
 
 pub fn a_poll_waits_for_a_clock_and_streams_are_ready() {

@@ -5,6 +5,7 @@ use http::Request;
 
 use super::{get, origin::Origin, run_in};
 use crate::{
+    failure::Failure,
     front::{BodyError, InboundBody},
     guest::Program,
     host::tape::Tape,
@@ -184,10 +185,157 @@ fn misuse_is_answered_by_a_status() {
         "fastly-misuse",
         &[
             ("/handles", &["invalid request close 3", "never given wait 3", "body as pending request 3"]),
-            ("/pointers", &[]),
-            ("/masks", &[]),
-            ("/select", &[]),
+            (
+                "/pointers",
+                &["new 2\nread 2\nwrite 2\nwrite long 2\nappend 2\n", "log 2\nselect 2\nover the end 2\n"],
+            ),
+            ("/masks", &["open 0\nkv insert 2\nkv list 2\ndynamic backend 2\n"]),
+            (
+                "/select",
+                &["nothing 2\nnothing for 10 ms 0 4294967295\ntwo bodies 0 0\none invalid 3\nis_ready 0 1\n"],
+            ),
         ],
+    );
+}
+
+#[test]
+fn a_program_puts_bodies_together() {
+    says(
+        "fastly-body",
+        &[
+            ("/put-together", &["front\nmiddle\nback\nother\nlast\n"]),
+            ("/append", &["before\nafter\n"]),
+            (
+                "/length",
+                &["request Some(0)\nmade Some(5)\nempty Some(0)\njoined Some(8)\nafter a read true\n"],
+            ),
+            (
+                "/raw",
+                &[
+                    "write Ok(10)\nread Ok([48, 49, 50, 51])\nread nothing Ok([])\n",
+                    "read Ok([52, 53, 54, 55, 56, 57])\nread at the end Ok([])\nappend itself 3\n",
+                    "close again 3\nread closed Err(3)\nwrite closed Err(3)\n",
+                ],
+            ),
+        ],
+    );
+    let Some(running) = Running::start("fastly-body") else { return };
+    let ask = |path| {
+        let mut request = get(path);
+        *request.body_mut() = InboundBody::Full(Bytes::from_static(b"one\ntwo\n"));
+        text(&running.ask(request)).to_owned()
+    };
+    assert_eq!(ask("/append"), "before\none\ntwo\nafter\n");
+    assert_eq!(ask("/prefix"), "prefix \"one\\n\"\nagain \"one\\n\"\nwhole \"one\\ntwo\\n\"\n");
+    assert_eq!(ask("/trailers"), "before the end Err(\"refused\")\nread Ok(8)\nafter the end []\n");
+    assert_eq!(ask("/lines"), "Ok(\"one\")\nOk(\"two\")\n");
+}
+
+#[test]
+fn a_program_goes_through_fields() {
+    says(
+        "fastly-fields",
+        &[
+            (
+                "/names?buffer=16",
+                &["cursor 0 status 0 written 15 next 2 ", "cursor 2 status 0 written 4 next -1 "],
+            ),
+            ("/values?buffer=16", &["cursor 0 status 0 written 12 next -1 "]),
+            (
+                "/too-small",
+                &["cursor 0 status 4 written 7 next -2 ", "value 4 needs 3\n", "uri 4 needs 26\n"],
+            ),
+            (
+                "/change",
+                &["set without an end 2\nremove 0\n", "remove again 2\nvalue of none 2 written 99\n"],
+            ),
+            (
+                "/invalid",
+                &[
+                    "name \"\" 7\n",
+                    "name \":path\" 7\n",
+                    "handle 3\nhandle of nothing 3\n",
+                    "method \"M-SEARCH\" 0\n",
+                    "uri \"not a url\" 7\n",
+                ],
+            ),
+            ("/response", &["set 99 12\nset 100 0\n", "set 999 0\nset 1000 12\n", "close 0\nclosed 3\n"]),
+            ("/downstream", &["cursor 0 status 0 written 0 next -1"]),
+        ],
+    );
+}
+
+#[test]
+fn a_program_answers_as_it_may() {
+    says(
+        "fastly-response",
+        &[
+            ("/set-cookie", &["cookies\n"]),
+            ("/twice", &["first\n"]),
+            ("/after", &["answered\n"]),
+            ("/panic-after", &["answered\n"]),
+            ("/exit-after", &["answered\n"]),
+            ("/early", &["early\n"]),
+        ],
+    );
+    let Some(running) = Running::start("fastly-response") else { return };
+    let seen = running.ask(get("/set-cookie"));
+    assert_eq!(
+        seen.head.headers.get_all("set-cookie").iter().collect::<Vec<_>>(),
+        ["a=1; Path=/", "b=2; Path=/"]
+    );
+    let seen = running.ask(get("/status?code=404"));
+    assert_eq!((seen.head.status.as_u16(), text(&seen)), (404, "body\n"));
+    let seen = running.ask(get("/redirect"));
+    assert_eq!(
+        (seen.head.status.as_u16(), &seen.head.headers["location"]),
+        (303, &"https://elsewhere.example/".parse().unwrap())
+    );
+    assert!(running.ask(get("/big")).body.iter().eq([b'.'; 1 << 20].iter()));
+    // Framing belongs to the front: who insists on his own is refused, and the SDK ends the program.
+    let refused = run_in(&running.program, running.origin.exchange(), get("/framing"));
+    assert_eq!(refused.unwrap_err(), Failure::GuestTrap);
+}
+
+#[test]
+fn a_program_logs_looks_up_and_knows_its_client_and_itself() {
+    says(
+        "fastly-log",
+        &[
+            ("/", &["logged\n"]),
+            ("/much", &["logged\n"]),
+            (
+                "/names",
+                &[
+                    "\"access\" Ok(\"taken\")\n\"\" Err(MalformedEndpointName)\n",
+                    "\"xxxxxxxxxxxxxxxx\" Err(NameTooLarge)\n",
+                ],
+            ),
+        ],
+    );
+    says("fastly-lookups", &[("/geo?ip=192.0.2.1", &["None\n"]), ("/device?ua=x", &["None\n"])]);
+    says(
+        "fastly-client",
+        &[(
+            "/",
+            &[
+                "client Some(127.0.0.1)\nserver Some(127.0.0.1)\nversion HTTP/1.1\nheader count Some(1)\n",
+                "has request id true\n",
+                "tls protocol Ok(None)\ntls cipher Ok(None)\ntls server name None\ntls hello false\n",
+                "key false\n",
+            ],
+        )],
+    );
+    says(
+        "fastly-runtime",
+        &[(
+            "/",
+            &[
+                "vcpu read true\n",
+                "time went on true\nthis decade true\nheap true\nproducts true\nservice test\nversion 1\n",
+                "staging false\n",
+            ],
+        )],
     );
 }
 
