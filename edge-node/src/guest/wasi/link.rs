@@ -164,9 +164,19 @@ pub(super) fn of_nothing(at: &mut At<'_>, name: &str, kinds: &[&str]) -> Result<
     Ok(true)
 }
 
+/// The compiler service's table as it stands there: the node has no other use for that crate.
+#[cfg(test)]
+#[allow(dead_code)] // the other lane's half of it
+#[path = "../../../../aot-compiler/src/intake/offers.rs"]
+mod offers;
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{offers::PACKAGES, *};
+
+    fn is_linked(path: &str, version: &str) -> bool {
+        INTERFACES.iter().any(|(name, releases, _)| *name == path && releases.include(version))
+    }
 
     #[test]
     fn releases_are_those_of_0_2_and_drafts_are_named() {
@@ -176,5 +186,36 @@ mod tests {
         }
         let drafts = Releases::Drafts(&["", "0.1.0-draft"]);
         assert!(drafts.include("") && drafts.include("0.1.0-draft") && !drafts.include("0.2.0"));
+    }
+
+    #[test]
+    fn what_an_upload_may_import_is_linked_and_nothing_else() {
+        let mut offered = Vec::new();
+        for package in PACKAGES {
+            for interface in package.interfaces {
+                let path = format!("{}/{interface}", package.name);
+                let versions = match package.releases {
+                    offers::Releases::Stable => &["0.2.0", "0.2.3", "0.2.12"][..],
+                    offers::Releases::Drafts(drafts) => drafts,
+                };
+                for version in versions {
+                    assert!(is_linked(&path, version), "{path}@{version} is admitted and not linked");
+                }
+                assert!(!is_linked(&path, "0.3.0"));
+                offered.push((path, package.releases));
+            }
+        }
+        for (name, releases, _) in INTERFACES {
+            let admitted = offered.iter().find(|(path, _)| path == name);
+            let Some((_, admitted)) = admitted else { panic!("{name} is linked and not admitted") };
+            let agree = match (releases, admitted) {
+                (Releases::Stable, offers::Releases::Stable) => true,
+                (Releases::Drafts(linked), offers::Releases::Drafts(admitted)) => {
+                    linked.iter().all(|draft| admitted.contains(draft))
+                }
+                _ => false,
+            };
+            assert!(agree, "{name}: its versions differ");
+        }
     }
 }
