@@ -50,3 +50,53 @@ fn large_values_have_more_time() {
     assert_eq!(time_of(0), Duration::ZERO);
     assert_eq!(time_of(8 << 20), Duration::from_secs(8));
 }
+
+#[tokio::test]
+async fn a_node_that_sends_slowly_keeps_nobody_else_from_the_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = fleet_sync_origin::OriginConfig {
+        data_dir: folder.path().join("origin"),
+        release_key: artifact::keys::SecretKey::from_seed([1; 32]),
+        compiler_keys: vec![],
+        secrets_key: artifact::seal::SecretsKey::from_bytes([1; 32]),
+        sync_names: vec!["127.0.0.1".into()],
+        who: "test".into(),
+    };
+    let origin = fleet_sync_origin::Origin::open(config).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = listener.local_addr().unwrap().to_string();
+    tokio::spawn(origin.clone().serve(listener, std::future::pending()));
+    let (pop, life) = ("fra1".parse().unwrap(), Duration::from_secs(60));
+    let token = origin.create_join_token(&pop, life).await.unwrap();
+    let replica = crate::Replica::open(crate::ReplicaConfig {
+        control,
+        data_dir: folder.path().join("node"),
+        join_token: Some(token.token.to_text()),
+        targets: vec![],
+        serving: None,
+        software: "test".into(),
+    });
+    let replica = replica.unwrap();
+    replica.enrol().await.unwrap();
+
+    // As many as the origin does at once, on one connection: announced, begun, and never sent.
+    let slow = replica.kv().inner.line.get().await.unwrap();
+    let mut begun = tokio::task::JoinSet::new();
+    for _ in 0..OPERATIONS_MAX {
+        let never =
+            futures_util::stream::pending::<Result<hyper::body::Frame<Bytes>, std::convert::Infallible>>();
+        let body = http_body_util::StreamBody::new(never).boxed_unsync();
+        let request = Request::post(KV_PATH).header("content-length", "10").body(body).unwrap();
+        let mut sender = slow.sender.clone();
+        begun.spawn(async move { sender.send_request(request).await.map(drop) });
+    }
+    // Others use another connection.
+    let other = replica.kv();
+    other.inner.line.forget();
+    for n in 0..20 {
+        let said = other.ask(Message::bare(Ask::Get(at(&format!("k{n}"))))).await;
+        assert_eq!(said.map(|said| said.head), Ok(Said::Missing { age_ms: 0 }));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(begun.try_join_next().is_none(), "they were under way all the time");
+}
