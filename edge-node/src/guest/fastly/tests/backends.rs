@@ -6,7 +6,11 @@ use super::script::{
     Arg::{N, T, To},
     Memory, Out, Script,
 };
-use crate::{guest::fastly::abi::Status, testing};
+use crate::{
+    guest::fastly::abi::Status,
+    host::{door::Door, tape::Tape},
+    testing,
+};
 
 const REGISTER: &str = "fastly_http_req.register_dynamic_backend";
 
@@ -151,4 +155,24 @@ pub fn settings_that_cannot_be_kept_are_refused() {
     }
     guest.answers(Status::LimitExceeded, REGISTER, &[T("n200"), T("a.example"), N(0), To(none)]);
     guest.run();
+}
+
+/// A replay has the recording, not the configuration.
+#[test]
+fn what_is_told_of_a_declared_backend_passes_the_door() {
+    let run = |config: AppConfig, door: Door| {
+        let mut guest = Script::new();
+        let exists = guest.gives("fastly_backend.exists", vec![T("origin")]);
+        let (host, length) = (guest.out(64), guest.out(4));
+        guest.call("fastly_backend.get_host", &[T("origin"), To(host), N(64), To(length)]);
+        let mut exchange = testing::exchange(config);
+        exchange.door = door;
+        let memory = guest.run_in(exchange, super::get("/"));
+        (memory.u32(exists), memory.text(host, length).to_owned())
+    };
+    let tape = Tape::record();
+    let backend = Backend { url: "https://a.example:8443".into(), ..Backend::default() };
+    let told = run(with_backend(backend), tape.door());
+    assert_eq!(told, (1, "a.example".to_owned()));
+    assert_eq!(run(super::config(), Tape::play(tape.recording()).door()), told);
 }
