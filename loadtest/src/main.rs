@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`micro`] | one execution in process: instantiate + run + drop, against plain wasmtime |
 //! | [`neighbours`] | what a tenant notices of hostile ones beside it |
+//! | [`proxy`] | CPU of a request that is passed on to a backend |
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
 //!
 //! Deliberately absent so far: a load generator and the fleet simulation.
@@ -14,6 +15,7 @@ mod deploy;
 mod machine;
 mod micro;
 mod neighbours;
+mod proxy;
 mod statistics;
 
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ enum Command {
     Deploy(deploy::Args),
     /// What a tenant notices of endless loops and whole-memory fills beside it, on a node with real sockets
     Neighbours(neighbours::Args),
+    /// CPU that a node spends on a request its guest passes on to a backend, beside that of a hello
+    Proxy(proxy::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Micro(args) => micro::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
     };
     match ran {

@@ -13,10 +13,10 @@
 //! | [`bills`] | what killed guests cost |
 //! | [`report`] | what is printed |
 
-mod bills;
-mod guests;
-mod load;
-mod node;
+pub mod bills;
+pub mod guests;
+pub mod load;
+pub mod node;
 mod report;
 
 use std::{

@@ -16,7 +16,10 @@ use edge_node::{
     code::CodeCache,
     front::{Drain, sockets, tls},
     generation::{Deployment, Generation},
-    host::{Host, Site},
+    host::{
+        Host, Site,
+        outbound::{self, Outbound},
+    },
     lane,
     load::Loader,
     memory::{self, Budget},
@@ -80,11 +83,15 @@ impl Running {
             CODE_BYTES_MAX,
             metrics.clone(),
         );
+        let outbound = Outbound::new(outbound::Settings {
+            allow: vec!["127.0.0.0/8".parse()?],
+            side: Some(side.handle().clone()),
+        });
         let site = Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let node = Arc::new(Node {
             host: Arc::new(Host {
                 site,
-                outbound: Default::default(),
+                outbound,
                 geo: None,
                 kv: Arc::new(edge_node::host::kv::Away),
                 memory: Budget::new(bytes_max, instances_max)?,
@@ -125,17 +132,22 @@ impl Running {
 
     /// Serves `guest` as an app of its name for each of `tenants`, at [`host`].
     pub fn deploy(&self, guest: &Guest, tenants: &[String]) -> anyhow::Result<()> {
+        self.deploy_with(guest, tenants, &AppConfig::default())
+    }
+
+    /// The same with this configuration, but for its hosts.
+    pub fn deploy_with(&self, guest: &Guest, tenants: &[String], config: &AppConfig) -> anyhow::Result<()> {
         let mut generation = (**self.node.generation.load()).clone();
         for tenant in tenants {
-            generation.insert(Arc::new(self.deployment(guest, tenant)?));
+            generation.insert(Arc::new(self.deployment(guest, tenant, config)?));
         }
         self.node.generation.store(Arc::new(generation));
         Ok(())
     }
 
-    fn deployment(&self, guest: &Guest, tenant: &str) -> anyhow::Result<Deployment> {
+    fn deployment(&self, guest: &Guest, tenant: &str, config: &AppConfig) -> anyhow::Result<Deployment> {
         let id = AppId { tenant: tenant.parse()?, app: guest.name.parse()? };
-        let config = AppConfig { hosts: vec![host(tenant, &guest.name).parse()?], ..AppConfig::default() };
+        let config = AppConfig { hosts: vec![host(tenant, &guest.name).parse()?], ..config.clone() };
         let version = Version {
             id: id.clone(),
             version: 1,

@@ -1,0 +1,173 @@
+//! `loadtest proxy`: CPU that a node spends on a request its guest passes on to a backend, beside that of a hello, on a
+//! node in this process with real sockets.
+//!
+//! The guest takes the client's request, sends it to its one backend and answers with what came back, reading neither
+//! body. Time is CPU of the node's own threads, from the kernel's count for each, so neither the backend's nor the
+//! asking threads' is in it.
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`backend`] | what is asked |
+//! | [`threads`] | CPU of threads by their name |
+
+mod backend;
+mod threads;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use artifact::manifest::{AppConfig, Backend as Declared};
+use serde::Serialize;
+
+use self::backend::Backend;
+use crate::{
+    Verdict,
+    machine::Machine,
+    neighbours::{
+        bills::Bills,
+        guests::{self, Program},
+        load,
+        node::{Running, host},
+    },
+};
+
+/// CPU a proxied request may cost the node.
+const GOAL_US: f64 = 60.0;
+/// Guests at once: as many as connections, and some.
+const INSTANCES_MAX: u32 = 100;
+/// Before anything counts: connections to the backend are made, slots are warm.
+const WARM_UP: Duration = Duration::from_secs(1);
+const TENANT: &str = "bench";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Seconds of each of the two measurements
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if the figure is above its goal
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    /// CPU of the node for each request, in µs.
+    hello_us: f64,
+    proxied_us: f64,
+    /// Of it on the serving thread and on the slow lane's.
+    proxied_serving_us: f64,
+    proxied_slow_us: f64,
+    requests: u64,
+    goal_us: f64,
+    verdict: Verdict,
+}
+
+/// Measures and prints.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let report = measure(args)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", report.text()),
+    }
+    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+}
+
+fn measure(args: &Args) -> anyhow::Result<Report> {
+    let machine = Machine::here();
+    let backend = Backend::start()?;
+    let node = Running::start(1, INSTANCES_MAX, edge_node::lane::NICE_DEFAULT, Bills::default())?;
+    let measured = both(args, &node, &backend);
+    node.stop().context("stopping the node")?;
+    let (hello, proxied) = measured?;
+    let proxied_us = proxied.serving_us + proxied.slow_us;
+    Ok(Report {
+        machine,
+        hello_us: hello.serving_us + hello.slow_us,
+        proxied_us,
+        proxied_serving_us: proxied.serving_us,
+        proxied_slow_us: proxied.slow_us,
+        requests: proxied.requests,
+        goal_us: GOAL_US,
+        verdict: if proxied_us <= GOAL_US { Verdict::Met } else { Verdict::NotMet },
+    })
+}
+
+fn both(args: &Args, node: &Running, backend: &Backend) -> anyhow::Result<(Spent, Spent)> {
+    let tenants = [TENANT.to_owned()];
+    node.deploy(&node.stock(&guests::good())?, &tenants)?;
+    let origin = Declared { url: format!("http://{}", backend.address), ..Declared::default() };
+    let config =
+        AppConfig { backends: BTreeMap::from([("origin".to_owned(), origin)]), ..AppConfig::default() };
+    node.deploy_with(&node.stock(&passes_on())?, &tenants, &config)?;
+    let time = Duration::from_secs(args.seconds);
+    Ok((spent(node, "good", time)?, spent(node, "passes-on", time)?))
+}
+
+/// What a request costs the node, in µs of CPU.
+struct Spent {
+    serving_us: f64,
+    slow_us: f64,
+    requests: u64,
+}
+
+fn spent(node: &Running, app: &str, time: Duration) -> anyhow::Result<Spent> {
+    let host = host(TENANT, app);
+    load::saturate(node.address, &host, WARM_UP).with_context(|| format!("warming {app} up"))?;
+    let before = (threads::cpu_ns("serve-")?, threads::cpu_ns("slow-")?);
+    let asked = load::saturated(node.address, &host, time)?;
+    let after = (threads::cpu_ns("serve-")?, threads::cpu_ns("slow-")?);
+    let requests = asked.us.len() as u64;
+    let each_us = |before: u64, after: u64| (after - before) as f64 / 1e3 / requests.max(1) as f64;
+    Ok(Spent { serving_us: each_us(before.0, after.0), slow_us: each_us(before.1, after.1), requests })
+}
+
+/// Sends what it got to `origin` and answers with what it gets.
+fn passes_on() -> Program {
+    let text = r#"(module
+        (import "fastly_http_req" "body_downstream_get" (func $get (param i32 i32) (result i32)))
+        (import "fastly_http_req" "send" (func $send (param i32 i32 i32 i32 i32 i32) (result i32)))
+        (import "fastly_http_resp" "send_downstream" (func $answer (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 64) "origin")
+        (func (export "_start")
+            (if (call $get (i32.const 16) (i32.const 20)) (then unreachable))
+            (if (call $send (i32.load (i32.const 16)) (i32.load (i32.const 20))
+                (i32.const 64) (i32.const 6) (i32.const 24) (i32.const 28)) (then unreachable))
+            (if (call $answer (i32.load (i32.const 24)) (i32.load (i32.const 28)) (i32.const 0)) (then unreachable))))"#;
+    Program { name: "passes-on", text: text.to_owned() }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        format!(
+            "{}\n\nCPU of the node for each request, HTTP/1.1 in the clear on kept connections, 24 at once:\n\
+             \x20 hello      {:>7.1} µs\n\
+             \x20 proxied    {:>7.1} µs: {:.1} on the serving thread, {:.1} in the slow lane; {} requests\n\
+             \x20 goal       {:>7.1} µs: {}\n",
+            self.machine.text(),
+            self.hello_us,
+            self.proxied_us,
+            self.proxied_serving_us,
+            self.proxied_slow_us,
+            self.requests,
+            self.goal_us,
+            self.verdict.text(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_passed_on_and_their_cpu_is_counted() {
+        let report = measure(&Args { seconds: 1, json: false, check: false }).unwrap();
+        assert!(report.requests > 0 && report.proxied_us > 0.0 && report.hello_us > 0.0, "{report:?}");
+        assert!(report.text().contains("proxied"));
+    }
+}
