@@ -263,7 +263,7 @@ mod tests {
             "0.77",
             "met",
             "ioctl 1.00",
-            "9 passes of 2.00 ns: 0.10 %",
+            "9 passes of 2.00 ns: 0.16 %",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
