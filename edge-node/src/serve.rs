@@ -56,9 +56,7 @@ impl Server {
         let mut exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.host.clone());
         let (id, bill) = (exchange.id, exchange.bill.clone());
         let (head, body) = request.into_parts();
-        let own_deadline = exchange.fetches.deadline();
-        exchange.fetches.inherit(&head.headers);
-        let is_inherited = exchange.fetches.deadline() < own_deadline;
+        let is_inherited = exchange.fetches.inherit(&head.headers);
         let run = Some((deployment.clone(), bill.clone()));
         let account = Account::open(&head, Some(host), connection, id, run, &self.node.access_log);
         let refuse = |failure: Failure| {

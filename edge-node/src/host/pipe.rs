@@ -146,7 +146,7 @@ impl Writer {
         queue.wake_reader();
     }
 
-    /// Adds a body from outside, which the reader pulls. Its trailers join this pipe's.
+    /// Adds a body from outside, which the reader pulls. Its trailers are dropped: this pipe's are its writer's.
     pub fn append(&mut self, body: Incoming) {
         let mut queue = self.queue.lock();
         if queue.reader_gone {

@@ -10,7 +10,7 @@ use wasmtime::Caller;
 
 use super::{
     FastlyState,
-    abi::Status,
+    abi::{Answer, Status},
     body::GuestBody,
     handles::{Handles, Item, Kind},
     memory::GuestMemory,
@@ -101,6 +101,34 @@ where
         Err(status) => Poll::Ready(Err(status)),
     })
     .await
+}
+
+/// Starts a lookup and gives its handle to `out`.
+pub(super) fn start_lookup(
+    memory: &mut GuestMemory<'_>,
+    state: &mut FastlyState,
+    from: u32,
+    (key, length): (u32, u32),
+    out: u32,
+) -> Answer {
+    let from = store(&mut state.handles, from)?;
+    let started = kv::get(&mut state.exchange, &from, read_text(memory, key, length)?);
+    let handle = state.insert(Item::KvLookup(Operation::started(started)?))?;
+    memory.write_u32(out, handle)
+}
+
+/// Starts a deletion and gives its handle to `out`.
+pub(super) fn start_delete(
+    memory: &mut GuestMemory<'_>,
+    state: &mut FastlyState,
+    from: u32,
+    (key, length): (u32, u32),
+    out: u32,
+) -> Answer {
+    let from = store(&mut state.handles, from)?;
+    let started = kv::delete(&mut state.exchange, &from, read_text(memory, key, length)?, None);
+    let handle = state.insert(Item::KvDelete(Operation::started(started)?))?;
+    memory.write_u32(out, handle)
 }
 
 /// Opens a store; its handle.

@@ -56,49 +56,33 @@ fn add_lookup(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         |guest: Guest<'_>, from: u32, key: u32, length: u32, mask: u32, _options: u32, lookup: u32| {
             call(guest, |memory, state| {
                 no_options(mask)?;
-                let from = store(&mut state.handles, from)?;
-                let started = kv::get(&mut state.exchange, &from, read_text(memory, key, length)?);
-                let handle = state.insert(Item::KvLookup(Operation::started(started)?))?;
-                memory.write_u32(lookup, handle)
+                kv_operation::start_lookup(memory, state, from, (key, length), lookup)
             })
         },
     )?;
-    linker.func_wrap_async(
-        MODULE,
-        "lookup_wait",
-        |guest: Guest<'_>,
-         (lookup, body, metadata, length_max, written, generation, outcome): (
-            u32,
-            u32,
-            u32,
-            u32,
-            u32,
-            u32,
-            u32,
-        )| {
-            let generation = GenerationOut::Never(generation);
-            let out = LookupOut { body, metadata, length_max, written, generation, outcome };
-            Box::new(async move { code(lookup_wait(guest, lookup, out).await) })
-        },
-    )?;
-    linker.func_wrap_async(
-        MODULE,
-        "lookup_wait_v2",
-        |guest: Guest<'_>,
-         (lookup, body, metadata, length_max, written, generation, outcome): (
-            u32,
-            u32,
-            u32,
-            u32,
-            u32,
-            u32,
-            u32,
-        )| {
-            let generation = GenerationOut::Wide(generation);
-            let out = LookupOut { body, metadata, length_max, written, generation, outcome };
-            Box::new(async move { code(lookup_wait(guest, lookup, out).await) })
-        },
-    )?;
+    type Form = fn(u32) -> GenerationOut;
+    for (name, form) in
+        [("lookup_wait", GenerationOut::Never as Form), ("lookup_wait_v2", GenerationOut::Wide)]
+    {
+        linker.func_wrap_async(
+            MODULE,
+            name,
+            move |guest: Guest<'_>,
+                  (lookup, body, metadata, length_max, written, generation, outcome): (
+                u32,
+                u32,
+                u32,
+                u32,
+                u32,
+                u32,
+                u32,
+            )| {
+                let generation = form(generation);
+                let out = LookupOut { body, metadata, length_max, written, generation, outcome };
+                Box::new(async move { code(lookup_wait(guest, lookup, out).await) })
+            },
+        )?;
+    }
     Ok(())
 }
 
@@ -248,10 +232,7 @@ fn add_delete(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         |guest: Guest<'_>, from: u32, key: u32, length: u32, mask: u32, _options: u32, delete: u32| {
             call(guest, |memory, state| {
                 no_options(mask)?;
-                let from = store(&mut state.handles, from)?;
-                let started = kv::delete(&mut state.exchange, &from, read_text(memory, key, length)?, None);
-                let handle = state.insert(Item::KvDelete(Operation::started(started)?))?;
-                memory.write_u32(delete, handle)
+                kv_operation::start_delete(memory, state, from, (key, length), delete)
             })
         },
     )?;

@@ -46,10 +46,7 @@ fn add_lookup(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         "lookup_async",
         |guest: Guest<'_>, from: u32, key: u32, length: u32, lookup: u32| {
             call(guest, |memory, state| {
-                let from = store(&mut state.handles, from)?;
-                let started = kv::get(&mut state.exchange, &from, read_text(memory, key, length)?);
-                let handle = state.insert(Item::KvLookup(Operation::started(started)?))?;
-                memory.write_u32(lookup, handle)
+                kv_operation::start_lookup(memory, state, from, (key, length), lookup)
             })
         },
     )?;
@@ -157,10 +154,7 @@ fn add_delete(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         "delete_async",
         |guest: Guest<'_>, from: u32, key: u32, length: u32, delete: u32| {
             call(guest, |memory, state| {
-                let from = store(&mut state.handles, from)?;
-                let started = kv::delete(&mut state.exchange, &from, read_text(memory, key, length)?, None);
-                let handle = state.insert(Item::KvDelete(Operation::started(started)?))?;
-                memory.write_u32(delete, handle)
+                kv_operation::start_delete(memory, state, from, (key, length), delete)
             })
         },
     )?;

@@ -55,16 +55,16 @@ impl Fetches {
         Fetches { sent: 0, open: Arc::default(), loops: Vec::new(), depth: 0, deadline }
     }
 
-    /// Takes over what the request's head says of the chain it belongs to. A deadline can only become shorter by it.
-    pub fn inherit(&mut self, headers: &HeaderMap) {
+    /// Takes over what the request's head says of the chain it belongs to. A deadline can only become shorter by it;
+    /// did it?
+    pub fn inherit(&mut self, headers: &HeaderMap) -> bool {
         self.loops = headers.get_all(&CDN_LOOP).iter().cloned().collect();
         self.depth = self.loops.iter().map(own_tokens).sum();
         let ms = headers.get(&DEADLINE_MS).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if let Some(ms) = ms
-            && let Some(deadline) = Instant::now().checked_add(Duration::from_millis(ms))
-        {
-            self.deadline = self.deadline.min(deadline);
-        }
+        let told = ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
+        let shorter = told.filter(|told| *told < self.deadline);
+        self.deadline = shorter.unwrap_or(self.deadline);
+        shorter.is_some()
     }
 
     /// When the whole exchange is over.
