@@ -27,7 +27,13 @@ use crate::{
     account::guest_log::LogSink,
     front::{Connection, InboundBody, OutboundBody},
     generation::Deployment,
-    host::{Host, door::Door, kv, outbound::Fetches},
+    host::{
+        Host,
+        door::{Door, Source},
+        held::{Granted, Held},
+        kv,
+        outbound::Fetches,
+    },
     limits::{EXECUTION, Limit, LimitReached, LimitSet, bit},
     memory::{self, Budget},
     meter,
@@ -87,6 +93,8 @@ pub struct Exchange {
     pub bill: Arc<Bill>,
     /// Linear memory it has, in bytes.
     memory_bytes: usize,
+    /// What the host holds for it.
+    pub held: Held,
     /// Where its output lines go.
     pub log: LogSink,
     /// What it may still fetch, and until when.
@@ -105,6 +113,7 @@ impl Exchange {
         Exchange {
             id,
             memory_bytes: 0,
+            held: Held::default(),
             log: LogSink::new(&deployment, id),
             deployment,
             connection,
@@ -128,18 +137,25 @@ impl Exchange {
         LimitReached(limit)
     }
 
-    /// Takes from the node's budget what the host newly holds for the guest, in bytes. They go back with its memory.
-    pub(crate) fn take_held(&self, bytes: usize) -> bool {
-        self.take_from_node(0, bytes as u64)
-    }
-
-    /// Takes from the node's budget what an execution newly has beyond its slot.
-    fn take_from_node(&self, before: u64, after: u64) -> bool {
-        let taken = self.bill.take_memory(&self.host.memory, after.saturating_sub(before));
-        if !taken {
+    /// Takes from the node's budget bytes that an execution newly has. They go back when its instance is gone.
+    ///
+    /// A guest can tell whether there were some, so the answer is learned. A replay asks the budget all the same: the
+    /// memory it then has is real.
+    pub(crate) fn take_from_node(&self, bytes: u64) -> bool {
+        if bytes == 0 {
+            return true;
+        }
+        let taken = self.bill.take_memory(&self.host.memory, bytes);
+        let Granted(granted) = self.door.learn(Source::Memory, || Granted(taken));
+        if !granted {
             self.bill.meet(Limit::NodeMemory);
         }
-        taken
+        granted
+    }
+
+    /// The same for what grows beyond its slot.
+    fn take_growth(&self, before: u64, after: u64) -> bool {
+        self.take_from_node(after.saturating_sub(before))
     }
 }
 
@@ -160,7 +176,7 @@ impl wasmtime::ResourceLimiter for Exchange {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        if !self.take_from_node(memory::beyond_slot(current), memory::beyond_slot(desired)) {
+        if !self.take_growth(memory::beyond_slot(current), memory::beyond_slot(desired)) {
             return Ok(false);
         }
         self.memory_bytes = bytes;
@@ -181,7 +197,7 @@ impl wasmtime::ResourceLimiter for Exchange {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        Ok(self.take_from_node(memory::table_beyond_slot(current), memory::table_beyond_slot(desired)))
+        Ok(self.take_growth(memory::table_beyond_slot(current), memory::table_beyond_slot(desired)))
     }
 }
 
@@ -288,9 +304,6 @@ impl Bill {
     }
 
     fn take_memory(&self, budget: &Budget, bytes: u64) -> bool {
-        if bytes == 0 {
-            return true;
-        }
         let taken = budget.take(bytes);
         if taken {
             self.budget.get_or_init(|| budget.clone());
@@ -352,7 +365,10 @@ mod tests {
     use wasmtime::ResourceLimiter as _;
 
     use super::*;
-    use crate::testing::{connection, deployment};
+    use crate::{
+        host::{held, tape::Tape},
+        testing::{connection, deployment},
+    };
 
     #[test]
     fn an_exchange_may_change_threads() {
@@ -411,6 +427,26 @@ mod tests {
         assert!(second.table_growing(0, 65_536, None).unwrap());
         drop(second);
         assert_eq!(budget.bytes(), 0, "at the latest with the bill");
+    }
+
+    #[test]
+    fn what_a_node_refuses_is_refused_again_where_there_is_enough() {
+        let grown = |door: Door, node_mib: u64| {
+            let mut exchange = exchange(128, &Budget::new(node_mib << 20, 0).unwrap());
+            exchange.door = door;
+            let memory = [30, 60].map(|mib| exchange.memory_growing(0, mib * MIB, None).unwrap());
+            let table = exchange.table_growing(0, 65_536, None).unwrap();
+            let held = held::hold(&mut exchange, MIB).map_err(|LimitReached(limit)| limit);
+            (memory, table, held, exchange.bill.limits_met())
+        };
+        let tape = Tape::record();
+        let full = grown(tape.door(), 28);
+        let refused = Err(Limit::NodeMemory);
+        assert_eq!(full, ([true, false], false, refused, LimitSet(bit(Limit::NodeMemory))));
+        let again = Tape::play(tape.recording());
+        assert_eq!(grown(again.door(), 1_000), full);
+        assert_eq!(again.recording(), tape.recording());
+        assert_eq!(grown(Door::default(), 1_000), ([true, true], true, Ok(()), LimitSet::default()));
     }
 
     #[test]

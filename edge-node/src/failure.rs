@@ -37,6 +37,8 @@ pub enum Failure {
     CopyLimit,
     /// Guest: it held too many things of the host.
     ResourceLimit,
+    /// Guest: it made the host hold too many bytes.
+    HeldLimit,
     /// Guest: it asked for too many random bytes at once.
     RandomLimit,
     /// Guest: it ended without a response.
@@ -67,7 +69,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 27] = [
+    pub const ALL: [Failure; 28] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
@@ -82,6 +84,7 @@ impl Failure {
         Failure::TableLimit,
         Failure::CopyLimit,
         Failure::ResourceLimit,
+        Failure::HeldLimit,
         Failure::RandomLimit,
         Failure::NoResponse,
         Failure::GuestError,
@@ -114,6 +117,7 @@ impl Failure {
             Failure::TableLimit => "table_limit",
             Failure::CopyLimit => "copy_limit",
             Failure::ResourceLimit => "resource_limit",
+            Failure::HeldLimit => "held_limit",
             Failure::RandomLimit => "random_limit",
             Failure::NoResponse => "no_response",
             Failure::GuestError => "guest_error",
@@ -145,6 +149,7 @@ impl Failure {
             | Failure::TableLimit
             | Failure::CopyLimit
             | Failure::ResourceLimit
+            | Failure::HeldLimit
             | Failure::RandomLimit
             | Failure::NoResponse
             | Failure::GuestError
@@ -169,6 +174,7 @@ impl Failure {
                 | Failure::TableLimit
                 | Failure::CopyLimit
                 | Failure::ResourceLimit
+                | Failure::HeldLimit
                 | Failure::RandomLimit
                 | Failure::NoResponse
                 | Failure::GuestError
@@ -210,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn eleven_failures_are_the_guests() {
-        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 11);
+    fn twelve_failures_are_the_guests() {
+        assert_eq!(Failure::ALL.iter().filter(|failure| failure.is_guests_fault()).count(), 12);
         assert!(!Failure::ClientGone.is_guests_fault() && !Failure::AppBusy.is_guests_fault());
         assert!(!Failure::BackendError.is_guests_fault() && !Failure::Deadline.is_guests_fault());
     }

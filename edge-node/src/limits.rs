@@ -25,6 +25,8 @@ pub struct ExecutionLimits {
     pub copy_bytes_per_call: usize,
     /// Things of the host a guest may hold at once: handles, resources.
     pub resources: usize,
+    /// Bytes the host may hold for a guest at once, beside its memories: see [`crate::host::held`].
+    pub held_bytes: usize,
     /// Random bytes of one call.
     pub random_bytes_per_call: usize,
     /// Lines for the log, bytes.
@@ -56,6 +58,7 @@ impl ExecutionLimits {
             table_elements: engine::TABLE_ELEMENTS_MAX,
             copy_bytes_per_call: 16 << 20,
             resources: 10_000,
+            held_bytes: 64 << 20,
             random_bytes_per_call: 64 << 10,
             log_bytes: crate::account::guest_log::LOG_BYTES_MAX,
             body_held_bytes: pipe::HELD_BYTES_MAX,
@@ -93,6 +96,8 @@ pub enum Limit {
     Copy,
     /// See [`ExecutionLimits::resources`].
     Resources,
+    /// See [`ExecutionLimits::held_bytes`].
+    Held,
     /// See [`ExecutionLimits::random_bytes_per_call`].
     Random,
     /// See [`ExecutionLimits::log_bytes`].
@@ -111,7 +116,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, for metrics and tests.
-    pub const ALL: [Limit; 15] = [
+    pub const ALL: [Limit; 16] = [
         Limit::Cpu,
         Limit::Wall,
         Limit::Memory,
@@ -120,6 +125,7 @@ impl Limit {
         Limit::Table,
         Limit::Copy,
         Limit::Resources,
+        Limit::Held,
         Limit::Random,
         Limit::Log,
         Limit::Headers,
@@ -140,6 +146,7 @@ impl Limit {
             Limit::Table => "table",
             Limit::Copy => "copy",
             Limit::Resources => "resources",
+            Limit::Held => "held",
             Limit::Random => "random",
             Limit::Log => "log",
             Limit::Headers => "headers",
@@ -161,6 +168,7 @@ impl Limit {
             Limit::Table => Failure::TableLimit,
             Limit::Copy => Failure::CopyLimit,
             Limit::Resources => Failure::ResourceLimit,
+            Limit::Held => Failure::HeldLimit,
             Limit::Random => Failure::RandomLimit,
             Limit::SlowLane => Failure::SlowLaneFull,
             // These are answered to the guest; one that gives up over it has trapped.

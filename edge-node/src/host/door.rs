@@ -41,6 +41,8 @@ pub enum Source {
     Lookup,
     /// The response's head.
     Response,
+    /// Whether there was memory: what a full node refuses.
+    Memory,
 }
 
 /// What a guest learned or caused. A capability that needs another kind of value adds a variant.

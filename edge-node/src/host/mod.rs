@@ -12,6 +12,7 @@
 //! | [`clock`], [`random`], [`environment`], [`client`], [`log`] | one capability each |
 //! | [`geo`], [`device`] | lookups of a client's address and user agent |
 //! | [`config`], [`secrets`] | what the version pins |
+//! | [`held`] | what the host holds for one execution, in sum |
 //! | [`kv`] | the tenant's key-value stores |
 //! | [`outbound`] | requests to backends: safety, connections, limits |
 
@@ -23,6 +24,7 @@ pub mod device;
 pub mod door;
 pub mod environment;
 pub mod geo;
+pub mod held;
 pub mod kv;
 pub mod log;
 pub mod outbound;

@@ -192,5 +192,5 @@ fn a_limit_that_ends_a_guest_has_its_own_failure() {
         assert_eq!(drive::classify(&error, &Bill::default()), limit.failure(), "{}", limit.name());
     }
     let failures: std::collections::HashSet<_> = Limit::ALL.map(Limit::failure).into();
-    assert_eq!(failures.len(), 11, "ten of their own, and one for all that are answered to the guest");
+    assert_eq!(failures.len(), 12, "eleven of their own, and one for all that are answered to the guest");
 }

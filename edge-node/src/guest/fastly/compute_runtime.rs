@@ -16,7 +16,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     })?;
     linker.func_wrap(MODULE, "get_heap_mib", |guest: Guest<'_>, mib: u32| {
         call(guest, |memory, state| {
-            let bytes = memory.size().saturating_add(state.held_bytes);
+            let bytes = memory.size().saturating_add(state.exchange.held.bytes());
             memory.write_usize(mib, bytes.div_ceil(MIB))
         })
     })?;

@@ -72,13 +72,9 @@ use crate::{
     front::OutboundBody,
     host::client::is_secure,
     host::environment::{self, Identity},
-    limits::Limit,
+    host::held,
+    limits::{Limit, LimitReached},
 };
-
-/// Bytes the host may hold for one execution: what it wrote to bodies that are not streamed, values it got as bodies,
-/// secrets, settings and heads it made. All it ever had, so that freeing some is no way to have more. They count as
-/// the node's memory for guests, too.
-const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A linked core module.
 pub struct Program {
@@ -140,8 +136,6 @@ pub struct FastlyState {
     downstream: Downstream,
     /// Made when a guest first asks; `NAME=value` and NUL each.
     environment: Option<String>,
-    /// Bytes the host holds for it: see [`HELD_BYTES_MAX`].
-    held_bytes: usize,
     /// Requests it has sent: the next one's number is one more.
     fetches: u32,
     /// Backends it has made. Small, and mostly empty.
@@ -182,7 +176,6 @@ impl FastlyState {
             responder: Some(responder),
             downstream,
             environment: None,
-            held_bytes: 0,
             fetches: 0,
             backends: BTreeMap::new(),
         })
@@ -205,13 +198,11 @@ impl FastlyState {
         answer
     }
 
-    /// Notes bytes that the host holds for the guest, while there may be more: of this guest, and of the node.
+    /// Notes bytes that the host is to hold for the guest, while there may be more: what it wrote to bodies that are not
+    /// streamed, values it got as bodies, secrets, settings and heads it made. All it ever had, so that nothing is to be
+    /// known of what it freed.
     fn hold(&mut self, bytes: usize) -> Answer {
-        if bytes > HELD_BYTES_MAX.saturating_sub(self.held_bytes) || !self.exchange.take_held(bytes) {
-            return Err(Status::LimitExceeded);
-        }
-        self.held_bytes += bytes;
-        Ok(())
+        held::hold(&mut self.exchange, bytes).map_err(|LimitReached(_)| Status::LimitExceeded)
     }
 
     /// The variables that programs of the interface expect, each ended by NUL. In one allocation: every Rust program

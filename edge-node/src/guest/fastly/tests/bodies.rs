@@ -13,7 +13,10 @@ use crate::{
     exchange::{Exchange, Responder},
     front::InboundBody,
     guest::fastly::{FastlyState, abi::Status},
-    host::Host,
+    host::{
+        Host,
+        held::{FREE_BYTES, GRANT_BYTES},
+    },
     limits::Limit,
     memory::Budget,
     testing,
@@ -119,16 +122,16 @@ pub fn what_the_host_holds_is_bounded() {
 
 #[test]
 fn what_the_host_holds_is_the_nodes_memory_too() {
-    let budget = Budget::new(100, 0).unwrap();
+    let budget = Budget::new(2 * GRANT_BYTES as u64, 0).unwrap();
     let host = Arc::new(Host { memory: budget.clone(), ..testing::bare_host() });
     let deployment = Arc::new(testing::deployment("test", 1, super::config()));
     let exchange = Exchange::begin(deployment, testing::connection(), host);
     let mut state = FastlyState::new(exchange, super::get("/"), Responder::new().0).unwrap();
-    state.hold(60).unwrap();
-    assert_eq!(state.hold(60), Err(Status::LimitExceeded));
+    state.hold(GRANT_BYTES).unwrap();
+    assert_eq!(state.hold(2 * GRANT_BYTES), Err(Status::LimitExceeded));
     assert!(state.exchange.bill.limits_met().has(Limit::NodeMemory));
-    state.hold(40).unwrap();
-    assert_eq!(budget.bytes(), 100);
+    state.hold(GRANT_BYTES).unwrap();
+    assert_eq!(budget.bytes() as usize, 2 * GRANT_BYTES - FREE_BYTES);
     drop(state);
     assert_eq!(budget.bytes(), 0, "it comes back");
 }
