@@ -15,7 +15,10 @@ use super::{
     handles::{Handles, Item, Kind},
     memory::GuestMemory,
 };
-use crate::host::kv::{self, Entry, Generation, KvError, Page, VALUE_BYTES_MAX};
+use crate::host::{
+    held::Room,
+    kv::{self, Entry, Generation, KvError, Page, VALUE_BYTES_MAX},
+};
 
 /// Bytes of a store's name or of a key: more than either may have, so that the store says what is wrong.
 const NAME_BYTES_MAX: u32 = 4 * 1024;
@@ -34,7 +37,11 @@ pub(super) struct Operation<T>(State<T>);
 
 enum State<T> {
     UnderWay(kv::Pending<T>),
-    Answered(Result<T, KvError>),
+    Answered {
+        answer: Result<T, KvError>,
+        /// Counts for as long as the answer is here.
+        _room: Option<Room>,
+    },
 }
 
 impl<T> Operation<T> {
@@ -43,7 +50,7 @@ impl<T> Operation<T> {
         match started {
             Ok(pending) => Ok(Box::new(Operation(State::UnderWay(pending)))),
             Err(KvError::TooMany) => Err(Status::LimitExceeded),
-            Err(error) => Ok(Box::new(Operation(State::Answered(Err(error))))),
+            Err(error) => Ok(Box::new(Operation(State::Answered { answer: Err(error), _room: None }))),
         }
     }
 
@@ -51,13 +58,14 @@ impl<T> Operation<T> {
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             State::UnderWay(pending) => pending.poll_ready(cx),
-            State::Answered(_) => Poll::Ready(()),
+            State::Answered { .. } => Poll::Ready(()),
         }
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let State::UnderWay(pending) = &mut self.0 {
-            self.0 = State::Answered(ready!(pending.poll(cx)));
+            let answer = ready!(pending.poll(cx));
+            self.0 = State::Answered { answer, _room: pending.take_room() };
         }
         Poll::Ready(())
     }
@@ -72,7 +80,7 @@ impl<T> Operation<T> {
     pub(super) fn answer(&self) -> Option<&Result<T, KvError>> {
         match &self.0 {
             State::UnderWay(_) => None,
-            State::Answered(answer) => Some(answer),
+            State::Answered { answer, .. } => Some(answer),
         }
     }
 
@@ -80,7 +88,7 @@ impl<T> Operation<T> {
     pub(super) fn into_answer(self) -> Result<T, KvError> {
         match self.0 {
             State::UnderWay(_) => Err(KvError::Busy),
-            State::Answered(answer) => answer,
+            State::Answered { answer, .. } => answer,
         }
     }
 }

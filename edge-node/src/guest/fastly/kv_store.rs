@@ -365,7 +365,9 @@ fn fail(memory: &mut GuestMemory<'_>, at: u32, error: &KvError) -> Answer {
         KvError::ValueTooLarge | KvError::MetadataTooLarge => Outcome::PayloadTooLarge,
         KvError::Precondition => Outcome::PreconditionFailed,
         KvError::Away(_) | KvError::NoAnswer(_) => Outcome::InternalError,
-        KvError::TooMany | KvError::Quota(_) | KvError::Busy => return Err(Status::LimitExceeded),
+        KvError::TooMany | KvError::Quota(_) | KvError::Busy | KvError::NoRoom => {
+            return Err(Status::LimitExceeded);
+        }
     };
     memory.write_u32(at, outcome as u32)
 }

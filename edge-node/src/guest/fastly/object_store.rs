@@ -177,7 +177,8 @@ fn status(error: &KvError) -> Status {
         | KvError::MetadataTooLarge
         | KvError::TooMany
         | KvError::Quota(_)
-        | KvError::Busy => Status::LimitExceeded,
+        | KvError::Busy
+        | KvError::NoRoom => Status::LimitExceeded,
         KvError::Precondition | KvError::Away(_) | KvError::NoAnswer(_) => Status::Error,
     }
 }

@@ -32,6 +32,9 @@ pub enum KvError {
     /// The node's: it has as many operations under way as it takes. Nothing was done.
     #[error("the node has too many key-value operations under way")]
     Busy,
+    /// The guest's, or the node's: what came does not fit beside what the host holds for the execution already.
+    #[error("the host holds too much for this execution, or the node for all of them, to take the answer")]
+    NoRoom,
     /// The control plane cannot be reached. Nothing was done.
     #[error("{0}")]
     Away(String),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use fleet_sync_replica::kv::wire::{Ask, At, ListAsk, Message, Mode, PutAsk, Refusal, Said};
 use parking_lot::Mutex;
 
-use super::{Answer, KvStore};
+use super::{Answer, Arrived, KvStore};
+use crate::host::held::Arrivals;
 
 /// See the module.
 #[derive(Default)]
@@ -30,11 +31,10 @@ impl MemoryKv {
 }
 
 impl KvStore for MemoryKv {
-    fn ask(&self, ask: Message<Ask>) -> Answer {
+    fn ask(&self, ask: Message<Ask>, arrivals: Arrivals) -> Answer {
         let said = self.0.lock().answer(ask);
-        Box::pin(std::future::ready(Ok(
-            said.unwrap_or_else(|refusal| Message::bare(Said::Refused { refusal }))
-        )))
+        let said = said.unwrap_or_else(|refusal| Message::bare(Said::Refused { refusal }));
+        Box::pin(std::future::ready(Arrived::count(Ok(said), &arrivals)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! An operation starts at once, also if nobody waits for it, and is then a [`Pending`] that can be polled among other
 //! things. What it answers passes the door as the n-th operation of its exchange.
 
+mod arrived;
 mod error;
 #[cfg(test)]
 pub mod memory;
@@ -18,6 +19,7 @@ pub use fleet_sync_replica::kv::wire::{
     Generation, METADATA_BYTES_MAX, Mode, PAGE_KEYS_MAX, VALUE_BYTES_MAX,
 };
 
+pub use arrived::Arrived;
 pub use error::KvError;
 pub use pending::Pending;
 pub use remote::{Away, RemoteKv};
@@ -25,22 +27,23 @@ pub use remote::{Away, RemoteKv};
 use super::{
     config::{Has, NoStore},
     door::{Event, Source},
+    held::{self, Arrivals},
 };
 use crate::exchange::Exchange;
 
 /// Operations of one execution: each is a question to another machine. One more: [`KvError::TooMany`].
 pub const OPERATIONS_MAX: u32 = 1_000;
-/// Operations of one execution whose answers are not taken yet. Each may hold 8 MiB: 128 MiB, as much as a guest may.
+/// Operations of one execution whose answers are not taken yet. What they hold together is bounded by [`held`].
 pub const OPEN_MAX: usize = 16;
 
 /// Does operations; one for the whole node.
 pub trait KvStore: Send + Sync {
-    /// Starts an operation. It goes on though the answer is dropped.
-    fn ask(&self, ask: Message<Ask>) -> Answer;
+    /// Starts an operation. It goes on though the answer is dropped. What comes is counted from then on.
+    fn ask(&self, ask: Message<Ask>, arrivals: Arrivals) -> Answer;
 }
 
 /// An operation's answer, some time.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Message<Said>, KvError>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Result<Arrived, KvError>> + Send>>;
 
 /// What an exchange has used of its stores.
 #[derive(Debug, Default)]
@@ -188,8 +191,9 @@ fn start<T>(
     let (door, source) = (exchange.door.clone(), Source::Kv(number));
     door.cause(source, || Event::Bytes(ask.encode().into()));
     // Where there is no world, nothing is asked of it.
-    let answer = (!door.replays()).then(|| exchange.host.kv.ask(ask));
-    Ok(Pending::new(door, source, answer, usage.open.clone(), read))
+    let open = usage.open.clone();
+    let answer = (!door.replays()).then(|| exchange.host.kv.clone().ask(ask, held::arrivals(exchange)));
+    Ok(Pending::new(door, source, answer, open, read))
 }
 
 #[cfg(test)]

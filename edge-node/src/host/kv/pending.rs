@@ -8,8 +8,11 @@ use std::{
 
 use fleet_sync_replica::kv::wire::{Message, Said};
 
-use super::{Answer, KvError};
-use crate::host::door::{Door, Event, Fact, Source};
+use super::{Answer, Arrived, KvError};
+use crate::host::{
+    door::{Door, Event, Fact, Source},
+    held::Room,
+};
 
 /// See the module. As a future it resolves once; polled again, it stays pending.
 pub struct Pending<T> {
@@ -18,6 +21,8 @@ pub struct Pending<T> {
     state: State,
     /// Counts as open for as long as it is there.
     open: Option<Arc<()>>,
+    /// That of the answer, once it is taken.
+    room: Option<Room>,
     read: fn(Message<Said>) -> Result<T, KvError>,
 }
 
@@ -25,7 +30,7 @@ enum State {
     /// There is no world that could answer; the door does.
     Nowhere,
     Waiting(Answer),
-    There(Outcome),
+    There(Result<Arrived, KvError>),
     Taken,
 }
 
@@ -40,7 +45,7 @@ impl<T> Pending<T> {
         read: fn(Message<Said>) -> Result<T, KvError>,
     ) -> Pending<T> {
         let state = answer.map_or(State::Nowhere, State::Waiting);
-        Pending { door, source, state, open: Some(open), read }
+        Pending { door, source, state, open: Some(open), room: None, read }
     }
 
     /// Is the answer there? For the `ready` of [`crate::host::wait`]: what is found ready passes the door there.
@@ -57,6 +62,11 @@ impl<T> Pending<T> {
         }
     }
 
+    /// The room of an answer that was taken: whoever keeps the answer here keeps this with it.
+    pub fn take_room(&mut self) -> Option<Room> {
+        self.room.take()
+    }
+
     /// The answer, once.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, KvError>> {
         if matches!(self.state, State::Taken) {
@@ -65,7 +75,10 @@ impl<T> Pending<T> {
         let (door, source) = (self.door.clone(), self.source);
         let learned = door.poll_learn(source, || {
             self.poll_ready(cx).map(|()| match std::mem::replace(&mut self.state, State::Taken) {
-                State::There(said) => Learned(said),
+                State::There(arrived) => Learned(arrived.map(|Arrived { said, room }| {
+                    self.room = room;
+                    said
+                })),
                 State::Nowhere | State::Waiting(_) | State::Taken => Learned(Err(KvError::Busy)),
             })
         });

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use artifact::TenantName;
 use fleet_sync_replica::{
     KvClient,
-    kv::wire::{Ask, Message, Said},
+    kv::wire::{Ask, Message},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -16,7 +16,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Answer, KvError, KvStore};
+use super::{Answer, Arrived, KvError, KvStore};
+use crate::host::held::Arrivals;
 
 /// Operations handed over and not yet begun. The side runtime takes them out as fast as it can spawn.
 const QUEUE_MAX: usize = 1_024;
@@ -44,7 +45,8 @@ struct Room {
 
 struct Job {
     ask: Message<Ask>,
-    answer: oneshot::Sender<Result<Message<Said>, KvError>>,
+    arrivals: Arrivals,
+    answer: oneshot::Sender<Result<Arrived, KvError>>,
     room: Option<Room>,
 }
 
@@ -81,11 +83,12 @@ impl RemoteKv {
     pub fn start(client: KvClient, side: &Handle) -> RemoteKv {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_MAX);
         side.spawn(async move {
-            while let Some(Job { ask, answer, room }) = queue.recv().await {
+            while let Some(Job { ask, arrivals, answer, room }) = queue.recv().await {
                 let client = client.clone();
                 // As many as the client lets wait; it answers the others at once.
                 tokio::spawn(async move {
                     let said = client.ask(ask).await.map_err(KvError::from);
+                    let said = Arrived::count(said, &arrivals);
                     drop(room);
                     let _guest_may_be_gone = answer.send(said);
                 });
@@ -96,7 +99,7 @@ impl RemoteKv {
 }
 
 impl KvStore for RemoteKv {
-    fn ask(&self, ask: Message<Ask>) -> Answer {
+    fn ask(&self, ask: Message<Ask>, arrivals: Arrivals) -> Answer {
         let busy = || -> Answer { Box::pin(std::future::ready(Err(KvError::Busy))) };
         let room = match ask.value.len() {
             0 => None,
@@ -106,7 +109,7 @@ impl KvStore for RemoteKv {
             },
         };
         let (answer, said) = oneshot::channel();
-        if self.jobs.try_send(Job { ask, answer, room }).is_err() {
+        if self.jobs.try_send(Job { ask, arrivals, answer, room }).is_err() {
             return busy();
         }
         let gone = || KvError::NoAnswer("the node is stopping".to_owned());
@@ -118,7 +121,7 @@ impl KvStore for RemoteKv {
 pub struct Away;
 
 impl KvStore for Away {
-    fn ask(&self, _: Message<Ask>) -> Answer {
+    fn ask(&self, _: Message<Ask>, _: Arrivals) -> Answer {
         let why = "this node has no control plane, which keeps the key-value stores".to_owned();
         Box::pin(std::future::ready(Err(KvError::Away(why))))
     }

@@ -5,7 +5,9 @@ use tokio::sync::oneshot;
 
 use super::{memory::MemoryKv, *};
 use crate::{
-    host::{Host, tape::Tape, wait},
+    host::{Host, held::FREE_BYTES, tape::Tape, wait},
+    limits::{EXECUTION, Limit},
+    memory::Budget,
     testing::{self, local},
 };
 
@@ -75,10 +77,10 @@ fn what_is_no_key_life_or_page_is_refused_before_anything_is_asked() {
 struct Slow(parking_lot::Mutex<Vec<oneshot::Sender<Message<Said>>>>);
 
 impl KvStore for Slow {
-    fn ask(&self, _: Message<Ask>) -> Answer {
+    fn ask(&self, _: Message<Ask>, arrivals: Arrivals) -> Answer {
         let (answer, said) = oneshot::channel();
         self.0.lock().push(answer);
-        Box::pin(async move { said.await.map_err(|_| KvError::Busy) })
+        Box::pin(async move { Arrived::count(said.await.map_err(|_| KvError::Busy), &arrivals) })
     }
 }
 
@@ -120,6 +122,39 @@ fn pending_lookups_are_selected_over_and_replayed_without_a_store() {
     assert_eq!(lookups(replay, None), seen);
     assert_eq!(slow.0.lock().len(), 1, "the replay asked the store nothing");
     assert_eq!(again.recording(), tape.recording());
+}
+
+#[test]
+fn answers_that_nobody_takes_are_the_nodes_memory_and_have_an_end() {
+    let budget = Budget::new(1 << 30, 0).unwrap();
+    let mut exchange = exchange(Arc::new(MemoryKv::default()));
+    let kv = exchange.host.kv.clone();
+    exchange.host = Arc::new(Host { kv, memory: budget.clone(), ..testing::bare_host() });
+    let store = open(&exchange, "carts").unwrap();
+    local(async {
+        let large = Bytes::from(vec![b'x'; VALUE_BYTES_MAX]);
+        insert(&mut exchange, &store, "k", large, Insert::default()).unwrap().await.unwrap();
+        let mut open_ones: Vec<_> = (0..OPEN_MAX).map(|_| get(&mut exchange, &store, "k").unwrap()).collect();
+        let fit = (EXECUTION.held_bytes - FREE_BYTES) / VALUE_BYTES_MAX;
+        assert_eq!(budget.bytes() as usize, fit * VALUE_BYTES_MAX);
+        assert!(exchange.bill.limits_met().has(Limit::Held));
+        // Taken, but kept here, one goes on counting until it is let go.
+        let mut first = open_ones.remove(0);
+        assert!(std::future::poll_fn(|cx| first.poll(cx)).await.is_ok());
+        let room = first.take_room();
+        drop(first);
+        assert_eq!(budget.bytes() as usize, fit * VALUE_BYTES_MAX);
+        drop(room);
+        assert_eq!(budget.bytes() as usize, (fit - 1) * VALUE_BYTES_MAX);
+        let mut found = 1;
+        for one in open_ones {
+            match one.await {
+                Ok(_) => found += 1,
+                Err(error) => assert_eq!(error, KvError::NoRoom),
+            }
+        }
+        assert_eq!((found, budget.bytes()), (fit, 0));
+    });
 }
 
 #[test]
