@@ -25,8 +25,6 @@ use crate::front::BodyError;
 
 /// Bytes a guest may be ahead of its reader (DESIGN §4).
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
-/// Bodies that may wait in one pipe to be passed on: each is small, but not nothing.
-pub const HELD_BODIES_MAX: usize = 64;
 
 /// Nobody reads any more: the client or backend is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +58,7 @@ struct Queue {
     pieces: VecDeque<Piece>,
     /// Of the guest's bytes in `pieces`.
     bytes: usize,
+    /// Those in `pieces`: at most the client's and one for each fetch.
     bodies: usize,
     end: End,
     reader: Option<std::task::Waker>,
@@ -86,7 +85,6 @@ impl Queue {
     fn room(&self) -> Result<usize, Gone> {
         match self.reader_gone {
             true => Err(Gone),
-            false if self.bodies >= HELD_BODIES_MAX => Ok(0),
             false => Ok(HELD_BYTES_MAX.saturating_sub(self.bytes)),
         }
     }
