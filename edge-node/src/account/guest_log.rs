@@ -114,8 +114,8 @@ impl LogSink {
         lines.kept()
     }
 
-    /// Takes one entry of a named log, at most [`LINE_BYTES_MAX`] of it.
-    pub fn entry(&self, name: &str, text: &[u8]) -> Kept {
+    /// Takes one entry of a named log, at most [`LINE_BYTES_MAX`] of its parts.
+    pub fn entry(&self, name: &str, text: &[&[u8]]) -> Kept {
         let mut lines = self.0.lock();
         lines.entry(name, text);
         lines.kept()
@@ -161,16 +161,21 @@ impl Lines {
         }
     }
 
-    fn entry(&mut self, name: &str, text: &[u8]) {
+    fn entry(&mut self, name: &str, text: &[&[u8]]) {
+        let bytes: usize = text.iter().map(|part| part.len()).sum();
         let name: String = name.chars().take(NAME_CHARS_MAX).collect();
         let Some(room) = self.bytes_left.checked_sub(LINE_OVERHEAD_BYTES + name.len()) else {
-            self.dropped_bytes += text.len();
+            self.dropped_bytes = self.dropped_bytes.saturating_add(bytes);
             return;
         };
-        let taken = text.len().min(room).min(LINE_BYTES_MAX);
-        self.dropped_bytes += text.len() - taken;
+        let taken = bytes.min(room).min(LINE_BYTES_MAX);
+        self.dropped_bytes = self.dropped_bytes.saturating_add(bytes - taken);
         self.bytes_left = room - taken;
-        self.push(Said::Entry(name, text[..taken].to_vec()));
+        let mut kept = Vec::with_capacity(taken);
+        for part in text {
+            kept.extend_from_slice(&part[..part.len().min(taken - kept.len())]);
+        }
+        self.push(Said::Entry(name, kept));
     }
 
     fn line_ends(&mut self, stream: Stream) {
@@ -235,15 +240,21 @@ mod tests {
 
     /// What an execution that writes `pieces` has printed at its end: its lines, and the bytes it lost.
     fn printed(pieces: &[&[u8]]) -> (Vec<String>, usize) {
+        logged(|sink| {
+            for piece in pieces {
+                sink.write(Stream::Stdout, piece);
+            }
+        })
+    }
+
+    fn logged(say: impl FnOnce(&LogSink)) -> (Vec<String>, usize) {
         let (seen, lines) = mpsc::channel();
         let queue = LineQueue::start("test", QUEUE_LINES_MAX, move |line| {
             let _ = line.map(|line: Line| seen.send(line.said));
         });
         let deployment = Arc::new(crate::testing::deployment("log", 1, Default::default()));
         let sink = LogSink::into_queue(Some(queue.unwrap()), &deployment, RequestId::new());
-        for piece in pieces {
-            sink.write(Stream::Stdout, piece);
-        }
+        say(&sink);
         drop(sink);
         let (mut texts, mut dropped) = (Vec::new(), 0);
         while let Ok(said) = lines.recv_timeout(Duration::from_secs(10)) {
@@ -284,6 +295,17 @@ mod tests {
             lines.len()
         );
         assert_eq!(bytes + dropped, LOG_BYTES_MAX * 2);
+    }
+
+    #[test]
+    fn of_an_entry_a_line_is_kept_and_the_rest_counted() {
+        let long = vec![b'x'; 1 << 20];
+        let (lines, dropped) = logged(|sink| {
+            assert_eq!(sink.entry("a", &[b"warn", b": ", b"empty"]), Kept::Whole);
+            assert_eq!(sink.entry("a", &[b"info: ", &long, b"end"]), Kept::Partly);
+        });
+        assert_eq!(lines, ["warn: empty".to_owned(), format!("info: {}", "x".repeat(LINE_BYTES_MAX - 6))]);
+        assert_eq!(dropped, 6 + long.len() + 3 - LINE_BYTES_MAX);
     }
 
     /// Keeps the fields of one event in the order a subscriber gets them.

@@ -15,9 +15,11 @@ pub fn output(exchange: &Exchange, stream: Stream, bytes: &[u8]) {
     note(exchange, exchange.log.write(stream, bytes));
 }
 
-/// One entry, whole, under a name the guest gives: a log endpoint, or context and level.
-pub fn entry(exchange: &Exchange, name: &str, text: &[u8]) {
-    exchange.door.cause(Source::Log, || Event::Bytes([name.as_bytes(), b"\0", text].concat().into()));
+/// One entry, whole, under a name the guest gives: a log endpoint, or context and level. Its text is these parts.
+pub fn entry(exchange: &Exchange, name: &str, text: &[&[u8]]) {
+    exchange
+        .door
+        .cause(Source::Log, || Event::Bytes([name.as_bytes(), b"\0", &text.concat()].concat().into()));
     note(exchange, exchange.log.entry(name, text));
 }
 
@@ -42,7 +44,7 @@ mod tests {
             output(&exchange, Stream::Stdout, &line);
         }
         assert!(!exchange.bill.limits_met().has(Limit::Log));
-        entry(&exchange, "a", &[b'x'; 1_000]);
+        entry(&exchange, "a", &[&[b'x'; 1_000]]);
         assert!(exchange.bill.limits_met().has(Limit::Log));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 memory.write_u32(written, 0)?;
                 let message = memory.bytes(message, length)?;
                 let LogEndpoint(name) = state.handles.get(endpoint)?;
-                log::entry(&state.exchange, name, message);
+                log::entry(&state.exchange, name, &[message]);
                 memory.write_u32(written, length)
             })
         },

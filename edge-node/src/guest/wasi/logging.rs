@@ -2,7 +2,7 @@
 
 use wasmtime::{
     Result,
-    component::{ComponentType, Lift, Lower},
+    component::{ComponentType, Lift, Lower, WasmStr},
 };
 
 use super::{At, Cx};
@@ -44,8 +44,10 @@ impl Level {
 /// Links what a guest imports of it.
 pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
     match name {
-        "log" => at.func_wrap(name, |cx: Cx<'_>, (level, context, message): (Level, String, String)| {
-            log::entry(&cx.data().exchange, &context, format!("{}: {message}", level.name()).as_bytes());
+        // The texts stay where they are: the log takes as much of them as it keeps.
+        "log" => at.func_wrap(name, |cx: Cx<'_>, (level, context, message): (Level, WasmStr, WasmStr)| {
+            let (context, message) = (context.to_str(&cx)?, message.to_str(&cx)?);
+            log::entry(&cx.data().exchange, &context, &[level.name(), ": ", &message].map(str::as_bytes));
             Ok(())
         })?,
         _ => return Ok(false),
