@@ -146,16 +146,16 @@ impl Exchange {
             return true;
         }
         let taken = self.bill.take_memory(&self.host.memory, bytes);
-        let Granted(granted) = self.door.learn(Source::Memory, || Granted(taken));
-        if !granted {
-            self.bill.meet(Limit::NodeMemory);
-        }
-        granted
+        self.door.learn(Source::Memory, || Granted(taken)).0
     }
 
     /// The same for what grows beyond its slot.
     fn take_growth(&self, before: u64, after: u64) -> bool {
-        self.take_from_node(after.saturating_sub(before))
+        let taken = self.take_from_node(after.saturating_sub(before));
+        if !taken {
+            self.bill.meet(Limit::NodeMemory);
+        }
+        taken
     }
 }
 

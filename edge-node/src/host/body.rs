@@ -17,6 +17,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use super::door::{Door, Event, Fact, Source};
 use crate::front::{BodyError, InboundBody};
 
+/// What a backend's connection gives at once, or about: trailers are no more.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
 /// See the module.
 pub struct Incoming {
     origin: Origin,
@@ -84,6 +87,14 @@ impl Fact for Piece {
 }
 
 impl Incoming {
+    /// Bytes that the host may hold for it. None for the client's, which is the connection's.
+    pub fn held_bytes(&self) -> usize {
+        match self.origin {
+            Origin::Client(_) => 0,
+            Origin::Backend(_) => PIECE_BYTES_MAX,
+        }
+    }
+
     /// The client's body.
     pub fn client(body: InboundBody, door: Door) -> Incoming {
         Incoming::new(Origin::Client(body), door, 0)

@@ -26,6 +26,8 @@ use crate::{
 pub const FREE_BYTES: usize = 64 << 10;
 /// Bytes taken from the node's budget at once, so that a list that grows by a byte does not ask for each.
 pub const GRANT_BYTES: usize = 256 << 10;
+/// What may be added after a recount before the next one, where the node has it: handles are not counted for each byte.
+const HEADROOM_BYTES: usize = FREE_BYTES / 2;
 
 /// An execution's account.
 #[derive(Debug)]
@@ -65,13 +67,19 @@ pub fn hold(exchange: &mut Exchange, bytes: usize) -> Result<(), LimitReached> {
     if exchange.held.add(bytes) {
         return Ok(());
     }
-    grant(exchange).inspect_err(|_| exchange.held.bytes = before)
+    grant(exchange, 0).map_err(|limit| {
+        exchange.held.bytes = before;
+        exchange.over(limit)
+    })
 }
 
 /// Replaces the sum by what was counted, which is all there is now.
 pub fn recounted(exchange: &mut Exchange, bytes: usize) -> Result<(), LimitReached> {
     exchange.held.bytes = bytes;
-    if bytes <= exchange.held.granted { Ok(()) } else { grant(exchange) }
+    match grant(exchange, HEADROOM_BYTES) {
+        Err(limit) if bytes > exchange.held.granted => Err(exchange.over(limit)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Where answers that come for this execution are counted.
@@ -85,26 +93,30 @@ pub fn arrivals(exchange: &mut Exchange) -> Arrivals {
     held.arrivals.get_or_insert_with(new).clone()
 }
 
-/// More than was granted: the sum's own limit is the same in every run, the rest may differ and passes the door.
+/// Grants what is held and so much more. The sum's own limit is the same in every run; the rest may differ and passes
+/// the door.
 #[cold]
-fn grant(exchange: &mut Exchange) -> Result<(), LimitReached> {
+fn grant(exchange: &mut Exchange, headroom: usize) -> Result<(), Limit> {
     let Held { bytes, granted, arrivals } = &exchange.held;
     if *bytes > EXECUTION.held_bytes {
-        return Err(exchange.over(Limit::Held));
+        return Err(Limit::Held);
     }
-    let wanted = bytes.next_multiple_of(GRANT_BYTES).min(EXECUTION.held_bytes);
-    let more = wanted.saturating_sub(*granted);
+    let wanted = (bytes + headroom).next_multiple_of(GRANT_BYTES).min(EXECUTION.held_bytes);
+    if bytes + headroom <= *granted || wanted <= *granted {
+        return Ok(());
+    }
+    let more = wanted - granted;
     if let Some(Arrivals(sum)) = arrivals {
         let fits = exchange.door.learn(Source::Memory, || Granted(sum.add(more))).0;
         if !fits {
-            return Err(exchange.over(Limit::Held));
+            return Err(Limit::Held);
         }
     }
     if !exchange.take_from_node(more as u64) {
         if let Some(Arrivals(sum)) = arrivals {
             sum.subtract(more);
         }
-        return Err(exchange.over(Limit::NodeMemory));
+        return Err(Limit::NodeMemory);
     }
     exchange.held.granted = wanted;
     Ok(())

@@ -175,6 +175,22 @@ impl Drop for Writer {
 }
 
 impl Reader {
+    /// Bytes that wait here and that no writer can say of any more. For a pipe that nobody reads from yet, these are what
+    /// its writer left.
+    pub fn left_bytes(&self) -> usize {
+        let queue = self.0.lock();
+        match &queue.end {
+            End::Open => 0,
+            End::Aborted => queue.bytes,
+            End::Finished(trailers) => {
+                let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+                    name.as_str().len() + value.len() + size_of::<(http::HeaderName, http::HeaderValue)>()
+                };
+                queue.bytes + trailers.iter().map(text).sum::<usize>()
+            }
+        }
+    }
+
     /// The whole body, if it is finished and nothing but bytes: its head need not wait for it, nor it for a reader.
     pub fn take_whole(&mut self) -> Option<Bytes> {
         let mut queue = self.0.lock();

@@ -5,16 +5,19 @@ mod fetches;
 mod reference;
 mod seam;
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use artifact::manifest::Limits;
+use artifact::manifest::{AppConfig, Limits};
 use bytes::Bytes;
 use http::Request;
 
 use crate::{
     failure::Failure,
     front::{BodyError, InboundBody},
-    testing::{Seen, ask, local, program},
+    host::Host,
+    limits::LimitSet,
+    memory::Budget,
+    testing::{self, Seen, ask, ask_in, local, program},
 };
 
 fn get(path: &str) -> Request<InboundBody> {
@@ -39,6 +42,20 @@ fn hello_answers_in_every_kind_of_program() {
         let seen = seen.unwrap();
         assert_eq!((seen.head.status.as_u16(), seen.error), (200, None), "{guest}");
         assert!(seen.body.starts_with(b"Hello"), "{guest}: {:?}", String::from_utf8_lossy(&seen.body));
+    }
+}
+
+#[test]
+fn hello_asks_the_node_for_no_memory() {
+    for guest in ["wasi-hello", "wstd-hello", "fastly-hello"] {
+        let Some(program) = program(guest) else { continue };
+        let limits = Limits { cpu_ms: 1_000, ..Limits::default() };
+        let mut exchange = testing::exchange(AppConfig { limits, ..AppConfig::default() });
+        let memory = Budget::new(0, 0).unwrap(); // whoever asks is refused
+        exchange.host = Arc::new(Host { memory, ..testing::bare_host() });
+        let bill = exchange.bill.clone();
+        let seen = local(ask_in(&program, exchange, get("/"))).unwrap();
+        assert_eq!((seen.head.status.as_u16(), bill.limits_met()), (200, LimitSet::default()), "{guest}");
     }
 }
 

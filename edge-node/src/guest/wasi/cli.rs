@@ -24,9 +24,9 @@ pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
             exit(if status.is_ok() { 0 } else { 1 })
         }),
         "exit-with-code" => at.func_wrap(name, |_: Cx<'_>, (status,): (u8,)| exit(status)),
-        "get-stdin" => at.func_wrap(name, |mut cx: Cx<'_>, (): ()| {
-            Ok((cx.data_mut().handles.push(InputStream::Closed)?,))
-        }),
+        "get-stdin" => {
+            at.func_wrap(name, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().push(InputStream::Closed)?,)))
+        }
         "get-stdout" => at.func_wrap(name, |cx: Cx<'_>, (): ()| output(cx, Stream::Stdout)),
         "get-stderr" => at.func_wrap(name, |cx: Cx<'_>, (): ()| output(cx, Stream::Stderr)),
         "get-terminal-stdin" => {
@@ -46,7 +46,7 @@ fn exit(status: u8) -> Result<()> {
 }
 
 fn output(mut cx: Cx<'_>, stream: Stream) -> Result<(Resource<OutputStream>,)> {
-    Ok((cx.data_mut().handles.push(OutputStream::Log(stream))?,))
+    Ok((cx.data_mut().push(OutputStream::Log(stream))?,))
 }
 
 /// Who and where the guest is (docs/guests.md).

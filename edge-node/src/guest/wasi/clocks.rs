@@ -36,7 +36,7 @@ pub(super) fn define_monotonic(at: &mut At<'_>, name: &str) -> Result<bool> {
 fn timer(cx: &mut Cx<'_>, when: u64) -> Result<(Resource<Pollable>,)> {
     let state = cx.data_mut();
     let timer = Timer::at(&state.exchange, when);
-    Ok((state.handles.push(Pollable::Timer(timer))?,))
+    Ok((state.push(Pollable::Timer(timer))?,))
 }
 
 /// Links what a guest imports of `wall-clock`.

@@ -15,22 +15,25 @@ use wasmtime::{
     component::{Resource, WasmList, WasmStr},
 };
 
-use super::{At, Cx, http_types::HeaderError};
+use super::{At, Cx, State, handles::Holds, http_types::HeaderError};
 use crate::limits::{EXECUTION, Limit, LimitReached};
 
-/// Bytes of one list of fields in memory, [`NAME_BYTES`] and [`VALUE_BYTES`] included. The front refuses more than half
-/// of it in one head; a guest may hold many lists.
+/// Bytes of one list of fields in memory, [`NAME_BYTES`] and [`VALUE_BYTES`] included. The largest head that the front
+/// lets in has 88 KiB of it; a guest may hold many lists.
 pub const FIELDS_BYTES_MAX: usize = 128 * 1024;
-/// What a name costs beside its text.
-const NAME_BYTES: usize = size_of::<HeaderName>();
-/// What a value costs beside its bytes, so that empty ones are no way around [`FIELDS_BYTES_MAX`].
-const VALUE_BYTES: usize = size_of::<HeaderValue>();
+/// What a name costs beside its text, and [`VALUE_BYTES`]: a place of a map has 104 bytes and 4 of an index, of all
+/// places half may be free, and the text is an allocation.
+const NAME_BYTES: usize = 96;
+/// What a value costs beside its bytes, so that empty ones are no way around [`FIELDS_BYTES_MAX`]: one more of a name has
+/// 72 bytes, of which there may be as many again free.
+const VALUE_BYTES: usize = 144;
 
 /// See the module.
 pub struct Fields {
     map: Arc<HeaderMap>,
-    /// Of those a guest may change: their bytes.
-    bytes: Option<usize>,
+    /// In memory. None for those of the client's request, which are held anyway.
+    bytes: usize,
+    is_fixed: bool,
 }
 
 /// Why fields are not changed.
@@ -47,35 +50,45 @@ impl From<HeaderError> for Fault {
     }
 }
 
+impl Holds for Fields {
+    fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Fields {
     /// Fields of a message from outside: what belongs to a connection is not the guest's to see, and it changes nothing.
-    pub fn received(mut map: HeaderMap) -> Fields {
+    pub fn received(map: HeaderMap) -> Fields {
+        let fields = Fields::of_client(map);
+        Fields { bytes: map_bytes(&fields.map), ..fields }
+    }
+
+    /// The same of the client's request, whose fields are there for as long as the guest is.
+    pub fn of_client(mut map: HeaderMap) -> Fields {
         let hidden: Vec<HeaderName> = map.keys().filter(|name| is_forbidden(name)).cloned().collect();
         for name in hidden {
             map.remove(name);
         }
-        Fields { map: Arc::new(map), bytes: None }
+        Fields { map: Arc::new(map), bytes: 0, is_fixed: true }
     }
 
     fn empty() -> Fields {
-        Fields { map: Arc::default(), bytes: Some(0) }
+        Fields { map: Arc::default(), bytes: 0, is_fixed: false }
     }
 
     /// The same fields, never to be changed: those of a message that was made.
     pub fn fixed(self) -> Fields {
-        Fields { bytes: None, ..self }
+        Fields { is_fixed: true, ..self }
     }
 
     /// Another handle on the same unchangeable fields.
     pub fn share(&self) -> Fields {
-        Fields { map: self.map.clone(), bytes: None }
+        Fields { map: self.map.clone(), bytes: self.bytes, is_fixed: true }
     }
 
     /// A copy that may be changed.
     fn copy(&self) -> Fields {
-        let names: usize = self.map.keys().map(name_bytes).sum();
-        let values: usize = self.map.values().map(value_bytes).sum();
-        Fields { map: self.map.clone(), bytes: Some(names + values) }
+        Fields { map: self.map.clone(), bytes: map_bytes(&self.map), is_fixed: false }
     }
 
     /// To read them.
@@ -95,7 +108,7 @@ impl Fields {
     }
 
     fn bytes_mut(&mut self) -> Result<&mut usize, HeaderError> {
-        self.bytes.as_mut().ok_or(HeaderError::Immutable)
+        if self.is_fixed { Err(HeaderError::Immutable) } else { Ok(&mut self.bytes) }
     }
 
     fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Fault> {
@@ -133,14 +146,14 @@ impl Fields {
     }
 
     fn delete(&mut self, name: &HeaderName) -> Result<(), Fault> {
-        let bytes = self.bytes.as_mut().ok_or(HeaderError::Immutable)?;
+        self.bytes_mut()?;
         if self.map.contains_key(name)
             && let Entry::Occupied(entry) =
                 Arc::make_mut(&mut self.map).try_entry(name).map_err(|_| Fault::TooLarge)?
         {
             let (name, values) = entry.remove_entry_mult();
             let freed = name_bytes(&name) + values.map(|value| value_bytes(&value)).sum::<usize>();
-            *bytes = bytes.saturating_sub(freed);
+            self.bytes = self.bytes.saturating_sub(freed);
         }
         Ok(())
     }
@@ -152,6 +165,10 @@ fn name_bytes(name: &HeaderName) -> usize {
 
 fn value_bytes(value: &HeaderValue) -> usize {
     value.len() + VALUE_BYTES
+}
+
+fn map_bytes(map: &HeaderMap) -> usize {
+    map.keys().map(name_bytes).sum::<usize>() + map.values().map(value_bytes).sum::<usize>()
 }
 
 fn fits(bytes: usize) -> Result<usize, Fault> {
@@ -226,8 +243,24 @@ pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
 
 type Done = (Result<(), HeaderError>,);
 
+impl State {
+    /// Changes fields, and counts by how much they grew.
+    fn change(
+        &mut self,
+        fields: &Resource<Fields>,
+        change: impl FnOnce(&mut Fields) -> Result<(), Fault>,
+    ) -> Result<Done> {
+        let fields = self.handles.get_mut(fields)?;
+        let before = fields.bytes;
+        let done = told(change(fields))?;
+        let more = fields.bytes.saturating_sub(before);
+        self.hold(more)?;
+        Ok(done)
+    }
+}
+
 fn new(mut cx: Cx<'_>, (): ()) -> Result<(Resource<Fields>,)> {
-    Ok((cx.data_mut().handles.push(Fields::empty())?,))
+    Ok((cx.data_mut().push(Fields::empty())?,))
 }
 
 fn from_list(
@@ -243,7 +276,7 @@ fn from_list(
             return Ok((Err(error),));
         }
     }
-    Ok((Ok(cx.data_mut().handles.push(fields)?),))
+    Ok((Ok(cx.data_mut().push(fields)?),))
 }
 
 fn get(cx: Cx<'_>, (fields, name): (Resource<Fields>, WasmStr)) -> Result<(Vec<Vec<u8>>,)> {
@@ -265,13 +298,13 @@ fn set(
         Ok(name) => name,
         Err(error) => return Ok((Err(error),)),
     };
-    if cx.data().handles.get(&fields)?.bytes.is_none() {
+    if cx.data().handles.get(&fields)?.is_fixed {
         return Ok((Err(HeaderError::Immutable),));
     }
     let too_many = name == CONTENT_LENGTH && values.len() > 1;
     let parsed = values.iter().map(|value| parse_value(&name, value.as_le_slice(&cx)));
     match parsed.collect::<Result<Vec<_>, _>>() {
-        Ok(values) if !too_many => told(cx.data_mut().handles.get_mut(&fields)?.set(name, values)),
+        Ok(values) if !too_many => cx.data_mut().change(&fields, |fields| fields.set(name, values)),
         Ok(_) => Ok((Err(HeaderError::InvalidSyntax),)),
         Err(error) => Ok((Err(error),)),
     }
@@ -279,7 +312,7 @@ fn set(
 
 fn delete(mut cx: Cx<'_>, (fields, name): (Resource<Fields>, WasmStr)) -> Result<Done> {
     match parse_name(&name.to_str(&cx)?) {
-        Ok(name) => told(cx.data_mut().handles.get_mut(&fields)?.delete(&name)),
+        Ok(name) => cx.data_mut().change(&fields, |fields| fields.delete(&name)),
         Err(error) => Ok((Err(error),)),
     }
 }
@@ -288,7 +321,7 @@ fn append(mut cx: Cx<'_>, (fields, name, value): (Resource<Fields>, WasmStr, Was
     let field = parse_name(&name.to_str(&cx)?)
         .and_then(|name| parse_value(&name, value.as_le_slice(&cx)).map(|value| (name, value)));
     match field {
-        Ok((name, value)) => told(cx.data_mut().handles.get_mut(&fields)?.append(name, value)),
+        Ok((name, value)) => cx.data_mut().change(&fields, |fields| fields.append(name, value)),
         Err(error) => Ok((Err(error),)),
     }
 }
@@ -303,14 +336,15 @@ fn entries(cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(List,)> {
 }
 
 fn clone(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Resource<Fields>,)> {
-    let handles = &mut cx.data_mut().handles;
-    let copy = handles.get(&fields)?.copy();
-    Ok((handles.push(copy)?,))
+    let state = cx.data_mut();
+    let copy = state.handles.get(&fields)?.copy();
+    Ok((state.push(copy)?,))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{exchange::Responder, front::InboundBody, host::Host, memory::Budget, testing};
 
     fn value(text: &'static str) -> HeaderValue {
         HeaderValue::from_static(text)
@@ -341,13 +375,13 @@ mod tests {
         let mut fields = Fields::empty();
         let one = 1 + NAME_BYTES + 3 + VALUE_BYTES;
         assert!(fields.append(name("X"), value("one")).is_ok());
-        assert_eq!(fields.bytes, Some(one));
+        assert_eq!(fields.bytes, one);
         assert!(fields.append(name("x"), value("two")).is_ok());
-        assert_eq!(fields.bytes, Some(one + 3 + VALUE_BYTES));
+        assert_eq!(fields.bytes, one + 3 + VALUE_BYTES);
         assert!(fields.set(name("x"), vec![value("six")]).is_ok());
-        assert_eq!((fields.bytes, fields.copy().bytes), (Some(one), Some(one)));
+        assert_eq!((fields.bytes, fields.copy().bytes), (one, one));
         assert!(fields.delete(&name("x")).is_ok());
-        assert_eq!(fields.bytes, Some(0));
+        assert_eq!(fields.bytes, 0);
     }
 
     #[test]
@@ -360,6 +394,41 @@ mod tests {
         assert_eq!(count, (FIELDS_BYTES_MAX - 1 - NAME_BYTES) / VALUE_BYTES);
         assert!(matches!(fields.set(name("y"), vec![value("v"); count + 1]), Err(Fault::TooLarge)));
         assert_eq!(fields.map.get_all("x").iter().count(), count);
+    }
+
+    #[test]
+    fn what_lists_hold_is_the_nodes_memory_and_those_that_are_gone_make_room() {
+        const LARGE: usize = 100 << 10;
+        let budget = Budget::new(1 << 30, 0).unwrap();
+        let mut exchange = testing::exchange(Default::default());
+        exchange.host = Arc::new(Host { memory: budget.clone(), ..testing::bare_host() });
+        let request = http::Request::new(InboundBody::Empty);
+        let mut state = State::new(exchange, request, Responder::new().0);
+        let add = |state: &mut State| -> Result<Resource<Fields>> {
+            let list = state.push(Fields::empty())?;
+            let large = HeaderValue::from_bytes(&[b'v'; LARGE]).unwrap();
+            assert_eq!(state.change(&list, |fields| fields.append(name("x"), large))?, (Ok(()),));
+            Ok(list)
+        };
+        let fit = EXECUTION.held_bytes / (LARGE + 1_000);
+        // Dropped at once: as many as it likes.
+        for _ in 0..2 * fit {
+            let list = add(&mut state).unwrap();
+            state.handles.take(list).unwrap();
+        }
+        assert!((budget.bytes() as usize) < EXECUTION.held_bytes / 100, "{} bytes", budget.bytes());
+        // Kept: as many as there is room for. A fixed copy that shares the text counts like its own.
+        let mut kept: Vec<_> = (0..fit).map(|_| add(&mut state).unwrap()).collect();
+        assert!(budget.bytes() as usize > fit * LARGE && budget.bytes() as usize <= EXECUTION.held_bytes);
+        let last = kept.pop().unwrap();
+        let refused = (0..10).find_map(|_| {
+            let share = state.handles.get(&last).unwrap().share();
+            state.push(share).err()
+        });
+        assert_eq!(refused.unwrap().downcast_ref::<LimitReached>().unwrap().0, Limit::Held);
+        assert!(state.exchange.bill.limits_met().has(Limit::Held));
+        drop(state);
+        assert_eq!(budget.bytes(), 0, "it comes back");
     }
 
     #[test]
@@ -393,6 +462,7 @@ mod tests {
         ] {
             assert!(matches!(refused, Err(Fault::Refused(HeaderError::Immutable))));
         }
+        assert!(fields.share().held_bytes() > 0 && Fields::of_client(fields.map().clone()).held_bytes() == 0);
         let mut copy = fields.share().copy();
         assert!(copy.delete(&name("x-kept")).is_ok());
         assert_eq!((copy.map().len(), fields.map().len()), (0, 1));

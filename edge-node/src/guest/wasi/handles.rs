@@ -16,8 +16,17 @@ use super::{
     streams::{InputStream, OutputStream},
 };
 
+/// Bytes that the host holds for what a handle stands for, beside the handle itself. What happens outside does not change
+/// the number, so a replay counts the same. What two handles share counts for each: either may outlive the other.
+pub trait Holds {
+    /// See the trait.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+}
+
 /// What [`Resource`]s of type `Self` stand for.
-pub trait Kind: Sized + 'static {
+pub trait Kind: Holds + Sized + 'static {
     /// As an entry.
     fn entry(self) -> Entry;
     /// Back.
@@ -36,6 +45,13 @@ macro_rules! kinds {
                 #[allow(missing_docs)]
                 $kind($kind),
             )*
+        }
+        impl Holds for Entry {
+            fn held_bytes(&self) -> usize {
+                match self {
+                    $(Entry::$kind(this) => this.held_bytes(),)*
+                }
+            }
         }
         $(impl Kind for $kind {
             fn entry(self) -> Entry {
@@ -74,6 +90,19 @@ kinds! {
     RequestOptions,
     ResponseOutparam,
 }
+
+// They are what their handle has room for, or nothing.
+impl Holds for IncomingRequest {}
+impl Holds for InputStream {}
+impl Holds for IoError {}
+impl Holds for Network {}
+impl Holds for OutputStream {}
+impl Holds for Pollable {}
+impl Holds for RequestOptions {}
+impl Holds for ResponseOutparam {}
+
+/// What a handle costs: its place, and the little that most have elsewhere: an empty map, a pipe's queue, a timer.
+pub const HANDLE_BYTES: usize = Slab::<Entry>::PLACE_BYTES + 256;
 
 /// All handles of one execution.
 pub struct Handles(Slab<Entry>);
@@ -138,6 +167,11 @@ impl Handles {
     /// Whatever a number stands for.
     pub fn entry_mut(&mut self, handle: u32) -> Result<&mut Entry, Refused> {
         self.0.get_mut(handle)
+    }
+
+    /// What the host holds for all of them, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.0.iter().map(|entry| HANDLE_BYTES.saturating_add(entry.held_bytes())).sum()
     }
 
     /// Everything there is.

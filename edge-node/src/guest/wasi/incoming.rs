@@ -12,6 +12,7 @@ use wasmtime::{Result, component::Resource};
 use super::{
     At, Cx, State,
     fields::Fields,
+    handles::Holds,
     http_types::{ErrorCode, Method, Scheme},
     poll::Pollable,
     streams::{Fault, InputStream},
@@ -57,7 +58,7 @@ impl ClientRequest {
         self.fields
             .get_or_insert_with(|| {
                 let host = head.headers.get(HOST).cloned(); // stays: it may be the authority
-                let fields = Fields::received(mem::take(&mut head.headers));
+                let fields = Fields::of_client(mem::take(&mut head.headers));
                 head.headers.extend(host.map(|host| (HOST, host)));
                 fields
             })
@@ -70,6 +71,12 @@ pub struct IncomingBody {
     body: Incoming,
     has_stream: bool,
     broken: bool,
+}
+
+impl Holds for IncomingBody {
+    fn held_bytes(&self) -> usize {
+        self.body.held_bytes()
+    }
 }
 
 impl IncomingBody {
@@ -116,7 +123,13 @@ impl IncomingBody {
 }
 
 /// The end of a body: what was not read is read and thrown away.
-pub enum FutureTrailers {
+pub struct FutureTrailers {
+    end: End,
+    /// Of the body or of its trailers.
+    held_bytes: usize,
+}
+
+enum End {
     /// It may still come.
     Waiting(Box<Incoming>),
     /// It is there.
@@ -125,12 +138,18 @@ pub enum FutureTrailers {
     Taken,
 }
 
+impl Holds for FutureTrailers {
+    fn held_bytes(&self) -> usize {
+        if let End::Taken = self.end { 0 } else { self.held_bytes }
+    }
+}
+
 impl FutureTrailers {
     /// Waits for the end.
     pub fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        if let FutureTrailers::Waiting(body) = self {
+        if let End::Waiting(body) = &mut self.end {
             let end = ready!(body.poll_end(task));
-            *self = FutureTrailers::Here(end.map(|()| body.trailers().unwrap_or_default()));
+            self.end = End::Here(end.map(|()| body.trailers().unwrap_or_default()));
         }
         Poll::Ready(())
     }
@@ -173,47 +192,49 @@ fn authority(cx: Cx<'_>, (_,): (Resource<IncomingRequest>,)) -> Result<(Option<S
 }
 
 fn headers(mut cx: Cx<'_>, (_,): (Resource<IncomingRequest>,)) -> Result<(Resource<Fields>,)> {
-    let State { request, handles, .. } = cx.data_mut();
-    Ok((handles.push(request.fields())?,))
+    let state = cx.data_mut();
+    let fields = state.request.fields();
+    Ok((state.push(fields)?,))
 }
 
 fn consume(
     mut cx: Cx<'_>,
     (_,): (Resource<IncomingRequest>,),
 ) -> Result<(Result<Resource<IncomingBody>, ()>,)> {
-    let State { request, handles, exchange, .. } = cx.data_mut();
-    let Some(body) = request.body.take() else { return Ok((Err(()),)) };
-    let body = Incoming::client(body, exchange.door.clone());
-    Ok((Ok(handles.push(IncomingBody::new(body))?),))
+    let state = cx.data_mut();
+    let Some(body) = state.request.body.take() else { return Ok((Err(()),)) };
+    let body = Incoming::client(body, state.exchange.door.clone());
+    Ok((Ok(state.push(IncomingBody::new(body))?),))
 }
 
 fn stream(
     mut cx: Cx<'_>,
     (body,): (Resource<IncomingBody>,),
 ) -> Result<(Result<Resource<InputStream>, ()>,)> {
-    let handles = &mut cx.data_mut().handles;
-    if mem::replace(&mut handles.get_mut(&body)?.has_stream, true) {
+    let state = cx.data_mut();
+    if mem::replace(&mut state.handles.get_mut(&body)?.has_stream, true) {
         return Ok((Err(()),));
     }
-    Ok((Ok(handles.push_child(InputStream::Body, &body)?),))
+    Ok((Ok(state.push_child(InputStream::Body, &body)?),))
 }
 
 fn finish(mut cx: Cx<'_>, (body,): (Resource<IncomingBody>,)) -> Result<(Resource<FutureTrailers>,)> {
-    let handles = &mut cx.data_mut().handles;
-    let body = handles.take(body)?;
-    Ok((handles.push(FutureTrailers::Waiting(Box::new(body.body)))?,))
+    let state = cx.data_mut();
+    let body = state.handles.take(body)?.body;
+    Ok((state.push(FutureTrailers { held_bytes: body.held_bytes(), end: End::Waiting(Box::new(body)) })?,))
 }
 
 fn subscribe(mut cx: Cx<'_>, (trailers,): (Resource<FutureTrailers>,)) -> Result<(Resource<Pollable>,)> {
-    Ok((cx.data_mut().handles.push_child(Pollable::Parent, &trailers)?,))
+    Ok((cx.data_mut().push_child(Pollable::Parent, &trailers)?,))
 }
 
 type Trailers = Option<Result<Result<Option<Resource<Fields>>, ErrorCode>, ()>>;
 
 fn get(mut cx: Cx<'_>, (trailers,): (Resource<FutureTrailers>,)) -> Result<(Trailers,)> {
-    let State { handles, exchange, .. } = cx.data_mut();
+    let state = cx.data_mut();
+    let State { handles, exchange, .. } = state;
     let future = handles.get_mut(&trailers)?;
-    if let FutureTrailers::Taken = future {
+    if let End::Taken = future.end {
         return Ok((Some(Err(())),));
     }
     // That it is ready is learned; a replay then finds the end on its tape.
@@ -224,10 +245,10 @@ fn get(mut cx: Cx<'_>, (trailers,): (Resource<FutureTrailers>,)) -> Result<(Trai
     if found.is_empty() || future.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         return Ok((None,));
     }
-    let FutureTrailers::Here(end) = mem::replace(future, FutureTrailers::Taken) else { return Ok((None,)) };
+    let End::Here(end) = mem::replace(&mut future.end, End::Taken) else { return Ok((None,)) };
     Ok((Some(Ok(match end {
         Ok(trailers) if trailers.is_empty() => Ok(None),
-        Ok(trailers) => Ok(Some(handles.push(Fields::received(trailers))?)),
+        Ok(trailers) => Ok(Some(state.push(Fields::received(trailers))?)),
         Err(error) => Err(error.into()),
     })),))
 }

@@ -9,7 +9,10 @@ use wasmtime::{
     component::{ComponentType, Lift, Lower, Resource, WasmList},
 };
 
-use super::{At, Cx, Later, State, handles::Kind as _};
+use super::{
+    At, Cx, Later, State,
+    handles::{Holds, Kind as _},
+};
 use crate::{
     exchange::Exchange,
     host::kv::{self, Entry, Generation, Insert, KvError, Mode, PAGE_KEYS_MAX, Pending, Store},
@@ -183,7 +186,8 @@ impl State {
         mut start: impl FnMut(&mut Exchange, A) -> Result<Pending<T>, KvError>,
         held_bytes: fn(&T) -> usize,
     ) -> Result<Result<Vec<T>, KvError>> {
-        let (mut asks, mut answers, mut bytes) = (asks.into_iter(), Vec::new(), 0_usize);
+        let (mut asks, mut answers, mut rooms, mut bytes) =
+            (asks.into_iter(), Vec::new(), Vec::new(), 0_usize);
         loop {
             let mut open = Vec::new();
             for ask in asks.by_ref().take(BATCH_OPEN_MAX) {
@@ -202,6 +206,7 @@ impl State {
                         if bytes > EXECUTION.copy_bytes_per_call {
                             return Err(self.exchange.over(Limit::Copy).into());
                         }
+                        rooms.extend(pending.take_room()); // until the guest has them
                         answers.push(answer);
                     }
                     Err(error) => return Ok(Err(error)),
@@ -213,17 +218,24 @@ impl State {
     /// Keeps an entry as it was found. All that are kept together have a bound.
     fn keep(&mut self, store: Store, key: String, entry: Option<Entry>) -> Result<Resource<Cas>> {
         let cas = Cas { store, key, found: entry.map(|entry| (entry.generation, entry.value)) };
-        let kept: usize = self.handles.entries_mut().map(|entry| Cas::of(entry).map_or(0, Cas::bytes)).sum();
-        if kept.saturating_add(cas.bytes()) > CAS_BYTES_MAX {
+        let kept: usize =
+            self.handles.entries_mut().map(|entry| Cas::of(entry).map_or(0, Holds::held_bytes)).sum();
+        if kept.saturating_add(cas.held_bytes()) > CAS_BYTES_MAX {
             return Err(self.exchange.over(Limit::Resources).into());
         }
-        Ok(self.handles.push(cas)?)
+        self.push(cas)
     }
 }
 
-impl Cas {
-    fn bytes(&self) -> usize {
-        self.found.as_ref().map_or(0, |(_, value)| value.len())
+impl Holds for Cas {
+    fn held_bytes(&self) -> usize {
+        self.key.len() + self.found.as_ref().map_or(0, |(_, value)| value.len())
+    }
+}
+
+impl Holds for Bucket {
+    fn held_bytes(&self) -> usize {
+        self.pages.iter().map(|page| page.len() + size_of::<String>()).sum()
     }
 }
 
@@ -237,10 +249,10 @@ fn told<T>(answer: Result<T, KvError>) -> Answer<T> {
 }
 
 fn open(mut cx: Cx<'_>, (identifier,): (String,)) -> Result<Answer<Resource<Bucket>>> {
-    let State { exchange, handles, .. } = cx.data_mut();
+    let state = cx.data_mut();
     let name = if identifier.is_empty() { DEFAULT_STORE } else { &identifier };
-    Ok((match kv::open(exchange, name) {
-        Ok(store) => Ok(handles.push(Bucket { store, pages: Vec::new() })?),
+    Ok((match kv::open(&state.exchange, name) {
+        Ok(store) => Ok(state.push(Bucket { store, pages: Vec::new() })?),
         Err(_) => Err(Error::NoSuchStore),
     },))
 }
@@ -318,10 +330,13 @@ fn list_keys_numbered(
             Err(error) => return Ok(told(Err(error))),
         };
         let pages = &mut state.handles.get_mut(&bucket)?.pages; // as many as operations at most
+        let mut held = 0;
         let cursor = page.next.map(|next| {
+            held = next.len() + size_of::<String>();
             pages.push(next);
             pages.len() as u64
         });
+        state.hold(held)?;
         Ok((Ok(NumberedKeys { keys: page.keys, cursor }),))
     })
 }

@@ -50,7 +50,7 @@ use wasmtime::{
 };
 
 use self::{
-    handles::Handles,
+    handles::{HANDLE_BYTES, Handles, Kind},
     http_types::{Blame, ErrorCode},
     incoming::{ClientRequest, IncomingRequest},
     outgoing::{Answer, ResponseOutparam},
@@ -59,7 +59,7 @@ use self::{
 use super::{GuestExit, HasExchange, new_store};
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
-    host::random::NoRandom,
+    host::{held, random::NoRandom},
     limits::{Limit, LimitReached},
 };
 
@@ -163,6 +163,31 @@ impl State {
             answer: Answer::Owed(responder),
             streams: 0,
         }
+    }
+
+    /// Makes a handle that the guest will own, and counts it.
+    fn push<K: Kind>(&mut self, this: K) -> Result<Resource<K>> {
+        let bytes = HANDLE_BYTES + this.held_bytes();
+        let handle = self.handles.push(this)?;
+        self.hold(bytes)?;
+        Ok(handle)
+    }
+
+    /// Makes one that must go before `parent`.
+    fn push_child<K: Kind, P: Kind>(&mut self, this: K, parent: &Resource<P>) -> Result<Resource<K>> {
+        let handle = self.handles.push_child(this, parent)?;
+        self.hold(HANDLE_BYTES)?; // streams and pollables: the parent has the rest
+        Ok(handle)
+    }
+
+    /// Counts bytes that the host now holds for a handle. When they seem too many, all handles are counted: what the guest
+    /// dropped is then out of the sum. More than it may have end the guest.
+    fn hold(&mut self, bytes: usize) -> Result<()> {
+        if self.exchange.held.add(bytes) {
+            return Ok(());
+        }
+        let all = self.handles.held_bytes();
+        Ok(held::recounted(&mut self.exchange, all)?)
     }
 
     /// The guest waits: what it has said so far goes out.

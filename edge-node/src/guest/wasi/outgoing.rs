@@ -14,7 +14,7 @@ use wasmtime::{Result, component::Resource};
 use super::{
     At, Cx, State,
     fields::{Fields, announced_length},
-    handles::{Entry, Handles},
+    handles::{Entry, Handles, Holds},
     http_types::ErrorCode,
     streams::{Fault, OutputStream},
 };
@@ -23,7 +23,7 @@ use crate::{
     front::OutboundBody,
     host::{
         door::{Door, Event, Source},
-        pipe::{Gone, Reader, Writer, pipe},
+        pipe::{Gone, HELD_BYTES_MAX, Reader, Writer, pipe},
     },
     limits::{Limit, LimitReached},
 };
@@ -37,6 +37,12 @@ pub struct OutgoingResponse {
     fields: Fields,
     /// The other end of the body that the guest asked for.
     body: Option<Reader>,
+}
+
+impl Holds for OutgoingResponse {
+    fn held_bytes(&self) -> usize {
+        self.fields.held_bytes() + self.body.as_ref().map_or(0, Reader::left_bytes)
+    }
 }
 
 /// Whose body it is: errors are named after it.
@@ -58,6 +64,13 @@ pub struct OutgoingBody {
     written: u64,
     /// Over what was announced: nothing more is taken.
     failed: bool,
+}
+
+/// What it may be ahead of its reader: how much of it was read is not the guest's to know.
+impl Holds for OutgoingBody {
+    fn held_bytes(&self) -> usize {
+        self.written.min(HELD_BYTES_MAX as u64) as usize
+    }
 }
 
 impl OutgoingBody {
@@ -86,14 +99,15 @@ impl OutgoingBody {
         if self.failed { Poll::Ready(()) } else { self.writer.poll_writable(task) }
     }
 
-    /// Counts bytes that are to be written, and refuses those that were not announced.
-    pub fn admit(&mut self, bytes: usize) -> Result<(), Fault> {
+    /// Counts bytes that are to be written, and refuses those that were not announced. So many more may then be held.
+    pub fn admit(&mut self, bytes: usize) -> Result<usize, Fault> {
+        let before = self.held_bytes();
         self.written = self.written.saturating_add(bytes as u64);
         if self.announced.is_some_and(|announced| self.written > announced) {
             self.failed = true;
             return Err(Fault::Failed(self.wrong_size()));
         }
-        Ok(())
+        Ok(self.held_bytes() - before)
     }
 
     /// Writes them.
@@ -212,9 +226,9 @@ pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
 }
 
 fn new(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Resource<OutgoingResponse>,)> {
-    let handles = &mut cx.data_mut().handles;
-    let fields = handles.take(fields)?.fixed();
-    Ok((handles.push(OutgoingResponse { status: StatusCode::OK, fields, body: None })?,))
+    let state = cx.data_mut();
+    let fields = state.handles.take(fields)?.fixed();
+    Ok((state.push(OutgoingResponse { status: StatusCode::OK, fields, body: None })?,))
 }
 
 fn status_code(cx: Cx<'_>, (response,): (Resource<OutgoingResponse>,)) -> Result<(u16,)> {
@@ -230,34 +244,34 @@ fn set_status_code(
 }
 
 fn headers(mut cx: Cx<'_>, (response,): (Resource<OutgoingResponse>,)) -> Result<(Resource<Fields>,)> {
-    let handles = &mut cx.data_mut().handles;
-    let fields = handles.get(&response)?.fields.share();
-    Ok((handles.push(fields)?,))
+    let state = cx.data_mut();
+    let fields = state.handles.get(&response)?.fields.share();
+    Ok((state.push(fields)?,))
 }
 
 fn body(
     mut cx: Cx<'_>,
     (response,): (Resource<OutgoingResponse>,),
 ) -> Result<(Result<Resource<OutgoingBody>, ()>,)> {
-    let State { handles, exchange, .. } = cx.data_mut();
-    let response = handles.get_mut(&response)?;
+    let state = cx.data_mut();
+    let response = state.handles.get_mut(&response)?;
     if response.body.is_some() {
         return Ok((Err(()),));
     }
-    let (body, reader) = OutgoingBody::new(&exchange.door, 0, Message::Response, &response.fields);
+    let (body, reader) = OutgoingBody::new(&state.exchange.door, 0, Message::Response, &response.fields);
     response.body = Some(reader);
-    Ok((Ok(handles.push(body)?),))
+    Ok((Ok(state.push(body)?),))
 }
 
 fn write(
     mut cx: Cx<'_>,
     (body,): (Resource<OutgoingBody>,),
 ) -> Result<(Result<Resource<OutputStream>, ()>,)> {
-    let handles = &mut cx.data_mut().handles;
-    if mem::replace(&mut handles.get_mut(&body)?.has_stream, true) {
+    let state = cx.data_mut();
+    if mem::replace(&mut state.handles.get_mut(&body)?.has_stream, true) {
         return Ok((Err(()),));
     }
-    Ok((Ok(handles.push_child(OutputStream::Body, &body)?),))
+    Ok((Ok(state.push_child(OutputStream::Body, &body)?),))
 }
 
 fn finish(

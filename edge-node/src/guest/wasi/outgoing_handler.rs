@@ -12,16 +12,24 @@ use wasmtime::{Result, component::Resource};
 use super::{
     At, Cx, State,
     fields::{Fields, announced_length},
+    handles::Holds,
     http_types::{DnsError, ErrorCode, Scheme, TlsAlert},
     incoming::IncomingBody,
     outgoing_request::{Draft, OutgoingRequest, RequestOptions, parse_path},
     poll::Pollable,
 };
-use crate::host::{
-    body::Incoming,
-    outbound::{self, Fetch, FetchError, RequestBody, Target},
-    wait,
+use crate::{
+    front::limits::HEADER_BYTES_MAX,
+    host::{
+        body::Incoming,
+        outbound::{self, Fetch, FetchError, RequestBody, Target},
+        pipe::HELD_BYTES_MAX,
+        wait,
+    },
 };
+
+/// Bytes of a request that is under way: what its body is ahead of its backend, and a head.
+const UNDER_WAY_BYTES: usize = HELD_BYTES_MAX + HEADER_BYTES_MAX;
 
 /// A response on its way.
 pub enum FutureIncomingResponse {
@@ -38,6 +46,22 @@ pub struct IncomingResponse {
     status: u16,
     fields: Fields,
     body: Option<Incoming>,
+}
+
+/// The same until the guest has it: when a head came is not the guest's to know.
+impl Holds for FutureIncomingResponse {
+    fn held_bytes(&self) -> usize {
+        match self {
+            FutureIncomingResponse::Waiting(_) | FutureIncomingResponse::Here(_) => UNDER_WAY_BYTES,
+            FutureIncomingResponse::Taken => 0,
+        }
+    }
+}
+
+impl Holds for IncomingResponse {
+    fn held_bytes(&self) -> usize {
+        self.fields.held_bytes() + self.body.as_ref().map_or(0, Incoming::held_bytes)
+    }
 }
 
 impl FutureIncomingResponse {
@@ -74,14 +98,15 @@ fn handle(
     mut cx: Cx<'_>,
     (request, options): (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>),
 ) -> Result<(Result<Resource<FutureIncomingResponse>, ErrorCode>,)> {
-    let State { handles, exchange, .. } = cx.data_mut();
+    let state = cx.data_mut();
+    let State { handles, exchange, .. } = state;
     let draft = *handles.take(request)?.0;
     let options = options.map(|options| handles.take(options)).transpose()?.unwrap_or_default();
     let sent = request_of(draft).and_then(|request| {
         outbound::send(exchange, Target::Url, request, options.0).map_err(ErrorCode::from)
     });
     Ok((match sent {
-        Ok(fetch) => Ok(handles.push(FutureIncomingResponse::Waiting(Box::new(fetch)))?),
+        Ok(fetch) => Ok(state.push(FutureIncomingResponse::Waiting(Box::new(fetch)))?),
         Err(error) => Err(error),
     },))
 }
@@ -131,13 +156,14 @@ fn subscribe(
     mut cx: Cx<'_>,
     (future,): (Resource<FutureIncomingResponse>,),
 ) -> Result<(Resource<Pollable>,)> {
-    Ok((cx.data_mut().handles.push_child(Pollable::Parent, &future)?,))
+    Ok((cx.data_mut().push_child(Pollable::Parent, &future)?,))
 }
 
 type Response = Option<Result<Result<Resource<IncomingResponse>, ErrorCode>, ()>>;
 
 fn get(mut cx: Cx<'_>, (future,): (Resource<FutureIncomingResponse>,)) -> Result<(Response,)> {
-    let State { handles, exchange, .. } = cx.data_mut();
+    let state = cx.data_mut();
+    let State { handles, exchange, .. } = state;
     let future = handles.get_mut(&future)?;
     if let FutureIncomingResponse::Taken = future {
         return Ok((Some(Err(())),));
@@ -154,7 +180,7 @@ fn get(mut cx: Cx<'_>, (future,): (Resource<FutureIncomingResponse>,)) -> Result
         return Ok((None,));
     };
     Ok((Some(Ok(match *response {
-        Ok(response) => Ok(handles.push(response)?),
+        Ok(response) => Ok(state.push(response)?),
         Err(error) => Err(error),
     })),))
 }
@@ -164,18 +190,18 @@ fn status(cx: Cx<'_>, (response,): (Resource<IncomingResponse>,)) -> Result<(u16
 }
 
 fn headers(mut cx: Cx<'_>, (response,): (Resource<IncomingResponse>,)) -> Result<(Resource<Fields>,)> {
-    let handles = &mut cx.data_mut().handles;
-    let fields = handles.get(&response)?.fields.share();
-    Ok((handles.push(fields)?,))
+    let state = cx.data_mut();
+    let fields = state.handles.get(&response)?.fields.share();
+    Ok((state.push(fields)?,))
 }
 
 fn consume(
     mut cx: Cx<'_>,
     (response,): (Resource<IncomingResponse>,),
 ) -> Result<(Result<Resource<IncomingBody>, ()>,)> {
-    let handles = &mut cx.data_mut().handles;
-    let Some(body) = handles.get_mut(&response)?.body.take() else { return Ok((Err(()),)) };
-    Ok((Ok(handles.push(IncomingBody::new(body))?),))
+    let state = cx.data_mut();
+    let Some(body) = state.handles.get_mut(&response)?.body.take() else { return Ok((Err(()),)) };
+    Ok((Ok(state.push(IncomingBody::new(body))?),))
 }
 
 impl From<FetchError> for ErrorCode {

@@ -8,6 +8,7 @@ use wasmtime::{Result, component::Resource};
 use super::{
     At, Cx, State,
     fields::Fields,
+    handles::Holds,
     http_types::{Method, Scheme},
     outgoing::{Message, OutgoingBody},
 };
@@ -33,6 +34,23 @@ pub struct Draft {
     pub body: Option<Reader>,
 }
 
+impl Holds for OutgoingRequest {
+    fn held_bytes(&self) -> usize {
+        let Draft { method, path_with_query, scheme, authority, fields, body } = &*self.0;
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let method = if let Method::Other(name) = method { name.len() } else { 0 };
+        let scheme = if let Some(Scheme::Other(name)) = scheme { name.len() } else { 0 };
+        let left = body.as_ref().map_or(0, Reader::left_bytes);
+        size_of::<Draft>()
+            + text(path_with_query)
+            + text(authority)
+            + method
+            + scheme
+            + fields.held_bytes()
+            + left
+    }
+}
+
 /// Its times.
 #[derive(Default)]
 pub struct RequestOptions(pub Options);
@@ -51,9 +69,9 @@ pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
         "[method]outgoing-request.authority" => at.func_wrap(name, authority),
         "[method]outgoing-request.set-authority" => at.func_wrap(name, set_authority),
         "[method]outgoing-request.headers" => at.func_wrap(name, headers),
-        "[constructor]request-options" => at.func_wrap(name, |mut cx: Cx<'_>, (): ()| {
-            Ok((cx.data_mut().handles.push(RequestOptions::default())?,))
-        }),
+        "[constructor]request-options" => {
+            at.func_wrap(name, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().push(RequestOptions::default())?,)))
+        }
         "[method]request-options.connect-timeout" => timeout(at, name, |options| &mut options.connect),
         "[method]request-options.set-connect-timeout" => {
             set_timeout(at, name, |options| &mut options.connect)
@@ -81,11 +99,21 @@ impl State {
     fn draft(&mut self, request: &Request) -> Result<&mut Draft> {
         Ok(&mut self.handles.get_mut(request)?.0)
     }
+
+    /// Changes a draft, and counts by how much it grew.
+    fn change_draft(&mut self, request: &Request, change: impl FnOnce(&mut Draft)) -> Result<Set> {
+        let request = self.handles.get_mut(request)?;
+        let before = request.held_bytes();
+        change(&mut request.0);
+        let more = request.held_bytes().saturating_sub(before);
+        self.hold(more)?;
+        Ok((Ok(()),))
+    }
 }
 
 fn new(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Request,)> {
-    let handles = &mut cx.data_mut().handles;
-    let fields = handles.take(fields)?.fixed();
+    let state = cx.data_mut();
+    let fields = state.handles.take(fields)?.fixed();
     let draft = Draft {
         method: Method::Get,
         path_with_query: None,
@@ -94,11 +122,12 @@ fn new(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Request,)> {
         fields,
         body: None,
     };
-    Ok((handles.push(OutgoingRequest(Box::new(draft)))?,))
+    Ok((state.push(OutgoingRequest(Box::new(draft)))?,))
 }
 
 fn body(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Result<Resource<OutgoingBody>, ()>,)> {
-    let State { handles, exchange, streams, .. } = cx.data_mut();
+    let state = cx.data_mut();
+    let State { handles, exchange, streams, .. } = state;
     let draft = &mut handles.get_mut(&request)?.0;
     if draft.body.is_some() {
         return Ok((Err(()),));
@@ -106,7 +135,7 @@ fn body(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Result<Resource<Outgo
     *streams = streams.saturating_add(1); // far below its end: every one was a handle
     let (body, reader) = OutgoingBody::new(&exchange.door, *streams, Message::Request, &draft.fields);
     draft.body = Some(reader);
-    Ok((Ok(handles.push(body)?),))
+    Ok((Ok(state.push(body)?),))
 }
 
 fn method(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Method,)> {
@@ -117,8 +146,7 @@ fn set_method(mut cx: Cx<'_>, (request, method): (Request, Method)) -> Result<Se
     if method.to_http().is_none_or(|method| method.as_str().len() > METHOD_BYTES_MAX) {
         return Ok((Err(()),));
     }
-    cx.data_mut().draft(&request)?.method = method;
-    Ok((Ok(()),))
+    cx.data_mut().change_draft(&request, |draft| draft.method = method)
 }
 
 fn path_with_query(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<String>,)> {
@@ -129,8 +157,7 @@ fn set_path_with_query(mut cx: Cx<'_>, (request, path): (Request, Option<String>
     if path.as_deref().is_some_and(|path| parse_path(path).is_none()) {
         return Ok((Err(()),));
     }
-    cx.data_mut().draft(&request)?.path_with_query = path;
-    Ok((Ok(()),))
+    cx.data_mut().change_draft(&request, |draft| draft.path_with_query = path)
 }
 
 /// Empty, or a path from its root, or only a query (RFC 3986 §3.3): anything else in a request line would name another
@@ -152,8 +179,7 @@ fn set_scheme(mut cx: Cx<'_>, (request, scheme): (Request, Option<Scheme>)) -> R
     {
         return Ok((Err(()),));
     }
-    cx.data_mut().draft(&request)?.scheme = scheme;
-    Ok((Ok(()),))
+    cx.data_mut().change_draft(&request, |draft| draft.scheme = scheme)
 }
 
 fn authority(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<String>,)> {
@@ -167,13 +193,12 @@ fn set_authority(mut cx: Cx<'_>, (request, authority): (Request, Option<String>)
     if authority.as_deref().is_some_and(is_wrong) {
         return Ok((Err(()),));
     }
-    cx.data_mut().draft(&request)?.authority = authority;
-    Ok((Ok(()),))
+    cx.data_mut().change_draft(&request, |draft| draft.authority = authority)
 }
 
 fn headers(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Resource<Fields>,)> {
     let fields = cx.data_mut().draft(&request)?.fields.share();
-    Ok((cx.data_mut().handles.push(fields)?,))
+    Ok((cx.data_mut().push(fields)?,))
 }
 
 type Of = fn(&mut Options) -> &mut Option<Duration>;
@@ -196,6 +221,38 @@ fn set_timeout(at: &mut At<'_>, name: &str, of: Of) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::{door::Door, pipe::HELD_BYTES_MAX};
+
+    #[test]
+    fn what_was_written_to_a_request_that_is_not_sent_counts_until_it_is_gone() {
+        let fields = Fields::received(http::HeaderMap::new());
+        let (mut body, reader) = OutgoingBody::new(&Door::default(), 1, Message::Request, &fields);
+        let mut draft = Draft {
+            method: Method::Get,
+            path_with_query: None,
+            scheme: None,
+            authority: None,
+            fields,
+            body: Some(reader),
+        };
+        assert_eq!(body.admit(1_000), Ok(1_000));
+        body.put(&[b'x'; 1_000]);
+        draft.path_with_query = Some("/".repeat(100));
+        let request = OutgoingRequest(Box::new(draft));
+        let draft_bytes = size_of::<Draft>() + 100;
+        assert_eq!((body.held_bytes(), request.held_bytes()), (1_000, draft_bytes));
+        // A program may let go of a body without finishing it: what it wrote stays with the request.
+        drop(body);
+        assert_eq!(request.held_bytes(), draft_bytes + 1_000);
+    }
+
+    #[test]
+    fn a_body_that_streams_holds_a_pipe_and_no_more() {
+        let fields = Fields::received(http::HeaderMap::new());
+        let (mut body, _reader) = OutgoingBody::new(&Door::default(), 1, Message::Request, &fields);
+        let held: Vec<_> = (0..4).map(|_| body.admit(HELD_BYTES_MAX / 2).unwrap()).collect();
+        assert_eq!(held, [HELD_BYTES_MAX / 2, HELD_BYTES_MAX / 2, 0, 0]);
+    }
 
     #[test]
     fn paths_stay_paths() {

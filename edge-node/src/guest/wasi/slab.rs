@@ -40,6 +40,9 @@ pub enum Refused {
 }
 
 impl<E> Slab<E> {
+    /// What a place costs, whatever is in it.
+    pub const PLACE_BYTES: usize = size_of::<Slot<E>>();
+
     /// An empty one.
     pub fn new() -> Slab<E> {
         Slab { slots: Vec::with_capacity(PLACES), free: None }
@@ -123,6 +126,14 @@ impl<E> Slab<E> {
     }
 
     /// All entries there are.
+    pub fn iter(&self) -> impl Iterator<Item = &E> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Used { entry, .. } => Some(entry),
+            Slot::Free(_) => None,
+        })
+    }
+
+    /// The same, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut E> {
         self.slots.iter_mut().filter_map(|slot| match slot {
             Slot::Used { entry, .. } => Some(entry),

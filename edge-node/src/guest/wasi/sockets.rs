@@ -28,7 +28,7 @@ type Denied<T> = (Result<Resource<T>, ErrorCode>,);
 pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
     match name {
         "instance-network" => {
-            at.func_wrap(name, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().handles.push(Network)?,)))
+            at.func_wrap(name, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().push(Network)?,)))
         }
         // No error here comes from a socket.
         "network-error-code" => {

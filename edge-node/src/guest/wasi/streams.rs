@@ -193,10 +193,12 @@ fn put(
     bytes: &WasmList<u8>,
     part: Range<usize>,
 ) -> Result<Result<(), Fault>> {
+    let mut held = 0;
     if let OutputStream::Body = cx.data().handles.get(stream)? {
         let body = cx.data_mut().handles.parent_mut::<OutgoingBody>(stream.rep())?;
-        if let Err(fault) = body.admit(part.len()) {
-            return Ok(Err(fault));
+        match body.admit(part.len()) {
+            Ok(more) => held = more,
+            Err(fault) => return Ok(Err(fault)),
         }
     }
     let state = cx.data();
@@ -205,6 +207,7 @@ fn put(
         OutputStream::Log(log) => log::output(&state.exchange, *log, part),
         OutputStream::Body => state.handles.parent_ref::<OutgoingBody>(stream.rep())?.put(part),
     }
+    cx.data_mut().hold(held)?;
     Ok(Ok(()))
 }
 
@@ -275,11 +278,11 @@ fn blocking_splice(mut cx: Cx<'_>, (to, from, length): Splice) -> Later<'_, Answ
 }
 
 fn subscribe_input(mut cx: Cx<'_>, (stream,): (Resource<InputStream>,)) -> Result<(Resource<Pollable>,)> {
-    Ok((cx.data_mut().handles.push_child(Pollable::Parent, &stream)?,))
+    Ok((cx.data_mut().push_child(Pollable::Parent, &stream)?,))
 }
 
 fn subscribe_output(mut cx: Cx<'_>, (stream,): (Resource<OutputStream>,)) -> Result<(Resource<Pollable>,)> {
-    Ok((cx.data_mut().handles.push_child(Pollable::Parent, &stream)?,))
+    Ok((cx.data_mut().push_child(Pollable::Parent, &stream)?,))
 }
 
 impl State {
@@ -316,7 +319,13 @@ impl State {
             }
             OutputStream::Body => {
                 let body = self.handles.parent_mut::<OutgoingBody>(stream.rep())?;
-                Ok(body.admit(bytes.len()).map(|()| body.put(bytes)))
+                let held = match body.admit(bytes.len()) {
+                    Ok(held) => held,
+                    Err(fault) => return Ok(Err(fault)),
+                };
+                body.put(bytes);
+                self.hold(held)?;
+                Ok(Ok(()))
             }
         }
     }
@@ -347,9 +356,7 @@ impl State {
         Ok((match result {
             Ok(done) => Ok(done),
             Err(Fault::Closed) => Err(StreamError::Closed),
-            Err(Fault::Failed(code)) => {
-                Err(StreamError::LastOperationFailed(self.handles.push(IoError(code))?))
-            }
+            Err(Fault::Failed(code)) => Err(StreamError::LastOperationFailed(self.push(IoError(code))?)),
         },))
     }
 }

@@ -26,8 +26,9 @@ use crate::{
         pipe::HELD_BYTES_MAX,
         tape::Tape,
     },
-    limits::EXECUTION,
+    limits::{EXECUTION, Limit},
     load::Code,
+    memory::Budget,
     testing::{self, ask_run, component, engine, exchange, local},
 };
 
@@ -221,6 +222,97 @@ fn more_handles_than_an_execution_may_hold_are_a_trap() {
         let asked = ask_run(run(&program), exchange(AppConfig { limits, ..AppConfig::default() }), get());
         assert_eq!(local(asked).map(|_| ()).unwrap_err(), failure, "{count}");
     }
+}
+
+/// Lists of fields, and requests made of them.
+const FIELDS: &str = r#"
+    (import "wasi:http/types@0.2.0" (instance $http
+        (export "fields" (type $fields (sub resource)))
+        (export "outgoing-request" (type $request (sub resource)))
+        (type $e (variant (case "invalid-syntax") (case "forbidden") (case "immutable")))
+        (export "header-error" (type $error (eq $e)))
+        (type $m (variant (case "get") (case "head") (case "post") (case "put") (case "delete") (case "connect")
+            (case "options") (case "trace") (case "patch") (case "other" string)))
+        (export "method" (type $method (eq $m)))
+        (export "[constructor]fields" (func (result (own $fields))))
+        (export "[method]fields.append" (func (param "self" (borrow $fields)) (param "name" string)
+            (param "value" (list u8)) (result (result (error $error)))))
+        (export "[constructor]outgoing-request" (func (param "headers" (own $fields)) (result (own $request))))
+        (export "[method]outgoing-request.set-method" (func (param "self" (borrow $request))
+            (param "method" $method) (result (result))))
+        (export "[method]outgoing-request.set-path-with-query" (func (param "self" (borrow $request))
+            (param "path-with-query" (option string)) (result (result))))))"#;
+const LOWERED_FIELDS: &str = r#"
+    (alias export $http "fields" (type $fields))
+    (core func $n (canon lower (func $http "[constructor]fields")))
+    (core func $a (canon lower (func $http "[method]fields.append") (memory $memory "memory")))
+    (core func $d (canon resource.drop $fields))
+    (core func $r (canon lower (func $http "[constructor]outgoing-request")))
+    (core func $m (canon lower (func $http "[method]outgoing-request.set-method") (memory $memory "memory")))
+    (core func $p (canon lower (func $http "[method]outgoing-request.set-path-with-query")
+        (memory $memory "memory")))
+    (core instance $host (export "new" (func $n)) (export "append" (func $a)) (export "drop" (func $d))
+        (export "request" (func $r)) (export "method" (func $m)) (export "path" (func $p)))"#;
+
+/// A guest with [`FIELDS`] and 200 KiB of `a`s at 0, behind `/` and the name `n`, that does `then`.
+fn with_fields(then: &str) -> Program {
+    let core = format!(
+        r#"(import "host" "new" (func $new (result i32)))
+        (import "host" "append" (func $append (param i32 i32 i32 i32 i32 i32)))
+        (import "host" "drop" (func $drop (param i32)))
+        (import "host" "request" (func $request (param i32) (result i32)))
+        (import "host" "method" (func $method (param i32 i32 i32 i32) (result i32)))
+        (import "host" "path" (func $path (param i32 i32 i32 i32) (result i32)))
+        (import "memory" "memory" (memory 1))
+        (func (export "handle") (param i32 i32)
+            (local $at i32) (local $times i32)
+            (drop (memory.grow (i32.const 4)))
+            (memory.fill (i32.const 8) (i32.const 97) (i32.const 204800))
+            (i32.store8 (i32.const 8) (i32.const 47))
+            (i32.store8 (i32.const 0) (i32.const 110))
+            {then})"#
+    );
+    link(&guest(FIELDS, LOWERED_FIELDS, &core)).unwrap()
+}
+
+/// So many times `once`, which leaves a handle, and then `then` with it.
+fn times(times: usize, once: &str, then: &str) -> String {
+    format!(
+        "(local.set $times (i32.const {times}))
+        (loop {once} {then} (br_if 0 (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))"
+    )
+}
+
+/// A list with one field of 100 KiB.
+const LARGE_LIST: &str = "(local.set $at (call $new))
+    (call $append (local.get $at) (i32.const 0) (i32.const 1) (i32.const 9) (i32.const 102400) (i32.const 4))
+    (local.get $at)";
+/// A request for a path of 50 KiB.
+const LARGE_REQUEST: &str = "(local.set $at (call $request (call $new)))
+    (if (call $path (local.get $at) (i32.const 1) (i32.const 8) (i32.const 51200)) (then unreachable))
+    (local.get $at)";
+
+#[test]
+fn what_the_host_holds_for_all_handles_together_has_an_end() {
+    let outcome = |program: &Program, node_bytes: u64| {
+        let memory = Budget::new(node_bytes, 0).unwrap();
+        let limits = Limits { cpu_ms: 30_000, ..Limits::default() };
+        let mut exchange = exchange(AppConfig { limits, ..AppConfig::default() });
+        exchange.host = Arc::new(Host { memory: memory.clone(), ..testing::bare_host() });
+        let bill = exchange.bill.clone();
+        let failure = local(ask_run(run(program), exchange, get())).map(drop).unwrap_err();
+        assert_eq!(memory.bytes(), 0, "the node has it back");
+        (failure, bill.limits_met().iter().collect::<Vec<_>>())
+    };
+    let large_node = 1 << 30;
+    for (once, fit) in [(LARGE_LIST, 600), (LARGE_REQUEST, 1_200)] {
+        let handles = |count| with_fields(&times(count, once, "drop"));
+        assert_eq!(outcome(&handles(10_000), large_node), (Failure::HeldLimit, vec![Limit::Held]));
+        assert_eq!(outcome(&handles(fit), large_node), (Failure::NoResponse, vec![]));
+        assert_eq!(outcome(&handles(fit), 8 << 20), (Failure::NodeMemory, vec![Limit::NodeMemory]));
+    }
+    let dropped = with_fields(&times(1_300, LARGE_LIST, "call $drop"));
+    assert_eq!(outcome(&dropped, 1 << 20), (Failure::NoResponse, vec![]));
 }
 
 #[test]
