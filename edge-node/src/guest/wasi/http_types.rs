@@ -3,14 +3,14 @@
 use http::Method as HttpMethod;
 use wasmtime::{
     Result,
-    component::{ComponentType, Lift, Lower, Resource},
+    component::{ComponentType, Lift, Lower, Resource, WasmStr},
 };
 
 use super::{At, Cx, error::IoError};
 use crate::front::BodyError;
 
 /// A request's method.
-#[derive(Debug, Clone, PartialEq, ComponentType, Lift, Lower)]
+#[derive(Debug, Clone, PartialEq, ComponentType, Lower)]
 #[component(variant)]
 pub enum Method {
     #[component(name = "get")]
@@ -70,8 +70,64 @@ impl Method {
     }
 }
 
+/// A method as a guest says it: a name of its own stays where it is until it was looked at.
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+pub enum SaidMethod {
+    #[component(name = "get")]
+    Get,
+    #[component(name = "head")]
+    Head,
+    #[component(name = "post")]
+    Post,
+    #[component(name = "put")]
+    Put,
+    #[component(name = "delete")]
+    Delete,
+    #[component(name = "connect")]
+    Connect,
+    #[component(name = "options")]
+    Options,
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "patch")]
+    Patch,
+    #[component(name = "other")]
+    Other(WasmStr),
+}
+
+impl SaidMethod {
+    /// One of the interface, or the name of another.
+    pub fn known(self) -> Result<Method, WasmStr> {
+        Ok(match self {
+            SaidMethod::Get => Method::Get,
+            SaidMethod::Head => Method::Head,
+            SaidMethod::Post => Method::Post,
+            SaidMethod::Put => Method::Put,
+            SaidMethod::Delete => Method::Delete,
+            SaidMethod::Connect => Method::Connect,
+            SaidMethod::Options => Method::Options,
+            SaidMethod::Trace => Method::Trace,
+            SaidMethod::Patch => Method::Patch,
+            SaidMethod::Other(name) => return Err(name),
+        })
+    }
+}
+
+/// The same of a scheme.
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+pub enum SaidScheme {
+    #[component(name = "HTTP")]
+    Http,
+    #[component(name = "HTTPS")]
+    Https,
+    #[component(name = "other")]
+    Other(WasmStr),
+}
+
 /// A URL's scheme.
-#[derive(Debug, Clone, PartialEq, ComponentType, Lift, Lower)]
+#[derive(Debug, Clone, PartialEq, ComponentType, Lower)]
 #[component(variant)]
 pub enum Scheme {
     #[component(name = "HTTP")]
@@ -208,6 +264,32 @@ pub enum ErrorCode {
     InternalError(Option<String>),
 }
 
+/// Bytes of a text in an error that a guest answers with: it is kept until the guest ends, and read in a log.
+const ERROR_TEXT_BYTES_MAX: usize = 1024;
+
+impl ErrorCode {
+    /// The same with its texts cut.
+    pub fn cut(mut self) -> ErrorCode {
+        let text = match &mut self {
+            ErrorCode::DnsError(DnsError { rcode: text, .. })
+            | ErrorCode::TlsAlertReceived(TlsAlert { alert_message: text, .. })
+            | ErrorCode::HttpRequestHeaderSize(Some(FieldSize { field_name: text, .. }))
+            | ErrorCode::HttpRequestTrailerSize(FieldSize { field_name: text, .. })
+            | ErrorCode::HttpResponseHeaderSize(FieldSize { field_name: text, .. })
+            | ErrorCode::HttpResponseTrailerSize(FieldSize { field_name: text, .. })
+            | ErrorCode::HttpResponseTransferCoding(text)
+            | ErrorCode::HttpResponseContentCoding(text)
+            | ErrorCode::InternalError(text) => text,
+            _ => return self,
+        };
+        if let Some(text) = text.as_mut().filter(|text| text.len() > ERROR_TEXT_BYTES_MAX) {
+            text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+            text.shrink_to_fit();
+        }
+        self
+    }
+}
+
 /// Who is to blame for an error that a guest answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -289,4 +371,25 @@ pub(super) fn define(at: &mut At<'_>, name: &str) -> Result<bool> {
 
 fn http_error_code(cx: Cx<'_>, (error,): (Resource<IoError>,)) -> Result<(Option<ErrorCode>,)> {
     Ok((Some(cx.data().handles.get(&error)?.0.clone()),))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_in_an_error_is_cut() {
+        let long = "é".repeat(ERROR_TEXT_BYTES_MAX);
+        let ErrorCode::InternalError(Some(text)) = ErrorCode::InternalError(Some(long.clone())).cut() else {
+            panic!("another error")
+        };
+        assert_eq!(text.len(), ERROR_TEXT_BYTES_MAX);
+        let odd = TlsAlert { alert_id: Some(1), alert_message: Some(format!("x{long}")) };
+        let ErrorCode::TlsAlertReceived(cut) = ErrorCode::TlsAlertReceived(odd).cut() else {
+            panic!("another error")
+        };
+        assert_eq!((cut.alert_id, cut.alert_message.unwrap().len()), (Some(1), ERROR_TEXT_BYTES_MAX - 1));
+        let short = ErrorCode::HttpResponseContentCoding(Some("gzip".into()));
+        assert_eq!(short.clone().cut(), short);
+    }
 }

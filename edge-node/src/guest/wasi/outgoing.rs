@@ -297,7 +297,7 @@ fn set(
     handles.take(outparam)?;
     let response = match response {
         Ok(response) => Ok(handles.take(response)?),
-        Err(error) => Err(error),
+        Err(error) => Err(error.cut()),
     };
     if response.as_ref().is_ok_and(|response| response.fields.are_too_many()) {
         return Err(LimitReached(Limit::Headers).into());

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use http::{Uri, uri};
-use wasmtime::{Result, component::Resource};
+use wasmtime::{
+    Result,
+    component::{Resource, WasmStr},
+};
 
 use super::{
     At, Cx, State,
     fields::Fields,
     handles::Holds,
-    http_types::{Method, Scheme},
+    http_types::{Method, SaidMethod, SaidScheme, Scheme},
     outgoing::{Message, OutgoingBody},
 };
 use crate::{
@@ -142,10 +145,17 @@ fn method(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Method,)> {
     Ok((cx.data_mut().draft(&request)?.method.clone(),))
 }
 
-fn set_method(mut cx: Cx<'_>, (request, method): (Request, Method)) -> Result<Set> {
-    if method.to_http().is_none_or(|method| method.as_str().len() > METHOD_BYTES_MAX) {
-        return Ok((Err(()),));
-    }
+fn set_method(mut cx: Cx<'_>, (request, said): (Request, SaidMethod)) -> Result<Set> {
+    let method = match said.known() {
+        Ok(method) => method,
+        Err(other) => {
+            let name = other.to_str(&cx)?;
+            if name.len() > METHOD_BYTES_MAX || http::Method::from_bytes(name.as_bytes()).is_err() {
+                return Ok((Err(()),));
+            }
+            Method::Other(name.into_owned())
+        }
+    };
     cx.data_mut().change_draft(&request, |draft| draft.method = method)
 }
 
@@ -153,11 +163,11 @@ fn path_with_query(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<Str
     Ok((cx.data_mut().draft(&request)?.path_with_query.clone(),))
 }
 
-fn set_path_with_query(mut cx: Cx<'_>, (request, path): (Request, Option<String>)) -> Result<Set> {
-    if path.as_deref().is_some_and(|path| parse_path(path).is_none()) {
-        return Ok((Err(()),));
+fn set_path_with_query(mut cx: Cx<'_>, (request, path): (Request, Option<WasmStr>)) -> Result<Set> {
+    match checked(&cx, path, |path| parse_path(path).is_some())? {
+        Some(path) => cx.data_mut().change_draft(&request, |draft| draft.path_with_query = path),
+        None => Ok((Err(()),)),
     }
-    cx.data_mut().change_draft(&request, |draft| draft.path_with_query = path)
 }
 
 /// Empty, or a path from its root, or only a query (RFC 3986 §3.3): anything else in a request line would name another
@@ -173,12 +183,19 @@ fn scheme(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<Scheme>,)> {
     Ok((cx.data_mut().draft(&request)?.scheme.clone(),))
 }
 
-fn set_scheme(mut cx: Cx<'_>, (request, scheme): (Request, Option<Scheme>)) -> Result<Set> {
-    if let Some(Scheme::Other(name)) = &scheme
-        && name.parse::<uri::Scheme>().is_err()
-    {
-        return Ok((Err(()),));
-    }
+fn set_scheme(mut cx: Cx<'_>, (request, said): (Request, Option<SaidScheme>)) -> Result<Set> {
+    let scheme = match said {
+        None => None,
+        Some(SaidScheme::Http) => Some(Scheme::Http),
+        Some(SaidScheme::Https) => Some(Scheme::Https),
+        Some(SaidScheme::Other(name)) => {
+            let name = name.to_str(&cx)?;
+            if name.parse::<uri::Scheme>().is_err() {
+                return Ok((Err(()),));
+            }
+            Some(Scheme::Other(name.into_owned()))
+        }
+    };
     cx.data_mut().change_draft(&request, |draft| draft.scheme = scheme)
 }
 
@@ -186,14 +203,26 @@ fn authority(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Option<String>,)
     Ok((cx.data_mut().draft(&request)?.authority.clone(),))
 }
 
-fn set_authority(mut cx: Cx<'_>, (request, authority): (Request, Option<String>)) -> Result<Set> {
-    let is_wrong = |authority: &str| {
-        authority.len() > AUTHORITY_BYTES_MAX || authority.parse::<uri::Authority>().is_err()
+fn set_authority(mut cx: Cx<'_>, (request, authority): (Request, Option<WasmStr>)) -> Result<Set> {
+    let is_one = |authority: &str| {
+        authority.len() <= AUTHORITY_BYTES_MAX && authority.parse::<uri::Authority>().is_ok()
     };
-    if authority.as_deref().is_some_and(is_wrong) {
-        return Ok((Err(()),));
+    match checked(&cx, authority, is_one)? {
+        Some(authority) => cx.data_mut().change_draft(&request, |draft| draft.authority = authority),
+        None => Ok((Err(()),)),
     }
-    cx.data_mut().change_draft(&request, |draft| draft.authority = authority)
+}
+
+/// A text as the draft keeps it, or `None` when it is not right. Looked at in the guest's memory: what is refused is not
+/// copied.
+fn checked(
+    cx: &Cx<'_>,
+    text: Option<WasmStr>,
+    is_right: impl FnOnce(&str) -> bool,
+) -> Result<Option<Option<String>>> {
+    let Some(text) = text else { return Ok(Some(None)) };
+    let text = text.to_str(cx)?;
+    Ok(is_right(&text).then(|| Some(text.into_owned())))
 }
 
 fn headers(mut cx: Cx<'_>, (request,): (Request,)) -> Result<(Resource<Fields>,)> {

@@ -316,6 +316,21 @@ fn what_the_host_holds_for_all_handles_together_has_an_end() {
 }
 
 #[test]
+fn a_method_of_its_own_is_short_and_a_token() {
+    let says = |at: u32, length: u32, refused: u32| {
+        format!(
+            "(if (i32.ne (call $method (call $request (call $new)) (i32.const 9) (i32.const {at}) (i32.const {length}))
+                (i32.const {refused})) (then unreachable))"
+        )
+    };
+    let methods =
+        [says(9, 32, 0), says(9, 33, 1), says(9, 200_000, 1), says(9, 0, 1), says(8, 5, 1)].concat();
+    let program = with_fields(&methods);
+    let asked = ask_run(run(&program), exchange(AppConfig::default()), get());
+    assert_eq!(local(asked).map(drop).unwrap_err(), Failure::NoResponse);
+}
+
+#[test]
 fn a_poll_of_more_than_it_may_name_ends_at_its_limit() {
     let imports = r#"
         (import "wasi:io/poll@0.2.0" (instance $poll
