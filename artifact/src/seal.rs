@@ -17,6 +17,18 @@ pub const NONCE_BYTES: usize = 24;
 #[serde(transparent)]
 pub struct Sealed(String);
 
+impl Sealed {
+    /// From its text, whatever that is: what was not sealed does not open.
+    pub fn from_text(text: impl Into<String>) -> Sealed {
+        Sealed(text.into())
+    }
+
+    /// Its text: base64, for a record or a header field.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 /// It was not sealed by this key for this purpose, or it was altered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a sealed secret does not open with the fleet's secrets key: this node may have to enrol again")]
@@ -81,7 +93,10 @@ mod tests {
         assert_eq!(key.open("tls", &sealed).unwrap(), b"secret");
         assert!(key.open("config", &sealed).is_err());
         assert!(SecretsKey::from_bytes([3; 32]).open("tls", &sealed).is_err());
-        assert!(key.open("tls", &Sealed("AAAA".into())).is_err());
+        for text in ["", "AAAA", "no base64", &sealed.text()[1..]] {
+            assert!(key.open("tls", &Sealed::from_text(text)).is_err(), "{text}");
+        }
+        assert_eq!(key.open("tls", &Sealed::from_text(sealed.text())).unwrap(), b"secret");
         let again = SecretsKey::from_text(&key.to_text()).unwrap();
         assert_eq!(again.open("tls", &sealed).unwrap(), b"secret");
     }

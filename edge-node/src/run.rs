@@ -97,9 +97,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
+    let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
     let outbound = Outbound::new(outbound::Settings {
         allow: config.outbound_allow.clone(),
         side: Some(side.handle().clone()),
+        fleet: Some(secrets.clone()),
     });
     outbound.warm_up();
     let node = Arc::new(Node {
@@ -117,7 +119,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         executions: Executions::new(instances_max as usize),
     });
     let certificates = tls::SharedCertificates::default();
-    let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
     let activating = Arc::new(Activating::new(node.clone(), certificates.clone(), secrets));
     activating.start(&replica.view(), &replica.pinned());
 

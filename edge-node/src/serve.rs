@@ -15,6 +15,7 @@ use crate::{
     front::{Connection, Handler, InboundBody, OutboundBody, Refusal, authority::Target, limits},
     generation::Deployment,
     guest::drive::{Wall, drive},
+    host::outbound,
     lane::Lanes,
     node::Node,
 };
@@ -55,8 +56,8 @@ impl Server {
     ) -> Response<OutboundBody> {
         let mut exchange = Exchange::begin(deployment.clone(), connection.clone(), self.node.host.clone());
         let (id, bill) = (exchange.id, exchange.bill.clone());
-        let (head, body) = request.into_parts();
-        let is_inherited = exchange.fetches.inherit(&head.headers);
+        let (mut head, body) = request.into_parts();
+        let is_inherited = outbound::inherit(&mut exchange, &mut head.headers, &host);
         let run = Some((deployment.clone(), bill.clone()));
         let account = Account::open(&head, Some(host), connection, id, run, &self.node.access_log);
         let refuse = |failure: Failure| {

@@ -10,6 +10,7 @@ use artifact::{
     keys::Trusted,
     manifest::AppConfig,
     record::{ArtifactRef, Version},
+    seal::SecretsKey,
 };
 use edge_node::{
     account::{access_log::AccessLog, metrics::Metrics},
@@ -86,6 +87,7 @@ impl Running {
         let outbound = Outbound::new(outbound::Settings {
             allow: vec!["127.0.0.0/8".parse()?],
             side: Some(side.handle().clone()),
+            fleet: Some(SecretsKey::from_bytes([4; 32])),
         });
         let site = Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let node = Arc::new(Node {

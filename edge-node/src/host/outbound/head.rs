@@ -1,6 +1,6 @@
 //! The head of a request on its way out, and what of a response's head a guest gets.
 //!
-//! Framing and the fields of a connection are this side's. `CDN-Loop` (RFC 8586) and the deadline come from the
+//! Framing and the fields of a connection are this side's. `CDN-Loop` (RFC 8586) and the [`deadline`] come from the
 //! exchange, whatever the guest wrote there: a guest must not be able to hide a loop.
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use artifact::HostName;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme as UriScheme},
@@ -21,6 +22,7 @@ use http_body::Body as _;
 use super::{
     FetchError,
     body::{OpenSlot, Sending},
+    deadline::{self, Seals},
     limits,
 };
 use crate::host::door::Event;
@@ -30,10 +32,6 @@ const LOOP_TOKEN: &str = "skerry";
 
 /// RFC 8586.
 static CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-
-/// Milliseconds that whoever gets the request has left: all requests that one client's request leads to share its
-/// deadline. Sent to every backend; a node of the fleet takes it when it is shorter than its own limit.
-static DEADLINE_MS: HeaderName = HeaderName::from_static("skerry-deadline-ms");
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -55,12 +53,12 @@ impl Fetches {
         Fetches { sent: 0, open: Arc::default(), loops: Vec::new(), depth: 0, deadline }
     }
 
-    /// Takes over what the request's head says of the chain it belongs to. A deadline can only become shorter by it;
-    /// did it?
-    pub fn inherit(&mut self, headers: &HeaderMap) -> bool {
+    /// Takes over what the head of a request for `host` says of the chain it belongs to. A deadline can only become
+    /// shorter by it; did it? Its fields are taken out of the head.
+    pub(super) fn inherit(&mut self, headers: &mut HeaderMap, host: &HostName, seals: &Seals) -> bool {
         self.loops = headers.get_all(&CDN_LOOP).iter().cloned().collect();
         self.depth = self.loops.iter().map(own_tokens).sum();
-        let ms = headers.get(&DEADLINE_MS).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let ms = seals.take(headers, host);
         let told = ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let shorter = told.filter(|told| *told < self.deadline);
         self.deadline = shorter.unwrap_or(self.deadline);
@@ -122,6 +120,7 @@ impl Outgoing {
         head: request::Parts,
         authority: Authority,
         fetches: &Fetches,
+        seals: &Seals,
     ) -> Result<Outgoing, FetchError> {
         let method = head.method;
         if method == Method::CONNECT || method.as_str().len() > limits::METHOD_BYTES_MAX {
@@ -140,7 +139,9 @@ impl Outgoing {
         // RFC 9110 §8.6: these anticipate content, and many servers answer 411 without a length.
         let says_empty = [Method::POST, Method::PUT, Method::PATCH].contains(&method)
             || announced_length(&head.headers)? == Some(0);
-        let headers = outgoing_headers(head.headers, host, fetches)?;
+        let mut headers = outgoing_headers(head.headers, host, fetches)?;
+        let left = fetches.deadline.saturating_duration_since(Instant::now());
+        seals.write(&mut headers, left.as_millis() as u64, authority.host());
         Ok(Outgoing { method, path, authority, headers, says_empty })
     }
 
@@ -194,16 +195,15 @@ pub fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, FetchError> 
 
 fn outgoing_headers(given: HeaderMap, host: HeaderValue, fetches: &Fetches) -> Result<HeaderMap, FetchError> {
     check_size(&given).map_err(|()| FetchError::RequestHeadersTooLarge)?;
-    let mut headers = HeaderMap::with_capacity(given.len() + 4);
+    let mut headers = HeaderMap::with_capacity(given.len() + 5);
     headers.insert(header::HOST, host);
-    let ours = [&header::HOST, &header::CONTENT_LENGTH, &header::EXPECT, &CDN_LOOP, &DEADLINE_MS];
+    let ours =
+        [&header::HOST, &header::CONTENT_LENGTH, &header::EXPECT, &CDN_LOOP, &deadline::MS, &deadline::SEAL];
     copy_end_to_end(given, &mut headers, &ours);
     for passed in &fetches.loops {
         headers.append(CDN_LOOP.clone(), passed.clone());
     }
     headers.append(CDN_LOOP.clone(), HeaderValue::from_static(LOOP_TOKEN));
-    let left = fetches.deadline.saturating_duration_since(Instant::now());
-    headers.insert(DEADLINE_MS.clone(), HeaderValue::from(left.as_millis() as u64));
     Ok(headers)
 }
 
@@ -295,7 +295,15 @@ mod tests {
 
     fn outgoing(request: Request<()>, fetches: &Fetches) -> Result<Outgoing, FetchError> {
         let authority = Authority::from_static("origin.example");
-        Outgoing::new(request.into_parts().0, authority, fetches)
+        Outgoing::new(request.into_parts().0, authority, fetches, &seals())
+    }
+
+    fn seals() -> Seals {
+        Seals::of(Some(artifact::seal::SecretsKey::from_bytes([1; 32])))
+    }
+
+    fn inherit(fetches: &mut Fetches, headers: &mut HeaderMap) -> bool {
+        fetches.inherit(headers, &"origin.example".parse().unwrap(), &seals())
     }
 
     #[test]
@@ -313,13 +321,18 @@ mod tests {
             .header("expect", "100-continue")
             .header("cdn-loop", "hidden")
             .header("skerry-deadline-ms", "9999999")
+            .header("skerry-deadline-seal", "forged")
             .header("trailer", "x-sum")
             .header("x-own", "kept")
             .body(())
             .unwrap();
         let message = outgoing(request, &fetches()).unwrap().h1(Sending::Empty);
         let names: Vec<&str> = message.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["host", "trailer", "x-own", "cdn-loop", "skerry-deadline-ms"]);
+        assert_eq!(
+            names,
+            ["host", "trailer", "x-own", "cdn-loop", "skerry-deadline-ms", "skerry-deadline-seal"]
+        );
+        assert_ne!(message.headers()["skerry-deadline-seal"], "forged");
         assert_eq!(message.headers()["host"], "origin.example");
         assert_eq!(message.headers()["cdn-loop"], "skerry");
         let ms: u64 = message.headers()["skerry-deadline-ms"].to_str().unwrap().parse().unwrap();
@@ -377,7 +390,7 @@ mod tests {
                 headers.append(&CDN_LOOP, value.parse().unwrap());
             }
             let mut fetches = fetches();
-            fetches.inherit(&headers);
+            inherit(&mut fetches, &mut headers);
             fetches.count();
             assert_eq!(fetches.depth, depth, "{values:?}");
             let refused = (depth >= limits::LOOP_DEPTH_MAX).then_some(FetchError::Loop);
@@ -390,16 +403,26 @@ mod tests {
 
     #[test]
     fn a_deadline_is_inherited_when_it_is_shorter() {
-        for (value, ms) in [("500", 500), ("90000", 60_000), ("x", 60_000), ("-1", 60_000)] {
-            let mut fetches = fetches();
-            fetches.inherit(&[(DEADLINE_MS.clone(), value.parse().unwrap())].into_iter().collect());
+        for (told, ms) in [(500, 500), (90_000, 60_000)] {
+            let (mut fetches, mut headers) = (fetches(), HeaderMap::new());
+            seals().write(&mut headers, told, "origin.example");
+            assert_eq!(inherit(&mut fetches, &mut headers), told == ms);
             let left = fetches.deadline().saturating_duration_since(Instant::now());
-            assert!(left <= Duration::from_millis(ms), "{value}");
-            assert!(left + Duration::from_millis(400) > Duration::from_millis(ms), "{value}");
+            assert!(left <= Duration::from_millis(ms), "{told}");
+            assert!(left + Duration::from_millis(400) > Duration::from_millis(ms), "{told}");
         }
-        let mut over = fetches();
-        over.inherit(&[(DEADLINE_MS.clone(), "0".parse().unwrap())].into_iter().collect());
+        let (mut over, mut headers) = (fetches(), HeaderMap::new());
+        seals().write(&mut headers, 0, "origin.example");
+        inherit(&mut over, &mut headers);
         assert_eq!(over.admit().err(), Some(FetchError::Deadline));
+    }
+
+    #[test]
+    fn a_deadline_that_the_fleet_did_not_set_is_not_inherited() {
+        let mut headers: HeaderMap = [(deadline::MS.clone(), "0".parse().unwrap())].into_iter().collect();
+        let mut fetches = fetches();
+        assert!(!inherit(&mut fetches, &mut headers));
+        assert!(fetches.admit().is_ok() && headers.is_empty());
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! | [`tls`] | whom to trust, what to show |
 //! | `connect` | address → TCP, TLS, HTTP version |
 //! | [`pool`] | connections kept alive per tenant and origin |
-//! | `head` | header rules, `CDN-Loop`, the shared deadline, 32 in all and 6 at once |
+//! | `head` | header rules, `CDN-Loop`, 32 in all and 6 at once |
+//! | `deadline` | the shared deadline, and whose word it is |
 //! | `body` | both bodies on their way |
 //! | `target` | name or URL → a backend that may be asked |
 //! | [`origins`] | health, failover, retry budget |
@@ -26,6 +27,7 @@
 pub mod address;
 mod body;
 mod connect;
+mod deadline;
 mod error;
 mod fault;
 mod fetch;
@@ -49,15 +51,16 @@ use std::{
 };
 
 use artifact::{
-    TenantName,
+    HostName, TenantName,
     manifest::{
         Backend,
         origin::{OriginHost, Scheme},
     },
+    seal::SecretsKey,
     secrets::SecretValue,
 };
 use bytes::Bytes;
-use http::{Request, Response, request};
+use http::{HeaderMap, Request, Response, request};
 use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
 use tokio::{runtime::Handle, task::JoinHandle};
 
@@ -68,6 +71,7 @@ pub(crate) use head::Head;
 use self::{
     address::{Policy, Range},
     body::{OpenSlot, Upload},
+    deadline::Seals,
     fetch::Job,
     head::Outgoing,
     origins::{GroupKey, Groups, Health},
@@ -94,6 +98,8 @@ pub struct Settings {
     pub allow: Vec<Range>,
     /// The runtime that probes run on; that of the request that starts them when absent.
     pub side: Option<Handle>,
+    /// What all nodes of the fleet hold: they know each other's deadlines by it.
+    pub fleet: Option<SecretsKey>,
 }
 
 /// What the node offers for outbound requests, made once per process. Clones share all of it.
@@ -107,6 +113,7 @@ struct Shared {
     pool: Pool,
     groups: Groups,
     side: Option<Handle>,
+    seals: Seals,
 }
 
 impl Outbound {
@@ -117,13 +124,14 @@ impl Outbound {
 
     /// With a resolver of the caller's: tests.
     pub fn with_lookup(settings: Settings, lookup: Box<dyn Lookup>) -> Outbound {
-        let Settings { allow, side } = settings;
+        let Settings { allow, side, fleet } = settings;
         Outbound(Arc::new(Shared {
             resolver: Resolver::new(lookup, Policy::allowing(allow)),
             tls: TlsStore::default(),
             pool: Pool::default(),
             groups: Groups::default(),
             side,
+            seals: Seals::of(fleet),
         }))
     }
 
@@ -180,6 +188,12 @@ pub enum RequestBody {
 /// Extension of a response: the address that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// Takes over what the head of the exchange's own request, for `host`, says of the chain it belongs to, and takes out of
+/// it what is the fleet's alone. Did the deadline become shorter by it? That of a stranger is passed over.
+pub fn inherit(exchange: &mut Exchange, headers: &mut HeaderMap, host: &HostName) -> bool {
+    exchange.fetches.inherit(headers, host, &exchange.host.outbound.0.seals)
+}
 
 /// Sends a request. Counts as one of the execution's subrequests whatever becomes of it.
 ///
@@ -250,7 +264,7 @@ fn prepare(
     let (head, body) = request.into_parts();
     let plan = Plan::find(&shared, exchange, target, &head, options)?;
     let announced = head::announced_length(&head.headers)?;
-    let head = Outgoing::new(head, plan.allowed.authority.clone(), &exchange.fetches)?;
+    let head = Outgoing::new(head, plan.allowed.authority.clone(), &exchange.fetches, &shared.seals)?;
     let group = plan.group_key().map(|key| shared.groups.get(key));
     if let Some(group) = &group {
         plan.probe(&shared, group);

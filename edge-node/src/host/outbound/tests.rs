@@ -20,7 +20,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc;
 
 use super::{
-    Fetch, FetchError, Options, Outbound, RequestBody, Settings, Target,
+    Fetch, FetchError, Options, Outbound, RequestBody, Settings, Target, inherit,
     resolve::{Addresses, Lookup},
     send,
 };

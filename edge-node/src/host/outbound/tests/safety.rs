@@ -104,7 +104,7 @@ fn a_chain_of_self_calls_ends_at_its_depth() {
             let mut inbound = ::http::HeaderMap::new();
             headers.for_each(|(name, value)| _ = inbound.append(name, value));
             let mut exchange = exchange(&outbound, config(backend(server.url())));
-            exchange.fetches.inherit(&inbound);
+            inherit(&mut exchange, &mut inbound, &"shop.example".parse().unwrap());
             let answer = get(&mut exchange, "/seen").await;
             if depth == limits::LOOP_DEPTH_MAX {
                 assert_eq!(answer.err(), Some(FetchError::Loop));
