@@ -13,7 +13,7 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -204,7 +204,11 @@ impl wasmtime::ResourceLimiter for Exchange {
 /// What an execution has used. Counters only; read by the driver, the epoch callback and the account.
 #[derive(Default)]
 pub struct Bill {
-    cpu_ns: AtomicU64,
+    slices_ns: AtomicU64,
+    /// What the node did for it beside its slices: TLS and HTTP towards backends.
+    beside_ns: AtomicU64,
+    /// Who polls the run, while that waits.
+    over: AtomicWaker,
     slice_start_ns: AtomicU64,
     instantiate_ns: AtomicU64,
     memory_peak_bytes: AtomicU64,
@@ -229,7 +233,7 @@ impl Bill {
 
     /// Adds the slice that ends now.
     pub fn end_slice(&self) {
-        self.cpu_ns.fetch_add(self.slice_ns_running(), Relaxed);
+        self.slices_ns.fetch_add(self.slice_ns_running(), Relaxed);
         self.in_slice.store(false, Release);
     }
 
@@ -263,9 +267,30 @@ impl Bill {
         meter::slice_ns(self.slice_start_ns.load(Relaxed))
     }
 
-    /// CPU time of the ended slices, in nanoseconds.
+    /// CPU time of the ended slices and of what was done beside them, in nanoseconds: what it has cost.
     pub fn cpu_ns(&self) -> u64 {
-        self.cpu_ns.load(Relaxed)
+        self.slices_ns().saturating_add(self.beside_ns.load(Relaxed))
+    }
+
+    /// CPU time of the ended slices alone, in nanoseconds: what a lane judges a guest by, since nothing else would move
+    /// with it to another.
+    pub fn slices_ns(&self) -> u64 {
+        self.slices_ns.load(Relaxed)
+    }
+
+    /// Adds what the node did for it beside its slices, in nanoseconds. On any thread.
+    pub fn add_beside(&self, ns: u64) {
+        self.beside_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// A run that waits is to be polled when work beside its slices has used up its CPU time.
+    pub fn wake_when_over(&self, waker: &Waker) {
+        self.over.register(waker);
+    }
+
+    /// The CPU time is used up: tells who polls the run.
+    pub fn tell_over(&self) {
+        self.over.wake();
     }
 
     /// Notes that this slice ends because its time is over, not because the guest waits.

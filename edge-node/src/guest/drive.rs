@@ -206,13 +206,17 @@ impl Driven {
         let slice = self.bill.slice();
         let polled = run.as_mut().poll(cx);
         drop(slice);
+        if polled.is_pending() {
+            // Before the look below: what is billed from here on wakes it.
+            self.bill.wake_when_over(cx.waker());
+        }
         match polled {
             Poll::Ready(Ok(())) => self.end(None),
             Poll::Ready(Err(error)) => self.end(Some(classify(&error, &self.bill))),
             Poll::Pending if self.is_over_cpu() => {
                 self.end(Some(Failure::CpuLimit));
             }
-            Poll::Pending if self.bill.yielded() || self.bill.cpu_ns() > TICK_NS => self.go(),
+            Poll::Pending if self.bill.yielded() || self.bill.slices_ns() > TICK_NS => self.go(),
             Poll::Pending => {}
         }
     }
@@ -227,8 +231,8 @@ impl Driven {
                 return;
             }
         };
-        if self.bill.cpu_ns() > 0 {
-            lanes.held(self.bill.cpu_ns());
+        if self.bill.slices_ns() > 0 {
+            lanes.held(self.bill.slices_ns());
         }
         let (bill, account) = (self.bill.clone(), self.account.clone());
         match lanes.enter(Job { run, bill, account, deployment: deployment.clone() }) {
@@ -250,7 +254,7 @@ impl Driven {
         drop(slice);
         self.bill.give_back_memory();
         if let Some(deployment) = self.account.deployment() {
-            deployment.standing.ended(self.bill.cpu_ns());
+            deployment.standing.ended(self.bill.slices_ns());
         }
     }
 
@@ -533,6 +537,8 @@ impl http_body::Body for StreamedBody {
             }
             // An app that passes its client's body on has its client's faults.
             Some(Err(BodyError::ClientGone)) => {}
+            // Of a body that is passed on, perhaps after its guest: nobody else notices.
+            Some(Err(BodyError::GuestLimit)) => self.account.ended(Some(Failure::CpuLimit)),
             Some(Err(_)) => self.settled = true,
             None => self.complete(),
         }

@@ -389,9 +389,11 @@ impl Lane {
         let Job { run, bill, account, deployment } = &mut in_lane.job;
         in_lane.waker.awake.store(false, Release);
         let waker = Waker::from(in_lane.waker.clone());
-        let before_ns = bill.cpu_ns();
+        let before_ns = bill.slices_ns();
         bill.begin_slice();
         let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut Context::from_waker(&waker))));
+        // Before the look below: what is billed from here on wakes it.
+        bill.wake_when_over(&waker);
         let ended = match polled {
             Ok(Poll::Pending) => is_over_cpu(deployment, bill, bill.cpu_ns() + bill.slice_ns_running())
                 .then_some(Some(Failure::CpuLimit)),
@@ -409,7 +411,7 @@ impl Lane {
         bill.end_slice();
         bill.tell_slice_ended();
         let tenant = deployment.id.tenant.clone();
-        self.turns.had(&tenant, bill.cpu_ns().saturating_sub(before_ns));
+        self.turns.had(&tenant, bill.slices_ns().saturating_sub(before_ns));
         match ended {
             Some(failure) => self.end_with(number, failure),
             // Its own wish to be woken comes by way of the runtime; this one is its turn being over.
@@ -441,7 +443,7 @@ impl Lane {
         else {
             return;
         };
-        let before_ns = bill.cpu_ns();
+        let before_ns = bill.slices_ns();
         bill.begin_slice();
         if catch_unwind(AssertUnwindSafe(|| drop(run))).is_err() {
             tracing::error!(app = %deployment.id, "ending a guest panicked");
@@ -449,8 +451,8 @@ impl Lane {
         bill.end_slice();
         bill.tell_slice_ended();
         bill.give_back_memory();
-        deployment.standing.ended(bill.cpu_ns());
-        self.turns.had(&deployment.id.tenant, bill.cpu_ns().saturating_sub(before_ns));
+        deployment.standing.ended(bill.slices_ns());
+        self.turns.had(&deployment.id.tenant, bill.slices_ns().saturating_sub(before_ns));
         drop(account);
         self.leave(&deployment.id.tenant, has_place);
         let _ = end.send(failure);

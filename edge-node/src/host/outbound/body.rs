@@ -257,6 +257,9 @@ impl Body for Answer {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
+        if self.held.as_ref().is_some_and(|(lease, _)| lease.payer().is_over()) {
+            return self.break_off(BodyError::GuestLimit);
+        }
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {

@@ -29,6 +29,7 @@ use super::{
     head::{Head, Outgoing},
     limits,
     origins::Group,
+    payer::Payer,
     pool::{Key, Lease, Sender},
     target::Times,
     tls::Tls,
@@ -49,6 +50,8 @@ pub struct Job {
     pub body: Upload,
     pub times: Times,
     pub deadline: Instant,
+    /// For the work on connections.
+    pub payer: Payer,
     /// Taken by the response's body.
     pub slot: Option<OpenSlot>,
 }
@@ -103,7 +106,7 @@ impl Job {
         let tls = self.tls.clone().filter(|_| origin.scheme == Scheme::Https);
         let identity = tls.as_ref().and_then(|tls| tls.identity);
         let key = Arc::new(Key::new(self.tenant.clone(), origin.clone(), self.cert_host.clone(), identity));
-        if let Some(lease) = self.shared.pool.take(&key) {
+        if let Some(lease) = self.shared.pool.take(&key, &self.payer) {
             match self.exchange(lease).await {
                 Err(fault) if fault.error == FetchError::ConnectionTerminated && self.may_repeat(&fault) => {}
                 done => return done,
@@ -114,7 +117,7 @@ impl Job {
             let room = self.shared.pool.room(&self.tenant)?;
             let secure = tls.as_ref().map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
             let connected = connect(&self.shared.resolver, &self.tenant, &origin, secure, until).await?;
-            self.shared.pool.start(key, connected, room).await
+            self.shared.pool.start(key, connected, room, self.payer.clone()).await
         };
         let lease = connected.await.map_err(|error| Fault::untouched(self.in_time(error)))?;
         self.exchange(lease).await

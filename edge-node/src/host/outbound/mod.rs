@@ -16,6 +16,7 @@
 //! | [`tls`] | whom to trust, what to show |
 //! | `connect` | address → TCP, TLS, HTTP version |
 //! | [`pool`] | connections kept alive per tenant and origin |
+//! | `payer` | whose bill the work on a connection is |
 //! | `head` | header rules, `CDN-Loop`, 32 in all and 6 at once |
 //! | `deadline` | the shared deadline, and whose word it is |
 //! | `body` | both bodies on their way |
@@ -34,6 +35,7 @@ mod fetch;
 mod head;
 pub mod limits;
 pub mod origins;
+mod payer;
 pub mod pool;
 mod probe;
 pub mod resolve;
@@ -75,6 +77,7 @@ use self::{
     fetch::Job,
     head::Outgoing,
     origins::{GroupKey, Groups, Health},
+    payer::Payer,
     pool::Pool,
     probe::{Probe, Probing},
     resolve::{Lookup, Resolver},
@@ -243,11 +246,11 @@ fn start(
 ) -> Result<JoinHandle<Outcome>, FetchError> {
     let slot = exchange.fetches.admit()?;
     let job = prepare(exchange, target, request, options, slot)?;
-    let metrics = exchange.deployment.metrics.clone();
+    let (metrics, payer) = (exchange.deployment.metrics.clone(), job.payer.clone());
     // A guest's thread always has a runtime; without one nothing could be awaited.
     let here = Handle::try_current().map_err(|_| FetchError::Internal)?;
     Ok(here.spawn(async move {
-        let outcome = job.run().await;
+        let outcome = payer.pays(job.run()).await;
         metrics.fetched(outcome.as_ref().err().copied());
         outcome
     }))
@@ -279,6 +282,7 @@ fn prepare(
         body: Upload::new(body, announced),
         times: plan.allowed.times,
         deadline: exchange.fetches.deadline().into(),
+        payer: Payer::of(exchange),
         slot: Some(slot),
         shared,
     })

@@ -24,7 +24,7 @@ use artifact::{
     manifest::origin::{Origin, OriginHost},
 };
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -36,6 +36,7 @@ use super::{
     body::Sending,
     connect::{Connected, Io},
     limits,
+    payer::{PaidExecutor, Payer, Payers},
     tls::Identity,
 };
 
@@ -98,7 +99,8 @@ pub struct Live {
     /// The address it goes to.
     pub peer: SocketAddr,
     began: Instant,
-    in_use: AtomicU32,
+    /// Who uses it now.
+    pub payers: Payers,
     /// When it was given back last, in ms since it began.
     used_ms: AtomicU64,
     /// Bytes that came over it.
@@ -114,7 +116,7 @@ impl Live {
 
     /// How long nobody has used it; `None` while somebody does.
     fn idle(&self) -> Option<Duration> {
-        if self.in_use.load(Relaxed) > 0 {
+        if self.payers.count() > 0 {
             return None;
         }
         Some(self.began.elapsed().saturating_sub(Duration::from_millis(self.used_ms.load(Relaxed))))
@@ -130,12 +132,25 @@ pub struct Lease {
     pub live: Arc<Live>,
     /// Has it served a request before? Then its peer may have closed it in the meantime.
     pub is_reused: bool,
+    payer: Payer,
 }
 
 impl Lease {
-    fn new(pool: Pool, key: Arc<Key>, sender: Sender, live: Arc<Live>, is_reused: bool) -> Lease {
-        live.in_use.fetch_add(1, Relaxed);
-        Lease { pool, key, sender: Some(sender), live, is_reused }
+    fn new(
+        pool: Pool,
+        key: Arc<Key>,
+        sender: Sender,
+        live: Arc<Live>,
+        is_reused: bool,
+        payer: Payer,
+    ) -> Lease {
+        live.payers.join(payer.clone());
+        Lease { pool, key, sender: Some(sender), live, is_reused, payer }
+    }
+
+    /// Who pays for it.
+    pub fn payer(&self) -> &Payer {
+        &self.payer
     }
 
     /// Where the request is given to the connection.
@@ -155,20 +170,20 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.live.used_ms.store(self.live.began.elapsed().as_millis() as u64, Relaxed);
-        self.live.in_use.fetch_sub(1, Relaxed);
+        self.live.payers.leave(&self.payer);
     }
 }
 
 impl Pool {
-    /// A connection that is open and free.
-    pub fn take(&self, key: &Arc<Key>) -> Option<Lease> {
+    /// A connection that is open and free, on this payer's bill until the lease ends.
+    pub fn take(&self, key: &Arc<Key>, payer: &Payer) -> Option<Lease> {
         let mut shard = self.shard(key).lock();
         let members = shard.get_mut(key)?;
         members.retain(|member| !member.sender.is_closed());
         let free = members.iter().rposition(|member| match &member.sender {
             // Not ready while its peer still reads the request before.
             Sender::H1(sender) => sender.is_ready(),
-            Sender::H2(_) => member.live.in_use.load(Relaxed) < member.live.streams_max.load(Relaxed),
+            Sender::H2(_) => member.live.payers.count() < member.live.streams_max.load(Relaxed),
         });
         let lent = free.map(|at| match &members[at].sender {
             Sender::H2(sender) => (Sender::H2(sender.clone()), members[at].live.clone()),
@@ -181,7 +196,7 @@ impl Pool {
             shard.remove(key);
         }
         drop(shard);
-        lent.map(|(sender, live)| Lease::new(self.clone(), key.clone(), sender, live, true))
+        lent.map(|(sender, live)| Lease::new(self.clone(), key.clone(), sender, live, true, payer.clone()))
     }
 
     /// Room for one more connection of the tenant, to be taken before connecting.
@@ -203,12 +218,18 @@ impl Pool {
     }
 
     /// Starts HTTP on a new connection and lends it.
-    pub async fn start(&self, key: Arc<Key>, connected: Connected, room: Room) -> Result<Lease, FetchError> {
+    pub async fn start(
+        &self,
+        key: Arc<Key>,
+        connected: Connected,
+        room: Room,
+        payer: Payer,
+    ) -> Result<Lease, FetchError> {
         let Connected { stream, peer, is_h2 } = connected;
         let live = Arc::new(Live {
             peer,
             began: Instant::now(),
-            in_use: AtomicU32::new(0),
+            payers: Payers::default(),
             used_ms: AtomicU64::new(0),
             received: AtomicU64::new(0),
             streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
@@ -217,7 +238,7 @@ impl Pool {
         let task = Task { pool: self.clone(), key: key.clone(), live: live.clone(), _room: room };
         let sender = if is_h2 {
             let (sender, mut connection) =
-                h2_builder().handshake(io).await.map_err(|_| FetchError::Protocol)?;
+                h2_builder(live.clone()).handshake(io).await.map_err(|_| FetchError::Protocol)?;
             let streams = live.clone();
             tokio::spawn(task.run(move |cx| {
                 let polled = Pin::new(&mut connection).poll(cx).map(drop);
@@ -233,7 +254,7 @@ impl Pool {
             tokio::spawn(task.run(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
             Sender::H1(sender)
         };
-        Ok(Lease::new(self.clone(), key, sender, live, false))
+        Ok(Lease::new(self.clone(), key, sender, live, false, payer))
     }
 
     fn keep(&self, key: &Arc<Key>, member: Member) {
@@ -299,7 +320,7 @@ impl Task {
     async fn run(self, mut connection: impl FnMut(&mut Context<'_>) -> Poll<()>) {
         let mut timer = pin!(sleep(limits::IDLE_TIMEOUT));
         std::future::poll_fn(|cx| {
-            if connection(cx).is_ready() {
+            if self.live.payers.pay(|| connection(cx)).is_ready() {
                 return Poll::Ready(());
             }
             while timer.as_mut().poll(cx).is_ready() {
@@ -323,8 +344,8 @@ fn h1_builder() -> http1::Builder {
     builder
 }
 
-fn h2_builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn h2_builder(live: Arc<Live>) -> http2::Builder<PaidExecutor> {
+    let mut builder = http2::Builder::new(PaidExecutor(live));
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::H2_STREAM_WINDOW_BYTES)

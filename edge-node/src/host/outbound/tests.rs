@@ -1,5 +1,6 @@
 //! Requests over real sockets on loopback, against servers that behave and servers that do not.
 
+mod billing;
 mod failing;
 mod failover;
 mod http;

@@ -159,6 +159,19 @@ impl Server {
         .await
     }
 
+    /// Reads a head, then says this again and again.
+    pub async fn babbling(says: String) -> Server {
+        Server::taking("127.0.0.1", move |mut stream, counts| {
+            let says = says.clone();
+            async move {
+                read_head(&mut stream).await;
+                counts.asked.fetch_add(1, SeqCst);
+                while stream.write_all(says.as_bytes()).await.is_ok() {}
+            }
+        })
+        .await
+    }
+
     /// Takes connections and says nothing.
     pub async fn mute() -> Server {
         Server::taking("127.0.0.1", async |stream, _| {
