@@ -34,10 +34,9 @@ pub const LOOKUP_AGE_MAX: Duration = Duration::from_secs(5);
 pub const LOOKUP_FAILURE_AGE_MAX: Duration = Duration::from_secs(1);
 /// One lookup, the wait for its turn included. The thread it blocks may go on for longer.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lookups under way at once in the node: each blocks a thread. More wait for their turn.
+/// Lookups under way at once in the node: each blocks a thread. More wait for their turn. Of a tenant at most a third of
+/// those that are left (`share`): whose names answer slowly waits for itself.
 pub const LOOKUPS_AT_ONCE_MAX: usize = 16;
-/// Of them, of one tenant: whose names answer slowly waits for itself.
-pub const LOOKUPS_AT_ONCE_PER_TENANT_MAX: usize = LOOKUPS_AT_ONCE_MAX / 4;
 /// Lookups of one tenant that are under way or wait; more fail at once.
 pub const LOOKUPS_WAITING_PER_TENANT_MAX: usize = 64;
 /// Names whose answer is remembered: about 200 bytes each.
@@ -52,10 +51,9 @@ pub const TLS_SETTINGS_KEPT_MAX: usize = 1_024;
 /// Servers per TLS settings whose session tickets are kept.
 pub const TLS_SESSIONS_MAX: usize = 64;
 
-/// Connections to backends of one node, in use or idle: a descriptor and about 40 KiB each.
+/// Connections to backends of one node, in use or idle: a descriptor and about 40 KiB each. Of a tenant at most a third of
+/// those that are left (`share`), which is a quarter of all for one that is alone; idle ones make room for others.
 pub const CONNECTIONS_MAX: usize = 8_192;
-/// Of them, of one tenant: a quarter, so that one tenant cannot take the node's.
-pub const CONNECTIONS_PER_TENANT_MAX: usize = CONNECTIONS_MAX / 4;
 /// Idle HTTP/1.1 connections of one thread to one origin. More are closed when they become idle.
 pub const IDLE_PER_ORIGIN_MAX: usize = 32;
 /// How long a connection may be idle: servers commonly close theirs after 60 s or more.

@@ -21,6 +21,7 @@
 //! | `deadline` | the shared deadline, and whose word it is |
 //! | `body` | both bodies on their way |
 //! | `target` | name or URL → a backend that may be asked |
+//! | `share` | connections and lookups divided among tenants |
 //! | [`origins`] | health, failover, retry budget |
 //! | `probe` | active health |
 //! | `fault`, `fetch` | one request through all of these |
@@ -39,6 +40,7 @@ mod payer;
 pub mod pool;
 mod probe;
 pub mod resolve;
+mod share;
 mod target;
 #[cfg(test)]
 mod tests;

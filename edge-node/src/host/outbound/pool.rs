@@ -3,6 +3,9 @@
 //! A connection is a task of the runtime it was made on, and is used by requests of that thread: the thread is part of
 //! the key. HTTP/1.1 connections are taken out while they are used; HTTP/2 connections stay, and are shared up to a
 //! number of streams. A connection whose peer closes it, or that is idle for too long, ends its task and is forgotten.
+//!
+//! All tenants share the node's connections ([`Share`]). One that may have no more gets the place of the connection that has
+//! been idle for longest among its own, or else among those of the tenant that has most, if that has more than itself.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,7 +15,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     thread::{self, ThreadId},
@@ -37,6 +40,7 @@ use super::{
     connect::{Connected, Io},
     limits,
     payer::{PaidExecutor, Payer, Payers},
+    share::Share,
     tls::Identity,
 };
 
@@ -61,15 +65,13 @@ impl Key {
 }
 
 /// See the module. Clones share everything.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Pool(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     shards: [Mutex<HashMap<Arc<Key>, Vec<Member>>>; SHARDS],
     hasher: RandomState,
-    open: AtomicUsize,
-    of_tenants: Mutex<HashMap<TenantName, usize>>,
+    share: Share,
 }
 
 struct Member {
@@ -106,6 +108,8 @@ pub struct Live {
     /// Bytes that came over it.
     received: AtomicU64,
     streams_max: AtomicU32,
+    /// Until its task ends, or another connection gets it.
+    room: Mutex<Option<Room>>,
 }
 
 impl Live {
@@ -174,7 +178,19 @@ impl Drop for Lease {
     }
 }
 
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool::of(limits::CONNECTIONS_MAX)
+    }
+}
+
 impl Pool {
+    /// A pool of so many connections.
+    pub fn of(connections_max: usize) -> Pool {
+        let share = Share::new(connections_max);
+        Pool(Arc::new(Inner { shards: Default::default(), hasher: RandomState::new(), share }))
+    }
+
     /// A connection that is open and free, on this payer's bill until the lease ends.
     pub fn take(&self, key: &Arc<Key>, payer: &Payer) -> Option<Lease> {
         let mut shard = self.shard(key).lock();
@@ -195,26 +211,63 @@ impl Pool {
         if members.is_empty() {
             shard.remove(key);
         }
-        drop(shard);
+        // Under the lock: who looks for idle ones must not find it.
         lent.map(|(sender, live)| Lease::new(self.clone(), key.clone(), sender, live, true, payer.clone()))
     }
 
     /// Room for one more connection of the tenant, to be taken before connecting.
     pub fn room(&self, tenant: &TenantName) -> Result<Room, FetchError> {
-        {
-            let mut of_tenants = self.0.of_tenants.lock();
-            let of_tenant = of_tenants.entry(tenant.clone()).or_default();
-            if *of_tenant >= limits::CONNECTIONS_PER_TENANT_MAX {
-                return Err(FetchError::ConnectionLimit);
+        if self.0.share.take(tenant) {
+            return Ok(Room { pool: self.clone(), tenant: tenant.clone() });
+        }
+        let of_tenants = self.0.share.of_tenants();
+        let own = of_tenants.get(tenant).copied().unwrap_or(0);
+        // Who has more gives, so that nobody is driven out by who has the most.
+        let rank = |other: &TenantName| match of_tenants.get(other).copied().unwrap_or(0) {
+            _ if other == tenant => Some(usize::MAX),
+            others => (others > own).then_some(others),
+        };
+        while let Some((key, live)) = self.idlest(rank) {
+            // Somebody may have used it meanwhile, or closed it for another.
+            if let Some(mut room) = self.close_idle(&key, &live) {
+                self.0.share.pass(&room.tenant, tenant);
+                room.tenant = tenant.clone();
+                return Ok(room);
             }
-            *of_tenant += 1;
         }
-        // Gives back both counts when it is dropped.
-        let room = Room { pool: self.clone(), tenant: tenant.clone() };
-        match self.0.open.fetch_add(1, Relaxed) {
-            open if open < limits::CONNECTIONS_MAX => Ok(room),
-            _ => Err(FetchError::ConnectionLimit),
+        Err(FetchError::ConnectionLimit)
+    }
+
+    /// The connection that has been idle for longest, of the tenants that rank highest; those without rank are passed
+    /// over. Looks at all: only where there is no room, and on the bill of who wants some.
+    fn idlest(&self, rank: impl Fn(&TenantName) -> Option<usize>) -> Option<(Arc<Key>, Arc<Live>)> {
+        let (mut best, mut found) = (None, None);
+        for shard in &self.0.shards {
+            for (key, members) in shard.lock().iter() {
+                let Some(rank) = rank(&key.tenant) else { continue };
+                for Member { live, .. } in members {
+                    let Some(idle) = live.idle() else { continue };
+                    if Some((rank, idle)) > best {
+                        (best, found) = (Some((rank, idle)), Some((key.clone(), live.clone())));
+                    }
+                }
+            }
         }
+        found
+    }
+
+    /// Closes a connection if it is idle still. Its room; the connection ends when its task has its next turn.
+    fn close_idle(&self, key: &Arc<Key>, live: &Arc<Live>) -> Option<Room> {
+        let mut shard = self.shard(key).lock();
+        let members = shard.get_mut(key)?;
+        let at = members.iter().position(|member| Arc::ptr_eq(&member.live, live))?;
+        live.idle()?;
+        let closed = members.swap_remove(at); // hyper ends a connection that nobody can send on
+        if members.is_empty() {
+            shard.remove(key);
+        }
+        drop(shard);
+        closed.live.room.lock().take()
     }
 
     /// Starts HTTP on a new connection and lends it.
@@ -233,9 +286,10 @@ impl Pool {
             used_ms: AtomicU64::new(0),
             received: AtomicU64::new(0),
             streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
+            room: Mutex::new(Some(room)),
         });
         let io = TokioIo::new(Counted { stream, live: live.clone() });
-        let task = Task { pool: self.clone(), key: key.clone(), live: live.clone(), _room: room };
+        let task = Task { pool: self.clone(), key: key.clone(), live: live.clone() };
         let sender = if is_h2 {
             let (sender, mut connection) =
                 h2_builder(live.clone()).handshake(io).await.map_err(|_| FetchError::Protocol)?;
@@ -284,7 +338,7 @@ impl Pool {
 
     /// Connections open now.
     pub fn open(&self) -> usize {
-        self.0.open.load(Relaxed)
+        self.0.share.taken()
     }
 }
 
@@ -296,14 +350,7 @@ pub struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.pool.0.open.fetch_sub(1, Relaxed);
-        let mut of_tenants = self.pool.0.of_tenants.lock();
-        if let Some(of_tenant) = of_tenants.get_mut(&self.tenant) {
-            *of_tenant -= 1;
-            if *of_tenant == 0 {
-                of_tenants.remove(&self.tenant);
-            }
-        }
+        self.pool.0.share.give(&self.tenant);
     }
 }
 
@@ -312,7 +359,14 @@ struct Task {
     pool: Pool,
     key: Arc<Key>,
     live: Arc<Live>,
-    _room: Room,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.pool.forget(&self.key, &self.live);
+        let room = self.live.room.lock().take();
+        drop(room);
+    }
 }
 
 impl Task {
@@ -333,7 +387,6 @@ impl Task {
             Poll::Pending
         })
         .await;
-        self.pool.forget(&self.key, &self.live);
     }
 }
 

@@ -4,7 +4,7 @@
 //! connects gets addresses and never a name, so that nothing is looked up a second time after the check.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     pin::{Pin, pin},
     sync::Arc,
@@ -13,11 +13,11 @@ use std::{
 use artifact::{HostName, TenantName, manifest::origin::OriginHost};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 
-use super::{FetchError, address::Policy, limits};
+use super::{FetchError, address::Policy, limits, share::Turns};
 
 /// The addresses of a name, in the order they should be tried.
 pub type Addresses = Arc<[IpAddr]>;
@@ -52,10 +52,10 @@ struct Shared {
     lookup: Box<dyn Lookup>,
     policy: Policy,
     known: Mutex<HashMap<HostName, Known>>,
-    /// Of the node.
-    turns: Semaphore,
-    /// Of each tenant that has lookups under way; each of them holds a clone.
-    of_tenants: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
+    /// Of the node, shared among tenants.
+    turns: Turns,
+    /// Lookups under way or waiting, of each tenant that has any.
+    of_tenants: Mutex<HashMap<TenantName, usize>>,
 }
 
 enum Known {
@@ -68,7 +68,7 @@ enum Known {
 impl Resolver {
     /// A resolver that gives out only what `policy` permits.
     pub fn new(lookup: Box<dyn Lookup>, policy: Policy) -> Resolver {
-        let turns = Semaphore::new(limits::LOOKUPS_AT_ONCE_MAX);
+        let turns = Turns::new(limits::LOOKUPS_AT_ONCE_MAX);
         Resolver(Arc::new(Shared {
             lookup,
             policy,
@@ -121,37 +121,57 @@ impl Resolver {
             Some(Known::Asked(coming)) if coming.has_changed().is_ok() => return Err(coming.clone()),
             _ => {}
         }
-        let Some(turns) = self.0.turns_of(tenant) else { return Ok(Err(FetchError::DnsTimeout)) };
+        let Some(asking) = Asking::begin(&self.0, tenant) else { return Ok(Err(FetchError::DnsTimeout)) };
         if all.len() >= limits::LOOKUPS_KEPT_MAX {
             make_room(&mut all, now);
         }
-        let coming = self.ask(tenant.clone(), turns, name.clone());
+        let coming = ask(asking, name.clone());
         all.insert(name.clone(), Known::Asked(coming.clone()));
         Err(coming)
     }
+}
 
-    /// In a task of its own: a waiter that gives up must not end the lookup for the others.
-    fn ask(
-        &self,
-        tenant: TenantName,
-        turns: Arc<Semaphore>,
-        name: HostName,
-    ) -> watch::Receiver<Option<Answer>> {
-        let (tell, coming) = watch::channel(None);
-        let shared = self.0.clone();
-        tokio::spawn(async move {
-            shared.look_up(&turns, name, tell).await;
-            shared.done(&tenant, turns);
-        });
-        coming
+/// In a task of its own: a waiter that gives up must not end the lookup for the others.
+fn ask(asking: Asking, name: HostName) -> watch::Receiver<Option<Answer>> {
+    let (tell, coming) = watch::channel(None);
+    tokio::spawn(async move { asking.shared.look_up(&asking.tenant, name, tell).await });
+    coming
+}
+
+/// A lookup that counts as one of its tenant's.
+struct Asking {
+    shared: Arc<Shared>,
+    tenant: TenantName,
+}
+
+impl Asking {
+    /// `None` when the tenant has too many lookups under way.
+    fn begin(shared: &Arc<Shared>, tenant: &TenantName) -> Option<Asking> {
+        let mut of_tenants = shared.of_tenants.lock();
+        let own = of_tenants.get(tenant).copied().unwrap_or(0);
+        if own >= limits::LOOKUPS_WAITING_PER_TENANT_MAX {
+            return None;
+        }
+        of_tenants.insert(tenant.clone(), own + 1);
+        Some(Asking { shared: shared.clone(), tenant: tenant.clone() })
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut own) = self.shared.of_tenants.lock().entry(self.tenant.clone()) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
     }
 }
 
 impl Shared {
-    async fn look_up(&self, own: &Semaphore, name: HostName, tell: watch::Sender<Option<Answer>>) {
+    async fn look_up(&self, tenant: &TenantName, name: HostName, tell: watch::Sender<Option<Answer>>) {
         let asked = async {
-            let _own = own.acquire().await.map_err(|_| FetchError::DnsError)?;
-            let _turn = self.turns.acquire().await.map_err(|_| FetchError::DnsError)?;
+            let _turn = self.turns.turn(tenant).await.ok_or(FetchError::DnsError)?;
             self.lookup.lookup(name.clone()).await
         };
         let mut asked = pin!(asked);
@@ -164,23 +184,6 @@ impl Shared {
             // Its thread is still blocked, so its turns are still taken; and late is better than never.
             let answer = asked.await;
             self.remember(name.clone(), answer);
-        }
-    }
-
-    /// `None` when the tenant has too many lookups under way.
-    fn turns_of(&self, tenant: &TenantName) -> Option<Arc<Semaphore>> {
-        let mut of_tenants = self.of_tenants.lock();
-        let turns = of_tenants
-            .entry(tenant.clone())
-            .or_insert_with(|| Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE_PER_TENANT_MAX)));
-        (Arc::strong_count(turns) <= limits::LOOKUPS_WAITING_PER_TENANT_MAX).then(|| turns.clone())
-    }
-
-    fn done(&self, tenant: &TenantName, turns: Arc<Semaphore>) {
-        let mut of_tenants = self.of_tenants.lock();
-        drop(turns);
-        if of_tenants.get(tenant).is_some_and(|turns| Arc::strong_count(turns) == 1) {
-            of_tenants.remove(tenant);
         }
     }
 
@@ -450,7 +453,7 @@ mod tests {
         });
         let flood: Vec<_> = flood.collect();
         tokio::time::sleep(limits::LOOKUP_TIMEOUT / 2).await;
-        assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_PER_TENANT_MAX);
+        assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_MAX / 4, "the part of one tenant");
         assert!(resolver.0.known.lock().len() <= limits::LOOKUPS_WAITING_PER_TENANT_MAX);
         let other: TenantName = "other".parse().unwrap();
         let good = OriginHost::parse("good.example").unwrap();
@@ -460,7 +463,7 @@ mod tests {
         }
         // Threads that are still blocked are not replaced by others.
         assert_eq!(resolver.addresses(&tenant(), &slow(9_999)).await, Err(FetchError::DnsTimeout));
-        assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_PER_TENANT_MAX);
+        assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_MAX / 4);
         assert!(!resolver.0.of_tenants.lock().contains_key(&other), "who waits for nothing takes no memory");
     }
 

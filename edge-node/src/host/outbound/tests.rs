@@ -7,6 +7,7 @@ mod http;
 mod safety;
 mod secure;
 mod servers;
+mod sharing;
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
