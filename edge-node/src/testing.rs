@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use artifact::{
     AppId, Digest, Lane, Profile, Target,
     keys::{Compiler, SecretKey, Trusted},
@@ -33,7 +34,7 @@ use crate::{
     exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
-    generation::Deployment,
+    generation::{Deployment, Generation},
     guest::{Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
     lane::{self, Lanes, SlowLane},
@@ -57,31 +58,12 @@ impl Shop {
     /// `None` when the guests were not built.
     pub fn open(code_bytes_max: u64) -> Option<Shop> {
         let dir = tempfile::tempdir().unwrap();
-        let offers = vec![(best_target(), engine::fingerprint(best_target(), Profile::Serve))];
-        let replica = Replica::open(ReplicaConfig {
-            control: "127.0.0.1:1".into(),
-            data_dir: dir.path().into(),
-            join_token: None,
-            targets: offers.clone(),
-            serving: None,
-            software: "test".into(),
-        });
-        let shelf = replica.unwrap().blobs();
         let names = ["wasi-hello", "fastly-hello"];
         let guests = names.into_iter().map(|name| Some((name, signed(name)?))).collect::<Option<_>>()?;
         let side =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let handle = side.handle().clone();
-        let cache = CodeCache::new(
-            ENGINE.clone(),
-            loader(),
-            shelf.clone(),
-            offers,
-            handle,
-            code_bytes_max,
-            metrics.clone(),
-        );
+        let (cache, shelf) = code_cache(dir.path(), code_bytes_max, &side, metrics.clone());
         let node = Arc::new(Node {
             host: host(),
             generation: Default::default(),
@@ -100,11 +82,7 @@ impl Shop {
 
     /// Puts every guest's blob on the shelf.
     fn stock(&self) {
-        for signed in self.guests.values() {
-            let path = self.shelf.path(Digest::of(&signed.container));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, &signed.container).unwrap();
-        }
+        self.guests.values().for_each(|signed| put(&self.shelf, signed));
     }
 
     /// The shelf's copy of a guest rots, and nobody can be asked for another.
@@ -136,14 +114,7 @@ impl Shop {
     }
 
     fn artifacts(&mut self, id: &AppId, guest: &str) {
-        let signed = &self.guests[guest];
-        let artifacts = vec![ArtifactRef {
-            target: best_target(),
-            profile: Profile::Serve,
-            fingerprint: engine::fingerprint(best_target(), Profile::Serve),
-            blob: Digest::of(&signed.container),
-            blob_bytes: signed.container.len() as u64,
-        }];
+        let artifacts = vec![artifact_of(&self.guests[guest])];
         let version = self.newest(id);
         self.apply(Body::ArtifactSet(ArtifactSet { id: id.clone(), version, artifacts }));
     }
@@ -273,6 +244,93 @@ impl Shop {
     /// The exposition text.
     pub fn metrics(&self) -> String {
         String::from_utf8(self.node.metrics.render()).unwrap()
+    }
+}
+
+/// What keeps code in memory, and the shelf it is taken from.
+fn code_cache(
+    dir: &Path,
+    code_bytes_max: u64,
+    side: &tokio::runtime::Runtime,
+    metrics: Arc<Metrics>,
+) -> (CodeCache, BlobShelf) {
+    let offers = vec![(best_target(), engine::fingerprint(best_target(), Profile::Serve))];
+    let replica = Replica::open(ReplicaConfig {
+        control: "127.0.0.1:1".into(),
+        data_dir: dir.into(),
+        join_token: None,
+        targets: offers.clone(),
+        serving: None,
+        software: "test".into(),
+    });
+    let (shelf, handle) = (replica.unwrap().blobs(), side.handle().clone());
+    let cache =
+        CodeCache::new(ENGINE.clone(), loader(), shelf.clone(), offers, handle, code_bytes_max, metrics);
+    (cache, shelf)
+}
+
+fn put(shelf: &BlobShelf, signed: &Signed) {
+    let path = shelf.path(Digest::of(&signed.container));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, &signed.container).unwrap();
+}
+
+fn artifact_of(signed: &Signed) -> ArtifactRef {
+    ArtifactRef {
+        target: best_target(),
+        profile: Profile::Serve,
+        fingerprint: engine::fingerprint(best_target(), Profile::Serve),
+        blob: Digest::of(&signed.container),
+        blob_bytes: signed.container.len() as u64,
+    }
+}
+
+/// A node that serves one app, for tests that put a front before it.
+pub struct ServingNode {
+    /// What a [`crate::serve::Server`] needs.
+    pub node: Arc<Node>,
+    side: Option<tokio::runtime::Runtime>,
+    _dir: tempfile::TempDir,
+}
+
+impl ServingNode {
+    /// The app is this module, with this configuration, and runs on this host.
+    pub fn new(host: Host, config: AppConfig, text: &str) -> ServingNode {
+        let dir = tempfile::tempdir().unwrap();
+        let side =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (cache, shelf) = code_cache(dir.path(), u64::MAX, &side, metrics.clone());
+        let signed = sign(&wat::parse_str(text).unwrap());
+        put(&shelf, &signed);
+        let mut deployment = deployment("test", 1, config);
+        let state = VersionState {
+            version: deployment.state.version.clone(),
+            artifacts: vec![artifact_of(&signed)],
+            rev: 1,
+            time_ms: 0,
+        };
+        deployment.metrics = metrics.version(&deployment.id, 1);
+        (deployment.wasm, deployment.lane) = (signed.wasm, signed.lane);
+        deployment.state = Arc::new(state);
+        let mut generation = Generation::default();
+        generation.insert(Arc::new(deployment));
+        let node = Arc::new(Node {
+            host: Arc::new(host),
+            generation: ArcSwap::from_pointee(generation),
+            code: Arc::new(cache),
+            metrics,
+            access_log: AccessLog::start(std::io::sink()).unwrap(),
+            executions: Executions::new(8),
+        });
+        ServingNode { node, side: Some(side), _dir: dir }
+    }
+}
+
+impl Drop for ServingNode {
+    fn drop(&mut self) {
+        // Tests drop it in the middle of a runtime of their own.
+        self.side.take().into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
     }
 }
 

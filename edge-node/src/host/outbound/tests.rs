@@ -3,6 +3,7 @@
 mod billing;
 mod failing;
 mod failover;
+mod guests;
 mod http;
 mod safety;
 mod secure;
