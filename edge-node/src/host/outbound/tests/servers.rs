@@ -81,6 +81,7 @@ impl Server {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counts.accepted.fetch_add(1, SeqCst);
+                stream.set_nodelay(true).unwrap(); // or each window waits for a delayed acknowledgement, 40 ms
                 let (served, counts) = (serve(stream, counts.clone()), counts.clone());
                 tokio::spawn(async move {
                     served.await;

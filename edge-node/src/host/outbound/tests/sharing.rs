@@ -2,7 +2,11 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{super::pool::Pool, servers::Server, *};
+use super::{
+    super::pool::Pool,
+    servers::{Authority, Server},
+    *,
+};
 
 /// A node with so many connections.
 fn small(connections_max: usize) -> Outbound {
@@ -13,14 +17,6 @@ fn small(connections_max: usize) -> Outbound {
 
 async fn visit(outbound: &Outbound, tenant: &str, server: &Server) -> Result<Seen, FetchError> {
     get(&mut exchange_of(tenant, outbound, config(backend(server.url()))), "/hello").await
-}
-
-/// A response whose body is not read: its connection is in use.
-async fn hold(outbound: &Outbound, tenant: &str, server: &Server) -> Result<Response<Incoming>, FetchError> {
-    let mut exchange = exchange_of(tenant, outbound, config(backend(server.url())));
-    let request = Request::get("/endless").body(RequestBody::Empty).unwrap();
-    let mut fetch = send(&mut exchange, Target::Backend("origin"), request, Options::default())?;
-    head(&mut fetch).await
 }
 
 async fn plain<const N: usize>() -> [Server; N] {
@@ -67,12 +63,23 @@ fn who_has_less_gets_the_idle_connection_of_who_has_most() {
 #[test]
 fn a_connection_in_use_is_closed_for_nobody() {
     testing::local(async {
-        let (outbound, [server]) = (small(8), plain().await);
-        let one = hold(&outbound, "a", &server).await.unwrap();
-        let two = hold(&outbound, "a", &server).await.unwrap();
-        assert_eq!(hold(&outbound, "a", &server).await.err(), Some(FetchError::ConnectionLimit));
-        drop((one, two));
-        until("both are closed", || outbound.connections() == 0).await;
-        hold(&outbound, "a", &server).await.unwrap();
+        let (outbound, authority) = (small(8), Authority::new());
+        // HTTP/2: in the pool also while it is used.
+        let hold = async || {
+            let server = Server::secure(&authority, &[b"h2"], None).await;
+            let trusting = Backend { ca_pem: Some(authority.pem()), ..backend(server.https()) };
+            let mut exchange = exchange_of("a", &outbound, config(trusting));
+            let request = Request::get("/endless").body(RequestBody::Empty).unwrap();
+            let mut fetch = send(&mut exchange, Target::Backend("origin"), request, Options::default())?;
+            head(&mut fetch).await.map(|response| (server, response))
+        };
+        let (_one, first) = hold().await.unwrap();
+        let (two, second) = hold().await.unwrap();
+        assert_eq!(hold().await.err(), Some(FetchError::ConnectionLimit));
+        drop(second);
+        let (_three, _third) = hold().await.unwrap();
+        until("the one that was let go is closed", || two.counts.closed.load(SeqCst) == 1).await;
+        assert_eq!(outbound.connections(), 2);
+        drop(first);
     });
 }
