@@ -12,14 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::{
     BodyError, OutboundBody,
     limits::{HEAD_TIMEOUT, IDLE_TIMEOUT},
+    watched::Reads,
 };
 
 /// Counts the requests of one connection. A request is in flight until its response body is gone.
@@ -111,19 +109,18 @@ impl Body for CountedBody {
 
 /// Ends an h1 connection whose request head takes longer than [`HEAD_TIMEOUT`].
 ///
-/// hyper has one timer for a head and for the pause before it; it is set to the idle timeout, and this stream
-/// measures the head alone: from the connection's start or a head's first byte until its request begins.
-pub(super) struct HeadTimer<S> {
-    stream: S,
+/// hyper has one timer for a head and for the pause before it; it is set to the idle timeout, and this one measures the
+/// head alone: from the connection's start or a head's first byte until its request begins.
+pub(super) struct HeadTimer {
     activity: Rc<Activity>,
     timer: Pin<Box<Sleep>>,
     /// How many requests had begun when the timer was set; more have begun: the head came in.
     armed_at: Option<u64>,
 }
 
-impl<S> HeadTimer<S> {
-    pub(super) fn new(stream: S, activity: Rc<Activity>) -> HeadTimer<S> {
-        HeadTimer { stream, activity, timer: Box::pin(sleep(HEAD_TIMEOUT)), armed_at: Some(0) }
+impl HeadTimer {
+    pub(super) fn new(activity: Rc<Activity>) -> HeadTimer {
+        HeadTimer { activity, timer: Box::pin(sleep(HEAD_TIMEOUT)), armed_at: Some(0) }
     }
 
     fn bytes_came(&mut self) {
@@ -142,51 +139,21 @@ impl<S> HeadTimer<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HeadTimer<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl Reads for HeadTimer {
+    fn polled(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
+        bytes: usize,
+        outcome: Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         // A head that came in whole leaves the timer set; a new one must not run on its clock.
         let expired = self.expired(cx);
-        match read {
-            Poll::Pending if expired => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(result) => {
-                if buf.filled().len() > before {
-                    self.bytes_came();
-                }
-                Poll::Ready(result)
-            }
+        if outcome.is_pending() && expired {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadTimer<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        if bytes > 0 {
+            self.bytes_came();
+        }
+        outcome
     }
 }

@@ -14,6 +14,7 @@
 //! | [`authority`] | which host a request is for: the tenant key |
 //! | [`limits`] | every bound of the front |
 //! | [`body`] | request and response bodies |
+//! | `watched` | a stream whose reads are looked at |
 //! | [`drain`] | going down without dropping a request |
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
@@ -35,6 +36,7 @@ mod quic;
 pub mod sockets;
 pub mod tcp;
 pub mod tls;
+pub(crate) mod watched;
 
 #[cfg(test)]
 mod tests;

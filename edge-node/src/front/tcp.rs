@@ -28,6 +28,7 @@ use super::{
     connection::{Activity, CountedBody, HeadTimer},
     limits::{self, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT},
     tls::ALPN_H2,
+    watched::Watched,
 };
 
 /// What the connections of one listener share.
@@ -140,7 +141,7 @@ async fn h1<H: Handler>(
     draining: Draining,
 ) {
     let activity = Activity::new();
-    let io = TokioIo::new(HeadTimer::new(stream, Rc::clone(&activity)));
+    let io = TokioIo::new(Watched::new(stream, HeadTimer::new(Rc::clone(&activity))));
     let requests = service_fn(requests(Arc::new(connection), shared, Rc::clone(&activity)));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -29,20 +29,18 @@ use artifact::{
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     FetchError,
     body::Sending,
-    connect::{Connected, Io},
+    connect::Connected,
     limits,
     payer::{PaidExecutor, Payer, Payers},
     share::Share,
     tls::Identity,
 };
+use crate::front::watched::{Reads, Watched};
 
 /// Locks the pool is spread over, so that serving threads seldom meet at one.
 const SHARDS: usize = 16;
@@ -288,7 +286,7 @@ impl Pool {
             streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
             room: Mutex::new(Some(room)),
         });
-        let io = TokioIo::new(Counted { stream, live: live.clone() });
+        let io = TokioIo::new(Watched::new(stream, Counted(live.clone())));
         let task = Task { pool: self.clone(), key: key.clone(), live: live.clone() };
         let sender = if is_h2 {
             let (sender, mut connection) =
@@ -412,46 +410,16 @@ fn h2_builder(live: Arc<Live>) -> http2::Builder<PaidExecutor> {
 }
 
 /// Counts what comes in.
-struct Counted {
-    stream: Box<dyn Io>,
-    live: Arc<Live>,
-}
+struct Counted(Arc<Live>);
 
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
+impl Reads for Counted {
+    fn polled(
+        &mut self,
+        _: &mut Context<'_>,
+        bytes: usize,
+        outcome: Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.live.received.fetch_add((buffer.filled().len() - before) as u64, Relaxed);
-        polled
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.0.received.fetch_add(bytes as u64, Relaxed);
+        outcome
     }
 }

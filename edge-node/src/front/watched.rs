@@ -1,0 +1,71 @@
+//! A stream of bytes whose reads somebody looks at. What is written passes as it is.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Looks at what a stream's reads bring.
+pub(crate) trait Reads: Unpin {
+    /// A read was polled, with this outcome, and brought so many bytes. What the reader gets instead.
+    fn polled(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: usize,
+        outcome: Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>>;
+}
+
+/// See the module.
+pub(crate) struct Watched<S, R> {
+    stream: S,
+    reads: R,
+}
+
+impl<S, R> Watched<S, R> {
+    /// A stream, and who looks at its reads.
+    pub(crate) fn new(stream: S, reads: R) -> Watched<S, R> {
+        Watched { stream, reads }
+    }
+}
+
+impl<S: AsyncRead + Unpin, R: Reads> AsyncRead for Watched<S, R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.reads.polled(cx, buffer.filled().len() - before, outcome)
+    }
+}
+
+impl<S: AsyncWrite + Unpin, R: Unpin> AsyncWrite for Watched<S, R> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
