@@ -17,7 +17,7 @@ use crate::{
     exchange::Exchange,
     host::{
         door::{Event, Fact, Source},
-        outbound::limits,
+        outbound::{limits, made::Made},
     },
 };
 
@@ -62,7 +62,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     for (function, number) in NUMBERS {
         linker.func_wrap(MODULE, function, move |guest: Guest<'_>, name: u32, length: u32, out: u32| {
             call(guest, |memory, state| {
-                let number = number(&*known(memory, state, name, length)?)?;
+                let number = number(&known(memory, state, name, length)?.backend)?;
                 match u16::try_from(number) {
                     Ok(port) if function == "get_port" => memory.write_u16(out, port),
                     _ => memory.write_u32(out, number),
@@ -93,7 +93,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             function,
             move |guest: Guest<'_>, name: u32, length: u32, buffer: u32, length_max: u32, written: u32| {
                 call(guest, |memory, state| {
-                    let text = text(&*known(memory, state, name, length)?);
+                    let text = text(&known(memory, state, name, length)?.backend);
                     give_text(memory, text, buffer, length_max, written)
                 })
             },
@@ -116,13 +116,13 @@ fn give_text(
 }
 
 /// The backend of this name.
-pub(super) fn find(state: &FastlyState, name: &str) -> Option<Arc<Backend>> {
+pub(super) fn find(state: &FastlyState, name: &str) -> Option<Arc<Made>> {
     if let Some(made) = state.backends.get(name) {
         return Some(made.clone());
     }
     let Exchange { deployment, door, .. } = &state.exchange;
     let declared = || Declared(deployment.config.backends.get(name).cloned());
-    door.learn(Source::Config, declared).0.map(Arc::new)
+    door.learn(Source::Config, declared).0.map(|backend| Arc::new(backend.into()))
 }
 
 /// What the version says of a backend.
@@ -143,12 +143,7 @@ impl Fact for Declared {
     }
 }
 
-fn known(
-    memory: &GuestMemory<'_>,
-    state: &FastlyState,
-    name: u32,
-    length: u32,
-) -> Result<Arc<Backend>, Status> {
+fn known(memory: &GuestMemory<'_>, state: &FastlyState, name: u32, length: u32) -> Result<Arc<Made>, Status> {
     find(state, read_name(memory, name, length)?).ok_or(Status::Invalid)
 }
 

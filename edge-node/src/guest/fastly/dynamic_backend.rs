@@ -107,7 +107,7 @@ fn register(state: &mut FastlyState, name: &str, backend: Backend) -> Answer {
     }
     let texts = [&backend.override_host, &backend.cert_host, &backend.ca_pem];
     state.hold(texts.into_iter().flatten().map(String::len).sum())?;
-    state.backends.insert(name.into(), Arc::new(backend));
+    state.backends.insert(name.into(), Arc::new(backend.into()));
     Ok(())
 }
 

@@ -56,7 +56,6 @@ mod wasi_p1;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use artifact::manifest::Backend;
 use http::{HeaderName, Request, Response, Uri, header, uri};
 use wasmtime::{Caller, Engine, Extern, InstancePre, Memory, Module, ModuleExport};
 
@@ -70,9 +69,12 @@ use super::{GuestExit, HasExchange, new_store};
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
     front::OutboundBody,
-    host::client::is_secure,
-    host::environment::{self, Identity},
-    host::held,
+    host::{
+        client::is_secure,
+        environment::{self, Identity},
+        held,
+        outbound::made::Made,
+    },
     limits::{Limit, LimitReached},
 };
 
@@ -139,7 +141,7 @@ pub struct FastlyState {
     /// Requests it has sent: the next one's number is one more.
     fetches: u32,
     /// Backends it has made. Small, and mostly empty.
-    backends: BTreeMap<Box<str>, Arc<Backend>>,
+    backends: BTreeMap<Box<str>, Arc<Made>>,
 }
 
 /// The client's request.

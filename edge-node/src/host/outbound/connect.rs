@@ -7,7 +7,6 @@ use artifact::{
     manifest::origin::{Origin, OriginHost},
 };
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -15,7 +14,12 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{FetchError, limits, resolve::Resolver, tls::Tls};
+use super::{
+    FetchError, limits,
+    made::{Keeping, TcpKeepalive},
+    resolve::Resolver,
+    tls::{Tls, server_name},
+};
 use crate::front::tls::ALPN_H2;
 
 /// A stream of bytes, encrypted or not.
@@ -47,13 +51,17 @@ pub async fn connect(
     tenant: &TenantName,
     origin: &Origin,
     secure: Option<Secure<'_>>,
+    keeping: Keeping,
     until: Instant,
 ) -> Result<Connected, FetchError> {
     let addresses = timeout_at(until, resolver.addresses(tenant, &origin.host)).await;
     let addresses = addresses.unwrap_or(Err(FetchError::DnsTimeout))?;
-    let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, origin.port)).collect();
+    let mut addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, origin.port)).collect();
+    if keeping.prefers_ipv4 {
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+    }
     let connected = async {
-        let (tcp, peer) = dial(&addresses).await?;
+        let (tcp, peer) = dial(&addresses, keeping.tcp_keepalive).await?;
         match secure {
             Some(secure) => handshake(tcp, peer, origin, secure).await,
             None => Ok(Connected { stream: Box::new(tcp), peer, is_h2: false }),
@@ -75,21 +83,15 @@ async fn handshake(
     Ok(Connected { stream: Box::new(stream), peer, is_h2 })
 }
 
-fn server_name(host: &OriginHost) -> Result<ServerName<'static>, FetchError> {
-    match host {
-        OriginHost::Name(name) => {
-            ServerName::try_from(name.as_str().to_owned()).map_err(|_| FetchError::TlsConfiguration)
-        }
-        OriginHost::Address(address) => Ok(ServerName::from(*address)),
-    }
-}
-
 /// The first address that takes the connection. The next one is tried when one fails or takes its time (RFC 8305).
-async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), FetchError> {
+async fn dial(
+    addresses: &[SocketAddr],
+    keepalive: Option<TcpKeepalive>,
+) -> Result<(TcpStream, SocketAddr), FetchError> {
     let mut attempts = FuturesUnordered::new();
     let mut fault = FetchError::Unreachable;
     for next in addresses.iter().copied() {
-        attempts.push(attempt(next));
+        attempts.push(attempt(next, keepalive));
         tokio::select! {
             biased;
             Some(done) = attempts.next() => match done {
@@ -108,10 +110,18 @@ async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Fetch
     Err(fault)
 }
 
-async fn attempt(address: SocketAddr) -> Result<(TcpStream, SocketAddr), FetchError> {
+async fn attempt(
+    address: SocketAddr,
+    keepalive: Option<TcpKeepalive>,
+) -> Result<(TcpStream, SocketAddr), FetchError> {
     let stream = TcpStream::connect(address).await.map_err(|error| dial_fault(&error))?;
     // A head that waits for the acknowledgement of the one before would wait for the peer's timer, 40 ms.
     stream.set_nodelay(true).map_err(|error| dial_fault(&error))?;
+    if let Some(TcpKeepalive { after, interval, probes }) = keepalive {
+        let keepalive = socket2::TcpKeepalive::new().with_time(after).with_interval(interval);
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_tcp_keepalive(&keepalive.with_retries(probes)).map_err(|error| dial_fault(&error))?;
+    }
     Ok((stream, address))
 }
 

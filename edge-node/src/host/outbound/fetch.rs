@@ -28,6 +28,7 @@ use super::{
     fault::Fault,
     head::{Head, Outgoing},
     limits,
+    made::Keeping,
     origins::Group,
     payer::Payer,
     pool::{Key, Lease, Sender},
@@ -44,6 +45,8 @@ pub struct Job {
     /// For origins that speak TLS.
     pub tls: Option<Tls>,
     pub cert_host: Option<OriginHost>,
+    /// How its connections are kept, if not as usual.
+    pub keeping: Option<Keeping>,
     /// State of the origins, where there is a choice or a probe.
     pub group: Option<Arc<Group>>,
     pub head: Outgoing,
@@ -105,7 +108,8 @@ impl Job {
         };
         let tls = self.tls.clone().filter(|_| origin.scheme == Scheme::Https);
         let identity = tls.as_ref().and_then(|tls| tls.identity);
-        let key = Arc::new(Key::new(self.tenant.clone(), origin.clone(), self.cert_host.clone(), identity));
+        let key = Key::new(self.tenant.clone(), origin.clone(), self.cert_host.clone(), identity);
+        let key = Arc::new(key.kept(self.keeping));
         if let Some(lease) = self.shared.pool.take(&key, &self.payer) {
             match self.exchange(lease).await {
                 Err(fault) if fault.error == FetchError::ConnectionTerminated && self.may_repeat(&fault) => {}
@@ -116,7 +120,8 @@ impl Job {
         let connected = async {
             let room = self.shared.pool.room(&self.tenant)?;
             let secure = tls.as_ref().map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
-            let connected = connect(&self.shared.resolver, &self.tenant, &origin, secure, until).await?;
+            let connected =
+                connect(&self.shared.resolver, &self.tenant, &origin, secure, key.keeping(), until).await?;
             self.shared.pool.start(key, connected, room, self.payer.clone()).await
         };
         let lease = connected.await.map_err(|error| Fault::untouched(self.in_time(error)))?;

@@ -22,6 +22,7 @@
 //! | `body` | both bodies on their way |
 //! | `target` | name or URL → a backend that may be asked |
 //! | `share` | connections and lookups divided among tenants |
+//! | [`made`] | a backend of the guest's own, and what only guests say of one |
 //! | [`origins`] | health, failover, retry budget |
 //! | `probe` | active health |
 //! | `fault`, `fetch` | one request through all of these |
@@ -35,6 +36,7 @@ mod fault;
 mod fetch;
 mod head;
 pub mod limits;
+pub mod made;
 pub mod origins;
 mod payer;
 pub mod pool;
@@ -56,10 +58,7 @@ use std::{
 
 use artifact::{
     HostName, TenantName,
-    manifest::{
-        Backend,
-        origin::{OriginHost, Scheme},
-    },
+    manifest::origin::{OriginHost, Scheme},
     seal::SecretsKey,
     secrets::SecretValue,
 };
@@ -78,13 +77,14 @@ use self::{
     deadline::Seals,
     fetch::Job,
     head::Outgoing,
+    made::{Keeping, Made},
     origins::{GroupKey, Groups, Health},
     payer::Payer,
     pool::Pool,
     probe::{Probe, Probing},
     resolve::{Lookup, Resolver},
     target::Allowed,
-    tls::{Tls, TlsStore},
+    tls::{Definition, Tls, TlsStore},
 };
 use crate::{
     exchange::Exchange,
@@ -162,7 +162,7 @@ pub enum Target<'a> {
     /// To a backend of the app, by its name.
     Backend(&'a str),
     /// To a backend that the guest made; its origins must be on the app's list.
-    Dynamic(Arc<Backend>),
+    Dynamic(Arc<Made>),
     /// By the request's URI: the origin of a backend, or on the app's list.
     Url,
 }
@@ -279,6 +279,7 @@ fn prepare(
         origins: plan.allowed.origins,
         tls: plan.tls,
         cert_host: plan.cert_host,
+        keeping: plan.keeping,
         group,
         head,
         body: Upload::new(body, announced),
@@ -308,6 +309,8 @@ struct Plan<'a> {
     tenant: TenantName,
     tls: Option<Tls>,
     cert_host: Option<OriginHost>,
+    /// Absent for a declared backend: as is usual.
+    keeping: Option<Keeping>,
 }
 
 impl<'a> Plan<'a> {
@@ -320,16 +323,23 @@ impl<'a> Plan<'a> {
     ) -> Result<Plan<'a>, FetchError> {
         let allowed = Allowed::find(&exchange.deployment.config, target, head, options)?;
         let tenant = exchange.deployment.id.tenant.clone();
+        let made = if let Target::Dynamic(made) = target { Some(&**made) } else { None };
         let mut tls = None;
         if allowed.origins.iter().any(|origin| origin.scheme == Scheme::Https) {
             let backend = &*allowed.backend;
             let secret = backend.client_key_secret.as_deref();
-            let key = secret.and_then(|name| exchange.deployment.secrets.get(None, name));
-            tls = Some(shared.tls.settings(&tenant, backend, key.map(SecretValue::expose))?);
+            let declared = || secret.and_then(|name| exchange.deployment.secrets.get(None, name));
+            let key = made.map_or_else(declared, |made| made.client_key.as_ref());
+            let definition = Definition {
+                backend,
+                key: key.map(SecretValue::expose),
+                narrowing: made.map(|made| &made.narrowing),
+            };
+            tls = Some(shared.tls.settings(&tenant, &definition)?);
         }
         let cert_host = allowed.backend.cert_host.as_deref().map(OriginHost::parse).transpose();
         let cert_host = cert_host.map_err(|_| FetchError::TlsConfiguration)?;
-        Ok(Plan { allowed, tenant, tls, cert_host })
+        Ok(Plan { allowed, tenant, tls, cert_host, keeping: made.map(|made| made.keeping) })
     }
 
     /// Only where there is a choice or a probe is there a state to keep.

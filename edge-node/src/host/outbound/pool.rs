@@ -36,6 +36,7 @@ use super::{
     body::Sending,
     connect::Connected,
     limits,
+    made::Keeping,
     payer::{PaidExecutor, Payer, Payers},
     share::Share,
     tls::Identity,
@@ -45,7 +46,8 @@ use crate::front::watched::{Reads, Watched};
 /// Locks the pool is spread over, so that serving threads seldom meet at one.
 const SHARDS: usize = 16;
 
-/// Who may use a connection: requests of this tenant, on this thread, to this origin with this TLS definition.
+/// Who may use a connection: requests of this tenant, on this thread, to this origin with this TLS definition, that
+/// want it kept alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     thread: ThreadId,
@@ -53,12 +55,24 @@ pub struct Key {
     origin: Origin,
     cert_host: Option<OriginHost>,
     identity: Identity,
+    /// Absent: as is usual.
+    keeping: Option<Keeping>,
 }
 
 impl Key {
     /// For requests of the current thread.
     pub fn new(tenant: TenantName, origin: Origin, cert_host: Option<OriginHost>, identity: Identity) -> Key {
-        Key { thread: thread::current().id(), tenant, origin, cert_host, identity }
+        Key { thread: thread::current().id(), tenant, origin, cert_host, identity, keeping: None }
+    }
+
+    /// The same for those who want it kept like this.
+    pub fn kept(self, keeping: Option<Keeping>) -> Key {
+        Key { keeping, ..self }
+    }
+
+    /// How its connections are made and kept.
+    pub fn keeping(&self) -> Keeping {
+        self.keeping.unwrap_or_default()
     }
 }
 
@@ -101,6 +115,8 @@ pub struct Live {
     began: Instant,
     /// Who uses it now.
     pub payers: Payers,
+    /// Requests it was lent to.
+    uses: AtomicU32,
     /// When it was given back last, in ms since it began.
     used_ms: AtomicU64,
     /// Bytes that came over it.
@@ -114,6 +130,12 @@ impl Live {
     /// Bytes that came over it so far: how a request tells whether its answer had begun.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
+    }
+
+    /// May it not be used once more?
+    fn is_spent(&self, keeping: &Keeping) -> bool {
+        keeping.reuses_max.is_some_and(|most| self.uses.load(Relaxed) > most)
+            || keeping.age_max.is_some_and(|most| self.began.elapsed() >= most)
     }
 
     /// How long nobody has used it; `None` while somebody does.
@@ -147,6 +169,7 @@ impl Lease {
         payer: Payer,
     ) -> Lease {
         live.payers.join(payer.clone());
+        live.uses.fetch_add(1, Relaxed);
         Lease { pool, key, sender: Some(sender), live, is_reused, payer }
     }
 
@@ -191,9 +214,10 @@ impl Pool {
 
     /// A connection that is open and free, on this payer's bill until the lease ends.
     pub fn take(&self, key: &Arc<Key>, payer: &Payer) -> Option<Lease> {
+        let keeping = key.keeping();
         let mut shard = self.shard(key).lock();
         let members = shard.get_mut(key)?;
-        members.retain(|member| !member.sender.is_closed());
+        members.retain(|member| !member.sender.is_closed() && !member.live.is_spent(&keeping));
         let free = members.iter().rposition(|member| match &member.sender {
             // Not ready while its peer still reads the request before.
             Sender::H1(sender) => sender.is_ready(),
@@ -281,6 +305,7 @@ impl Pool {
             peer,
             began: Instant::now(),
             payers: Payers::default(),
+            uses: AtomicU32::new(0),
             used_ms: AtomicU64::new(0),
             received: AtomicU64::new(0),
             streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
@@ -310,12 +335,13 @@ impl Pool {
     }
 
     fn keep(&self, key: &Arc<Key>, member: Member) {
-        if member.sender.is_closed() {
+        let keeping = key.keeping();
+        if !keeping.is_pooled || member.sender.is_closed() {
             return;
         }
         let mut shard = self.shard(key).lock();
         let members = shard.entry(key.clone()).or_default();
-        if members.len() < limits::IDLE_PER_ORIGIN_MAX {
+        if members.len() < keeping.idle_connections_max {
             members.push(member);
         }
     }
@@ -370,17 +396,18 @@ impl Drop for Task {
 impl Task {
     /// Polls the connection until it ends or has been idle for too long.
     async fn run(self, mut connection: impl FnMut(&mut Context<'_>) -> Poll<()>) {
-        let mut timer = pin!(sleep(limits::IDLE_TIMEOUT));
+        let idle_max = self.key.keeping().idle_max;
+        let mut timer = pin!(sleep(idle_max));
         std::future::poll_fn(|cx| {
             if self.live.payers.pay(|| connection(cx)).is_ready() {
                 return Poll::Ready(());
             }
             while timer.as_mut().poll(cx).is_ready() {
                 let idle = self.live.idle().unwrap_or_default();
-                if idle >= limits::IDLE_TIMEOUT {
+                if idle >= idle_max {
                     return Poll::Ready(());
                 }
-                timer.as_mut().reset(Instant::now() + (limits::IDLE_TIMEOUT - idle));
+                timer.as_mut().reset(Instant::now() + (idle_max - idle));
             }
             Poll::Pending
         })

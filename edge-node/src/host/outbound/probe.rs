@@ -23,6 +23,7 @@ use super::{
     Shared,
     connect::{Connected, Secure, connect},
     limits,
+    made::Keeping,
     origins::Group,
     pool::Room,
     tls::Tls,
@@ -114,7 +115,9 @@ impl Probe {
         let until = Instant::now() + limits::PROBE_TIMEOUT;
         let tls = self.tls.as_ref().filter(|_| origin.scheme == Scheme::Https);
         let secure = tls.map(|tls| Secure { tls, cert_host: self.cert_host.as_ref() });
-        let Ok(connected) = connect(&shared.resolver, &self.tenant, origin, secure, until).await else {
+        let Ok(connected) =
+            connect(&shared.resolver, &self.tenant, origin, secure, Keeping::default(), until).await
+        else {
             return false;
         };
         let status = timeout_at(until, self.ask(origin, connected)).await;

@@ -50,12 +50,12 @@ impl<'a> Allowed<'a> {
                 let backend = config.backends.get(*name).ok_or(FetchError::NoBackend)?;
                 (Cow::Borrowed(backend), origins(backend)?)
             }
-            Target::Dynamic(backend) => {
-                let origins = origins(backend)?;
+            Target::Dynamic(made) => {
+                let origins = origins(&made.backend)?;
                 for origin in &origins {
                     check(config, origin)?;
                 }
-                (Cow::Borrowed(&**backend), origins)
+                (Cow::Borrowed(&made.backend), origins)
             }
             Target::Url => by_origin(config, origin_of(&head.uri)?)?,
         };
@@ -244,7 +244,7 @@ mod tests {
         let made = |url: &str, failover: &[&str]| {
             let failover = failover.iter().map(|url| url.to_string()).collect();
             let backend = Backend { url: url.into(), failover, ..Backend::default() };
-            find(Target::Dynamic(Arc::new(backend)), Request::get("/"))
+            find(Target::Dynamic(Arc::new(backend.into())), Request::get("/"))
         };
         assert_eq!(
             made("https://x.listed.example", &[]).unwrap(),

@@ -5,6 +5,7 @@ mod failing;
 mod failover;
 mod guests;
 mod http;
+mod made;
 mod safety;
 mod secure;
 mod servers;

@@ -47,7 +47,7 @@ fn a_url_is_fetched_if_the_app_lists_its_host() {
         assert!(seen.text().contains(&format!("authority: a.example:{port}")), "{}", seen.text());
         let refused = send(&mut exchange, Target::Url, url("a.other"), Options::default());
         assert_eq!(refused.err(), Some(FetchError::NotAllowed));
-        let made = Arc::new(backend(format!("http://b.example:{port}")));
+        let made = Arc::new(backend(format!("http://b.example:{port}")).into());
         let request = Request::get("/hello").body(RequestBody::Empty).unwrap();
         let mut fetch = send(&mut exchange, Target::Dynamic(made), request, Options::default()).unwrap();
         assert_eq!(whole(head(&mut fetch).await.unwrap()).await.unwrap().text(), "hello");

@@ -21,6 +21,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::{
@@ -42,6 +43,8 @@ pub struct Counts {
     pub cancelled: AtomicUsize,
     /// Bytes made for `/endless`.
     pub produced: AtomicUsize,
+    /// Names that TLS clients asked for.
+    pub asked_names: Mutex<Vec<String>>,
     /// What `/up` says.
     pub is_down: AtomicBool,
 }
@@ -124,6 +127,8 @@ impl Server {
             let acceptor = acceptor.clone();
             async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
+                let name = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
+                counts.asked_names.lock().push(name);
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     let service = service_fn(move |request| answer(request, counts.clone()));
                     let _ = http2::Builder::new(TokioExecutor::new())
