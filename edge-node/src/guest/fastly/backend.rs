@@ -1,9 +1,10 @@
 //! `fastly_backend`: what is known of a backend, declared or made by the guest.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use artifact::manifest::Backend;
 use http::Uri;
+use rustls::ProtocolVersion;
 use wasmtime::{Caller, Linker};
 
 use super::{
@@ -17,52 +18,49 @@ use crate::{
     exchange::Exchange,
     host::{
         door::{Event, Fact, Source},
-        outbound::{limits, made::Made},
+        outbound::{
+            self, limits,
+            made::{Made, TcpKeepalive},
+            origins::Health,
+        },
     },
 };
 
 const MODULE: &str = "fastly_backend";
-/// How the interface numbers what a backend's health may be: this host lets nobody choose by it, but fails over
-/// between the origins of a backend by itself.
-const HEALTH_UNKNOWN: u32 = 0;
 /// How it numbers TLS versions.
 pub(super) const TLS_1_2: u32 = 2;
 /// See [`TLS_1_2`].
 pub(super) const TLS_1_3: u32 = 3;
 
 type Guest<'a> = Caller<'a, FastlyState>;
-type Number = fn(&Backend) -> Result<u32, Status>;
+type Number = fn(&Made) -> Result<u32, Status>;
 type Text = fn(&Backend) -> Result<String, Status>;
 
 /// Numbers of a backend.
-const NUMBERS: [(&str, Number); 13] = [
-    ("is_healthy", |_| Ok(HEALTH_UNKNOWN)),
-    ("is_ssl", |backend| Ok(u32::from(is_tls(backend)?))),
-    ("get_connect_timeout_ms", |backend| {
-        Ok(backend.connect_timeout_ms.unwrap_or(limits::CONNECT_TIMEOUT.as_millis() as u32))
+const NUMBERS: [(&str, Number); 12] = [
+    ("is_ssl", |made| Ok(u32::from(is_tls(&made.backend)?))),
+    ("get_connect_timeout_ms", |made| Ok(ms_or(made.backend.connect_timeout_ms, limits::CONNECT_TIMEOUT))),
+    ("get_first_byte_timeout_ms", |made| {
+        Ok(ms_or(made.backend.first_byte_timeout_ms, limits::FIRST_BYTE_TIMEOUT))
     }),
-    ("get_first_byte_timeout_ms", |backend| {
-        Ok(backend.first_byte_timeout_ms.unwrap_or(limits::FIRST_BYTE_TIMEOUT.as_millis() as u32))
+    ("get_between_bytes_timeout_ms", |made| {
+        Ok(ms_or(made.backend.between_bytes_timeout_ms, limits::BETWEEN_BYTES_TIMEOUT))
     }),
-    ("get_between_bytes_timeout_ms", |backend| {
-        Ok(backend.between_bytes_timeout_ms.unwrap_or(limits::BETWEEN_BYTES_TIMEOUT.as_millis() as u32))
-    }),
-    ("get_http_keepalive_time", |_| Ok(limits::IDLE_TIMEOUT.as_millis() as u32)),
-    // Idle connections are watched by HTTP and dropped early, not kept alive by TCP.
-    ("get_tcp_keepalive_enable", |_| Ok(0)),
-    ("get_tcp_keepalive_interval", |_| Ok(0)),
-    ("get_tcp_keepalive_probes", |_| Ok(0)),
-    ("get_tcp_keepalive_time", |_| Ok(0)),
-    ("get_ssl_min_version", |backend| if is_tls(backend)? { Ok(TLS_1_2) } else { Err(Status::None) }),
-    ("get_ssl_max_version", |backend| if is_tls(backend)? { Ok(TLS_1_3) } else { Err(Status::None) }),
-    ("get_port", |backend| port(backend).map(u32::from)),
+    ("get_http_keepalive_time", |made| Ok(made.keeping.idle_max.as_millis() as u32)),
+    ("get_tcp_keepalive_enable", |made| Ok(u32::from(made.keeping.tcp_keepalive.is_some()))),
+    ("get_tcp_keepalive_interval", |made| Ok(of_tcp(made, |tcp| tcp.interval.as_secs() as u32))),
+    ("get_tcp_keepalive_probes", |made| Ok(of_tcp(made, |tcp| tcp.probes))),
+    ("get_tcp_keepalive_time", |made| Ok(of_tcp(made, |tcp| tcp.after.as_secs() as u32))),
+    ("get_ssl_min_version", |made| tls_version(made, ProtocolVersion::TLSv1_3, TLS_1_3, TLS_1_2)),
+    ("get_ssl_max_version", |made| tls_version(made, ProtocolVersion::TLSv1_2, TLS_1_2, TLS_1_3)),
+    ("get_port", |made| port(&made.backend).map(u32::from)),
 ];
 
 pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
     for (function, number) in NUMBERS {
         linker.func_wrap(MODULE, function, move |guest: Guest<'_>, name: u32, length: u32, out: u32| {
             call(guest, |memory, state| {
-                let number = number(&known(memory, state, name, length)?.backend)?;
+                let number = number(&*known(memory, state, name, length)?)?;
                 match u16::try_from(number) {
                     Ok(port) if function == "get_port" => memory.write_u16(out, port),
                     _ => memory.write_u32(out, number),
@@ -74,6 +72,12 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         call(guest, |memory, state| {
             let exists = find(state, read_name(memory, name, length)?).is_some();
             memory.write_u32(out, u32::from(exists))
+        })
+    })?;
+    linker.func_wrap(MODULE, "is_healthy", |guest: Guest<'_>, name: u32, length: u32, out: u32| {
+        call(guest, |memory, state| {
+            known(memory, state, name, length)?;
+            memory.write_u32(out, health(state, read_name(memory, name, length)?))
         })
     })?;
     linker.func_wrap(MODULE, "is_dynamic", |guest: Guest<'_>, name: u32, length: u32, out: u32| {
@@ -100,6 +104,33 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn ms_or(said: Option<u32>, default: Duration) -> u32 {
+    said.unwrap_or(default.as_millis() as u32)
+}
+
+fn of_tcp(made: &Made, number: fn(TcpKeepalive) -> u32) -> u32 {
+    made.keeping.tcp_keepalive.map_or(0, number)
+}
+
+/// The number for a backend that speaks this version alone, or for any other that speaks TLS.
+fn tls_version(made: &Made, only: ProtocolVersion, alone: u32, other: u32) -> Result<u32, Status> {
+    match (is_tls(&made.backend)?, made.narrowing.version == Some(only)) {
+        (false, _) => Err(Status::None),
+        (true, true) => Ok(alone),
+        (true, false) => Ok(other),
+    }
+}
+
+/// As the interface numbers it. What the program made has one origin and no probe, so nobody keeps its health.
+fn health(state: &FastlyState, name: &str) -> u32 {
+    let known = !state.backends.contains_key(name);
+    match known.then(|| outbound::health(&state.exchange, name)).flatten() {
+        None | Some(Health::Unknown) => 0,
+        Some(Health::Well) => 1,
+        Some(Health::Down) => 2,
+    }
 }
 
 fn give_text(

@@ -224,7 +224,7 @@ pub(super) fn give_address(
 }
 
 /// What OpenSSL calls the suites that rustls speaks.
-fn openssl_name(suite: rustls::CipherSuite) -> Option<&'static str> {
+pub(super) fn openssl_name(suite: rustls::CipherSuite) -> Option<&'static str> {
     use rustls::CipherSuite as Suite;
     Some(match suite {
         Suite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",

@@ -21,6 +21,13 @@ pub(super) struct SecretStore(Box<str>);
 /// A secret behind a handle.
 pub(super) struct Secret(Bytes);
 
+impl Secret {
+    /// Its bytes.
+    pub(super) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")

@@ -24,19 +24,31 @@ pub(super) struct Function {
     /// Its type: `i` is i32, `I` is i64, results after `:`.
     pub(super) ty: &'static str,
     pub(super) support: Support,
+    /// What a reader should know beside; empty when there is nothing.
+    pub(super) note: &'static str,
+}
+
+impl Function {
+    const fn but(self, note: &'static str) -> Function {
+        Function { note, ..self }
+    }
 }
 
 const fn done(name: &'static str, ty: &'static str) -> Function {
-    Function { name, ty, support: Support::Done }
+    Function { name, ty, support: Support::Done, note: "" }
 }
 
 const fn constant(name: &'static str, ty: &'static str) -> Function {
-    Function { name, ty, support: Support::Constant }
+    Function { name, ty, support: Support::Constant, note: "" }
 }
 
 const fn unsupported(name: &'static str, ty: &'static str) -> Function {
-    Function { name, ty, support: Support::Unsupported }
+    Function { name, ty, support: Support::Unsupported, note: "" }
 }
+
+/// Of `cache_override_set` and its newer forms.
+const NO_CACHE: &str = "Tag, times and surrogate keys are checked and kept with the request; there is no cache, so \
+                        every request goes to its backend as if it said pass.";
 
 /// A module and its functions.
 type ModuleRows = (&'static str, &'static [Function]);
@@ -61,17 +73,19 @@ pub(super) const TABLE: [ModuleRows; 24] = [
         done("get_connect_timeout_ms", "iii:i"),
         done("get_first_byte_timeout_ms", "iii:i"),
         done("get_host", "iiiii:i"),
-        constant("get_http_keepalive_time", "iii:i"),
+        done("get_http_keepalive_time", "iii:i"),
         done("get_override_host", "iiiii:i"),
         done("get_port", "iii:i"),
-        constant("get_ssl_max_version", "iii:i"),
-        constant("get_ssl_min_version", "iii:i"),
-        constant("get_tcp_keepalive_enable", "iii:i"),
-        constant("get_tcp_keepalive_interval", "iii:i"),
-        constant("get_tcp_keepalive_probes", "iii:i"),
-        constant("get_tcp_keepalive_time", "iii:i"),
+        done("get_ssl_max_version", "iii:i"),
+        done("get_ssl_min_version", "iii:i"),
+        done("get_tcp_keepalive_enable", "iii:i"),
+        done("get_tcp_keepalive_interval", "iii:i"),
+        done("get_tcp_keepalive_probes", "iii:i"),
+        done("get_tcp_keepalive_time", "iii:i"),
         done("is_dynamic", "iii:i"),
-        constant("is_healthy", "iii:i"),
+        done("is_healthy", "iii:i").but(
+            "Known of declared backends with several origins or a probe once they were used; of others: unknown."
+        ),
         done("is_ssl", "iii:i"),
     ]),
     ("fastly_cache", &[
@@ -220,9 +234,9 @@ pub(super) const TABLE: [ModuleRows; 24] = [
     ("fastly_http_req", &[
         done("auto_decompress_response_set", "ii:i"),
         done("body_downstream_get", "ii:i"),
-        constant("cache_override_set", "iiii:i"),
-        constant("cache_override_v2_set", "iiiiii:i"),
-        constant("cache_override_v3_set", "iii:i"),
+        constant("cache_override_set", "iiii:i").but(NO_CACHE),
+        constant("cache_override_v2_set", "iiiiii:i").but(NO_CACHE),
+        constant("cache_override_v3_set", "iii:i").but(NO_CACHE),
         done("close", "i:i"),
         constant("downstream_client_ddos_detected", "i:i"),
         constant("downstream_client_h2_fingerprint", "iii:i"),
@@ -267,7 +281,12 @@ pub(super) const TABLE: [ModuleRows; 24] = [
         unsupported("redirect_to_grip_proxy_v2", "iii:i"),
         unsupported("redirect_to_websocket_proxy", "ii:i"),
         unsupported("redirect_to_websocket_proxy_v2", "iii:i"),
-        done("register_dynamic_backend", "iiiiii:i"),
+        done("register_dynamic_backend", "iiiiii:i").but(
+            "UNSUPPORTED: gRPC (HTTP/2 is spoken where TLS chooses it, and cannot be forced); health checks (probes are \
+             of declared backends, without window or threshold); TLS below 1.2; ciphers other than by their names. \
+             A certificate's name is always checked. The pool's `max_connections` bounds idle ones of one thread, 32 at \
+             most; `http_keepalive_time` is 50 s at most."
+        ),
         done("send", "iiiiii:i"),
         done("send_async", "iiiii:i"),
         done("send_async_streaming", "iiiii:i"),
@@ -469,9 +488,8 @@ mod tests {
              Done: {}. Constant, that is one fixed answer for what this host has nothing of: {}. Unsupported, that is \
              status 5, for which SDKs have a way on: {}. Tests call every function that is not unsupported, and see \
              every one that is done succeed.\n\n\
-             Nothing is cached yet: what `cache_override_set` and its newer forms say is checked, kept with the request, \
-             and has no effect.\n\n\
-             | module | function | done / constant / unsupported |\n|---|---|---|\n",
+             Nothing is cached yet.\n\n\
+             | module | function | done / constant / unsupported | note |\n|---|---|---|---|\n",
             rows().count(),
             TABLE.len(),
             ALIASES.len(),
@@ -480,7 +498,7 @@ mod tests {
             count(Support::Unsupported),
         );
         for (module, row) in rows() {
-            let _ = writeln!(page, "| {module} | {} | {} |", row.name, word(row.support));
+            let _ = writeln!(page, "| {module} | {} | {} | {} |", row.name, word(row.support), row.note);
         }
         page += "\n## Older names\n\n| `env` | stands for |\n|---|---|\n";
         for (alias, module, name) in ALIASES {

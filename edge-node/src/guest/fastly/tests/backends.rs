@@ -2,9 +2,12 @@
 
 use artifact::manifest::{AppConfig, Backend};
 
-use super::script::{
-    Arg::{N, T, To},
-    Memory, Out, Script,
+use super::{
+    origin::Origin,
+    script::{
+        Arg::{At, N, T, To},
+        Memory, Out, Script,
+    },
 };
 use crate::{
     guest::fastly::abi::Status,
@@ -98,18 +101,22 @@ const CONNECT_TIMEOUT: u32 = 1 << 2;
 const TLS: u32 = 1 << 5;
 const TLS_MIN: u32 = 1 << 6;
 const TLS_MAX: u32 = 1 << 7;
-const CERT_HOST: u32 = 1 << 8;
-const SNI: u32 = 1 << 11;
+const CLIENT_CERTIFICATE: u32 = 1 << 13;
+const KEEPALIVE: u32 = 1 << 15;
 
 pub fn a_backend_that_the_program_made_can_be_asked_about() {
     let mut guest = Script::new();
     let host = guest.text("b.example");
-    let made = settings(&mut guest, &[(0, host.0), (1, 9), (2, 777), (5, 2), (6, 3)]);
-    let mask = OVERRIDE_HOST | CONNECT_TIMEOUT | TLS | TLS_MIN | TLS_MAX;
+    let kept = [(18, 20_000), (19, 1), (20, 5), (21, 6), (22, 7)];
+    let fields = [&[(0, host.0), (1, 9), (2, 777), (5, 2), (6, 2)][..], &kept].concat();
+    let made = settings(&mut guest, &fields);
+    let mask = OVERRIDE_HOST | CONNECT_TIMEOUT | TLS | TLS_MIN | TLS_MAX | KEEPALIVE;
     guest.call(REGISTER, &[T("made"), T("a.example:444"), N(mask), To(made)]);
     guest.answers(Status::Error, REGISTER, &[T("made"), T("c.example"), N(0), To(made)]);
     guest.answers(Status::Error, REGISTER, &[T("origin"), T("c.example"), N(0), To(made)]);
     let told = Told::ask(&mut guest, "made");
+    let versions = ["min", "max"]
+        .map(|which| guest.gives(&format!("fastly_backend.get_ssl_{which}_version"), vec![T("made")]));
     let (over, length) = (guest.out(32), guest.out(4));
     guest.call("fastly_backend.get_override_host", &[T("made"), To(over), N(32), To(length)]);
     guest.call(REGISTER, &[T("plain"), T("c.example"), N(0), To(made)]);
@@ -123,7 +130,14 @@ pub fn a_backend_that_the_program_made_can_be_asked_about() {
     let memory = guest.run_in(testing::exchange(with_backend(backend)), super::get("/"));
     let number = |function| told.number(&memory, function);
     assert_eq!(["exists", "is_dynamic", "is_ssl", "get_port"].map(number), [1, 1, 1, 444]);
-    assert_eq!(number("get_connect_timeout_ms"), 777);
+    assert_eq!(
+        ["is_healthy", "get_connect_timeout_ms", "get_http_keepalive_time"].map(number),
+        [0, 777, 20_000]
+    );
+    let tcp = ["enable", "interval", "probes", "time"].map(|of| format!("get_tcp_keepalive_{of}"));
+    assert_eq!(tcp.each_ref().map(|function| number(function)), [1, 5, 6, 7]);
+    assert_eq!(tcp.map(|function| plain.number(&memory, &function)), [0; 4]);
+    assert_eq!(versions.map(|version| memory.u32(version)), [2, 2]);
     assert_eq!(memory.text(over, length), "b.example");
     assert_eq!(["is_ssl", "get_port"].map(|function| plain.number(&memory, function)), [0, 80]);
 }
@@ -136,25 +150,63 @@ pub fn settings_that_cannot_be_kept_are_refused() {
     };
     refused(Status::Invalid, 1, "a.example", none);
     refused(Status::Invalid, 1 << 19, "a.example", none);
-    for option in [10, 12, 13, 14, 18] {
+    for option in [14, 18] {
         refused(Status::Unsupported, 1 << option, "a.example", none);
     }
     for target in ["", "http://a.example", "user@a.example", "a b"] {
         refused(Status::Invalid, 0, target, none);
     }
     refused(Status::Invalid, OVERRIDE_HOST, "a.example", Out(u32::MAX - 16));
-    let (one, other) = (guest.text("one"), guest.text("other"));
-    let tls_1_3_only = settings(&mut guest, &[(5, 3)]);
-    let two_names = settings(&mut guest, &[(7, one.0), (8, 3), (13, other.0), (14, 5)]);
+    let certificate = guest.text("PEM");
+    let tls_1_1 = settings(&mut guest, &[(6, 1)]);
+    let no_secret = settings(&mut guest, &[(15, certificate.0), (16, 3), (17, 77)]);
     let register = |mask, settings| [T("made"), T("a.example"), N(TLS | mask), To(settings)];
-    guest.answers(Status::Unsupported, REGISTER, &register(TLS_MIN, tls_1_3_only));
-    guest.answers(Status::Unsupported, REGISTER, &register(CERT_HOST | SNI, two_names));
-    guest.call(REGISTER, &register(CERT_HOST, two_names));
-    for number in 1..200 {
+    guest.answers(Status::Unsupported, REGISTER, &register(TLS_MAX, tls_1_1));
+    guest.answers(Status::BadHandle, REGISTER, &register(CLIENT_CERTIFICATE, no_secret));
+    for number in 0..200 {
         guest.call(REGISTER, &[T(&format!("n{number}")), T("a.example"), N(0), To(none)]);
     }
     guest.answers(Status::LimitExceeded, REGISTER, &[T("n200"), T("a.example"), N(0), To(none)]);
     guest.run();
+}
+
+pub fn the_health_of_a_backend_is_what_its_requests_found() {
+    let origin = Origin::start();
+    let nobody = || Origin::start().address; // gone at once
+    let two = |first, second| Backend {
+        url: format!("http://{first}"),
+        failover: vec![format!("http://{second}")],
+        ..Backend::default()
+    };
+    let run = |door: Door| {
+        let config = AppConfig {
+            backends: [
+                ("well".to_owned(), two(nobody(), origin.address)),
+                ("down".to_owned(), two(nobody(), nobody())),
+            ]
+            .into(),
+            ..super::config()
+        };
+        let mut guest = Script::new();
+        let is_healthy = |guest: &mut Script, name| guest.gives("fastly_backend.is_healthy", vec![T(name)]);
+        let before = is_healthy(&mut guest, "well");
+        for (name, status) in [("well", Status::Ok), ("down", Status::Error)].repeat(3) {
+            let request = guest.gives("fastly_http_req.new", vec![]);
+            let body = guest.gives("fastly_http_body.new", vec![]);
+            guest.call("fastly_http_req.uri_set", &[At(request), T("http://app.example/hello")]);
+            let (head, content) = (guest.out(4), guest.out(4));
+            let arguments = [At(request), At(body), T(name), To(head), To(content)];
+            guest.answers(status, "fastly_http_req.send", &arguments);
+        }
+        let after = ["well", "down"].map(|name| is_healthy(&mut guest, name));
+        let mut exchange = origin.exchange_of(config);
+        exchange.door = door;
+        let memory = guest.run_in(exchange, super::get("/"));
+        [before, after[0], after[1]].map(|out| memory.u32(out))
+    };
+    let tape = Tape::record();
+    assert_eq!(run(tape.door()), [0, 1, 2]);
+    assert_eq!(run(Tape::play(tape.recording()).door()), [0, 1, 2]);
 }
 
 /// A replay has the recording, not the configuration.

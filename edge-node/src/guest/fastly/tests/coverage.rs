@@ -43,6 +43,7 @@ suite! {
     backends::a_declared_backend_can_be_asked_about,
     backends::a_backend_that_the_program_made_can_be_asked_about,
     backends::settings_that_cannot_be_kept_are_refused,
+    backends::the_health_of_a_backend_is_what_its_requests_found,
     fetch::a_request_is_sent_and_its_response_read,
     fetch::requests_under_way_are_waited_for,
     fetch::requests_under_way_are_polled,

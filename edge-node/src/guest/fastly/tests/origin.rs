@@ -60,6 +60,11 @@ impl Origin {
             kv_stores: vec!["kv".to_owned()],
             ..super::config()
         };
+        self.exchange_of(config)
+    }
+
+    /// One of an app with this configuration, and a secret if it has the store.
+    pub fn exchange_of(&self, config: AppConfig) -> Exchange {
         let mut deployment = testing::deployment("test", 1, config);
         super::stores::pin(&mut deployment, "vault", "token", "secret of the vault");
         let mut host = testing::host();
