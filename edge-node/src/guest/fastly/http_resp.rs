@@ -3,11 +3,12 @@
 use std::future::poll_fn;
 
 use http::{Response, StatusCode};
+use tokio::{runtime::Handle, task::JoinHandle};
 use wasmtime::{Caller, Linker};
 
 use super::{
     FastlyState,
-    abi::{Answer, Status, code, version, version_number},
+    abi::{Answer, Status, version, version_number},
     body::{GuestBody, HeldBody},
     call,
     downstream::give_address,
@@ -99,8 +100,8 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             call(guest, |_, state| send_downstream(state, response, body, streaming != 0))
         },
     )?;
-    linker.func_wrap_async(MODULE, "send_downstream_pending", |guest: Guest<'_>, (pending,): (u32,)| {
-        Box::new(async move { code(send_downstream_pending(guest, pending).await) })
+    linker.func_wrap(MODULE, "send_downstream_pending", |guest: Guest<'_>, pending: u32| {
+        call(guest, |_, state| send_downstream_pending(state, pending))
     })?;
     Ok(())
 }
@@ -136,19 +137,39 @@ fn respond(door: &Door, responder: Responder, response: Response<OutboundBody>) 
     responder.send(response);
 }
 
-/// Waits for the response to a request and passes it on, unread. One that failed becomes a 5xx.
-async fn send_downstream_pending(mut guest: Guest<'_>, pending: u32) -> Answer {
-    let state = guest.data_mut();
-    let mut pending = state.handles.take::<Box<Pending>>(pending)?;
+/// A response that reaches the client without its guest, which may end before. It ends when it is dropped.
+pub(super) struct Forwarding(JoinHandle<()>);
+
+impl Forwarding {
+    /// Waits until the response is sent.
+    pub(super) async fn sent(mut self) {
+        let _ = (&mut self.0).await; // one that panicked has dropped the responder
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Lets the response to a request pass on, unread, when it is there. One that failed becomes a 5xx. As on the platform
+/// the guest goes on at once, and its instance may be gone by then.
+fn send_downstream_pending(state: &mut FastlyState, pending: u32) -> Answer {
+    state.handles.get::<Box<Pending>>(pending)?;
+    let runtime = Handle::try_current().map_err(|_| Status::Error)?;
     let responder = state.responder.take().ok_or(Status::Error)?;
-    poll_fn(|cx| pending.poll_head(cx)).await;
-    let response = match pending.into_response() {
-        Ok(response) => response.map(|body| {
-            let door = &guest.data().exchange.door;
-            OutboundBody::from(HeldBody::incoming(body).into_sent(door, RESPONSE_STREAM))
-        }),
-        Err((_, failed)) => failed.map(|()| OutboundBody::Empty),
-    };
-    respond(&guest.data().exchange.door, responder, response);
+    let mut pending = state.handles.take::<Box<Pending>>(pending)?;
+    let door = state.exchange.door.clone();
+    state.forwarding = Some(Forwarding(runtime.spawn(async move {
+        poll_fn(|cx| pending.poll_head(cx)).await;
+        let response = match pending.into_response() {
+            Ok(response) => {
+                response.map(|body| HeldBody::incoming(body).into_sent(&door, RESPONSE_STREAM).into())
+            }
+            Err((_, failed)) => failed.map(|()| OutboundBody::Empty),
+        };
+        respond(&door, responder, response);
+    })));
     Ok(())
 }

@@ -63,6 +63,7 @@ use self::{
     abi::{Answer, Status, code},
     body::{GuestBody, HeldBody},
     handles::{Handles, Item},
+    http_resp::Forwarding,
     memory::GuestMemory,
 };
 use super::{GuestExit, HasExchange, new_store};
@@ -118,8 +119,13 @@ impl Program {
             match start.call_async(&mut store, ()).await {
                 Err(error) if error.downcast_ref::<GuestExit>().is_none_or(|exit| exit.0 != 0) => Err(error),
                 Ok(()) | Err(_) => {
-                    if let Some(responder) = store.data_mut().responder.take() {
+                    let (responder, forwarding) = store.data_mut().take_rest();
+                    if let Some(responder) = responder {
                         responder.send(Response::new(OutboundBody::Empty));
+                    }
+                    if let Some(forwarding) = forwarding {
+                        drop(store); // its slot is for the next
+                        forwarding.sent().await;
                     }
                     Ok(())
                 }
@@ -135,6 +141,8 @@ pub struct FastlyState {
     memory: Option<Memory>,
     handles: Handles,
     responder: Option<Responder>,
+    /// A response that it handed over.
+    forwarding: Option<Forwarding>,
     downstream: Downstream,
     /// Made when a guest first asks; `NAME=value` and NUL each.
     environment: Option<String>,
@@ -176,11 +184,17 @@ impl FastlyState {
             memory: None,
             handles,
             responder: Some(responder),
+            forwarding: None,
             downstream,
             environment: None,
             fetches: 0,
             backends: BTreeMap::new(),
         })
+    }
+
+    /// What is left to be done when the guest has ended well.
+    fn take_rest(&mut self) -> (Option<Responder>, Option<Forwarding>) {
+        (self.responder.take(), self.forwarding.take())
     }
 
     /// A handle for a new item.

@@ -314,7 +314,9 @@ pub(super) const TABLE: [ModuleRows; 24] = [
         constant("http_keepalive_mode_set", "ii:i"),
         done("new", "i:i"),
         done("send_downstream", "iii:i"),
-        done("send_downstream_pending", "i:i"),
+        done("send_downstream_pending", "i:i").but(
+            "Returns at once; the response is sent when it is there, also after the program's end."
+        ),
         done("status_get", "ii:i"),
         done("status_set", "ii:i"),
         done("version_get", "ii:i"),

@@ -57,6 +57,7 @@ suite! {
     fetch::one_execution_sends_so_many_requests,
     fetch::changes_wait_for_their_response,
     fetch::a_failed_request_that_is_passed_on_is_a_5xx,
+    fetch::a_response_that_is_handed_over_holds_up_nobody,
     fetch::a_backend_that_the_program_made_is_reached,
     fetch::a_response_is_decompressed_when_asked_to_be,
     stores::configuration_is_read_from_its_store,

@@ -3,12 +3,21 @@
 use super::{
     get,
     origin::Origin,
+    run_in,
     script::{
         Arg::{self, At, N, T, To},
         Memory, Out, Script,
     },
 };
-use crate::{front::BodyError, guest::fastly::abi::Status};
+use crate::{
+    failure::Failure,
+    front::BodyError,
+    guest::fastly::abi::Status,
+    host::{
+        door::{Door, Event, Source},
+        tape::Tape,
+    },
+};
 
 const REQ: &str = "fastly_http_req";
 const INVALID: u32 = u32::MAX - 1;
@@ -362,6 +371,44 @@ pub fn a_failed_request_that_is_passed_on_is_a_5xx() {
     assert_eq!((seen.head.status.as_u16(), seen.error), (502, None::<BodyError>));
     assert_eq!(seen.head.headers["x-failed"], "yes");
     assert!(!seen.head.headers.contains_key("x-worked"));
+}
+
+/// The program goes on at once, and its end is not that of the response.
+pub fn a_response_that_is_handed_over_holds_up_nobody() {
+    let origin = Origin::start();
+    let script = |then: &str| {
+        let mut guest = Script::new();
+        let pending = send_async(&mut guest, "GET", "/slow", "");
+        let other = send_async(&mut guest, "GET", "/hello", "");
+        let time = guest.out(8);
+        let clock = [N(1), Arg::L(0), To(time)];
+        guest.answers_number(0, "wasi_snapshot_preview1.clock_time_get", &clock);
+        guest.call("fastly_http_resp.send_downstream_pending", &[At(pending)]);
+        guest.answers_number(0, "wasi_snapshot_preview1.clock_time_get", &clock);
+        guest.answers(Status::Error, "fastly_http_resp.send_downstream_pending", &[At(other)]);
+        let out = response(&mut guest);
+        guest.call("fastly_http_req.pending_req_wait", &[At(other), To(out.head), To(out.body)]);
+        guest.then(then);
+        guest.responds();
+        guest
+    };
+    let run = |door: Door| {
+        let mut exchange = origin.exchange();
+        exchange.door = door;
+        let seen = script("").seen_in(exchange, get("/"));
+        assert_eq!((seen.head.status.as_u16(), seen.error), (200, None::<BodyError>));
+        seen.body
+    };
+    let tape = Tape::record();
+    assert_eq!(run(tape.door()), GREETING.as_bytes());
+    let recording = tape.recording();
+    let times: Vec<_> = recording.learned[&Source::Clock].iter().collect();
+    let [Event::Number(before), Event::Number(after)] = times[..] else { panic!("two times: {times:?}") };
+    assert!(after - before < 250_000_000, "it took {} ns, less than its origin's 300 ms", after - before);
+    assert_eq!(run(Tape::play(recording).door()), GREETING.as_bytes());
+    // Who fails before it is there has failed.
+    let failed = run_in(&script("unreachable").program(), origin.exchange(), get("/"));
+    assert_eq!(failed.unwrap_err(), Failure::GuestTrap);
 }
 
 pub fn a_backend_that_the_program_made_is_reached() {

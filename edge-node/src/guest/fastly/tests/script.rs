@@ -7,7 +7,10 @@ use super::{run_in, written};
 use crate::{
     exchange::Exchange,
     front::InboundBody,
-    guest::fastly::{abi::Status, table},
+    guest::{
+        Program,
+        fastly::{abi::Status, table},
+    },
     testing::{self, Seen},
 };
 
@@ -159,6 +162,11 @@ impl Script {
         let _ = writeln!(self.body, "(i32.store (i32.const {}) (i32.load (i32.const {})))", to.0, from.0);
     }
 
+    /// Does this, in the text format.
+    pub fn then(&mut self, text: &str) {
+        let _ = writeln!(self.body, "{text}");
+    }
+
     /// The script has sent its own response: nothing more can be said of its memory.
     pub fn responds(&mut self) {
         self.responds = true;
@@ -200,9 +208,14 @@ impl Script {
         wat
     }
 
+    /// As a program.
+    pub fn program(&self) -> Program {
+        written(&self.wat())
+    }
+
     /// Runs it; what its client sees.
     pub fn seen_in(&self, exchange: Exchange, request: http::Request<InboundBody>) -> Seen {
-        run_in(&written(&self.wat()), exchange, request).unwrap()
+        run_in(&self.program(), exchange, request).unwrap()
     }
 
     /// Runs it and reads its memory.
