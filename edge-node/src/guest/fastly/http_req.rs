@@ -7,7 +7,7 @@ use wasmtime::{Caller, Linker};
 use super::{
     FastlyState,
     abi::{Status, version, version_number},
-    cache_override, call, dynamic_backend,
+    cache_override, call, dynamic_backend, framing,
     gunzip::AutoDecompress,
     handles::Item,
     headers, pending, send,
@@ -103,12 +103,8 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             Ok(())
         })
     })?;
-    // Framing belongs to the front; asking it to be automatic is asking for what is.
     linker.func_wrap(MODULE, "framing_headers_mode_set", |guest: Guest<'_>, request: u32, mode: u32| {
-        call(guest, |_, state| {
-            state.handles.request(request)?;
-            if mode == 0 { Ok(()) } else { Err(Status::Unsupported) }
-        })
+        call(guest, |_, state| framing::set_mode(state.handles.request(request)?.extensions_mut(), mode))
     })?;
     linker.func_wrap(
         MODULE,

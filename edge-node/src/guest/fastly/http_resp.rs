@@ -12,6 +12,7 @@ use super::{
     body::{GuestBody, HeldBody},
     call,
     downstream::give_address,
+    framing,
     handles::Item,
     headers,
     pending::Pending,
@@ -66,15 +67,16 @@ pub(super) fn add(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
             Ok(())
         })
     })?;
-    for name in ["framing_headers_mode_set", "http_keepalive_mode_set"] {
-        // Framing and keep-alive belong to the front; asking them to be automatic is asking for what is.
-        linker.func_wrap(MODULE, name, |guest: Guest<'_>, response: u32, mode: u32| {
-            call(guest, |_, state| {
-                state.handles.response(response)?;
-                if mode == 0 { Ok(()) } else { Err(Status::Unsupported) }
-            })
-        })?;
-    }
+    linker.func_wrap(MODULE, "framing_headers_mode_set", |guest: Guest<'_>, response: u32, mode: u32| {
+        call(guest, |_, state| framing::set_mode(state.handles.response(response)?.extensions_mut(), mode))
+    })?;
+    // The client's connection belongs to the front; asking it to be automatic is asking for what is.
+    linker.func_wrap(MODULE, "http_keepalive_mode_set", |guest: Guest<'_>, response: u32, mode: u32| {
+        call(guest, |_, state| {
+            state.handles.response(response)?;
+            if mode == 0 { Ok(()) } else { Err(Status::Unsupported) }
+        })
+    })?;
     // A response the guest made came from no backend.
     linker.func_wrap(
         MODULE,
@@ -115,9 +117,14 @@ fn send_downstream(state: &mut FastlyState, response: u32, body: u32, streaming:
     state.handles.body(body)?.held()?;
     // A second response to one request.
     let responder = state.responder.take().ok_or(Status::Error)?;
-    let (head, ()) = state.handles.take::<Box<Response<()>>>(response)?.into_parts();
+    let (mut head, ()) = state.handles.take::<Box<Response<()>>>(response)?.into_parts();
     let door = state.exchange.door.clone();
     let held = std::mem::take(state.handles.body(body)?.held()?);
+    // Where there is no body its length may be told, which is that of another.
+    if !state.downstream.is_head && head.status != StatusCode::NOT_MODIFIED {
+        let length = if streaming { None } else { held.known_length() };
+        framing::settle(&mut head.headers, &head.extensions, length);
+    }
     let outbound = if streaming {
         let (writer, reader) = held.into_streaming(&door, RESPONSE_STREAM);
         *state.handles.body(body)? = GuestBody::Streaming(writer);

@@ -12,7 +12,7 @@
 //! | [`abi`] | status codes and versions |
 //! | [`memory`] | checked pointers into a guest |
 //! | [`handles`] | one space of handles |
-//! | [`body`], [`gunzip`] | bodies, held or streamed |
+//! | [`body`], [`gunzip`], [`framing`] | bodies, held or streamed, and their lengths |
 //! | [`http_req`], [`http_resp`], [`headers`], [`http_body`], [`downstream`] | heads, bodies, the client |
 //! | [`send`], [`pending`], [`send_error`] | requests of the guest, under way, failed |
 //! | [`backend`], [`dynamic_backend`], [`cache_override`] | where they go, and what is said about caching them |
@@ -31,6 +31,7 @@ mod compute_runtime;
 mod config_store;
 mod downstream;
 mod dynamic_backend;
+mod framing;
 mod gunzip;
 mod handles;
 mod headers;
@@ -56,7 +57,7 @@ mod wasi_p1;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderName, Request, Response, Uri, header, uri};
+use http::{HeaderName, Method, Request, Response, Uri, header, uri};
 use wasmtime::{Caller, Engine, Extern, InstancePre, Memory, Module, ModuleExport};
 
 use self::{
@@ -157,6 +158,8 @@ struct Downstream {
     request: u32,
     body: u32,
     header_names: Vec<HeaderName>,
+    /// Is there to be no body in the response?
+    is_head: bool,
 }
 
 impl HasExchange for FastlyState {
@@ -169,6 +172,7 @@ impl FastlyState {
     fn new(exchange: Exchange, request: GuestRequest, responder: Responder) -> wasmtime::Result<FastlyState> {
         let (head, body) = request.into_parts();
         let header_names = head.headers.keys().cloned().collect();
+        let is_head = head.method == Method::HEAD;
         let request = absolute(Request::from_parts(head, ()), is_secure(&exchange));
         let mut handles = Handles::default();
         let mut insert = |item| {
@@ -178,6 +182,7 @@ impl FastlyState {
             request: insert(Item::Request(Box::new(request)))?,
             body: insert(Item::Body(GuestBody::Held(HeldBody::client(body, &exchange.door))))?,
             header_names,
+            is_head,
         };
         Ok(FastlyState {
             exchange,

@@ -10,7 +10,7 @@ use super::{
     FastlyState,
     abi::{Answer, INVALID_HANDLE, Status, code},
     body::{GuestBody, Sent},
-    call, enter,
+    call, enter, framing,
     gunzip::AutoDecompress,
     handles::Item,
     http_req::MODULE,
@@ -175,8 +175,10 @@ fn start(
     state.handles.request(sending.request)?;
     state.handles.body(sending.body)?.held()?;
 
-    let (head, ()) = state.handles.take::<Box<Request<()>>>(sending.request)?.into_parts();
+    let (mut head, ()) = state.handles.take::<Box<Request<()>>>(sending.request)?.into_parts();
     let held = std::mem::take(state.handles.body(sending.body)?.held()?);
+    let length = if kind == Body::Complete { held.known_length() } else { None };
+    framing::settle(&mut head.headers, &head.extensions, length);
     state.fetches += 1; // bounded by the outbound door, which counts alike
     let (door, number) = (&state.exchange.door, state.fetches);
     let body = match kind {

@@ -50,6 +50,11 @@ const fn unsupported(name: &'static str, ty: &'static str) -> Function {
 const NO_CACHE: &str = "Tag, times and surrogate keys are checked and kept with the request; there is no cache, so \
                         every request goes to its backend as if it said pass.";
 
+/// Of `framing_headers_mode_set`.
+const FRAMING: &str = "Manual: a streamed body has the `Content-Length` of its head, and breaks off when that does not \
+                       come true; a complete one has its true length in either mode. `Transfer-Encoding` is never \
+                       the program's.";
+
 /// A module and its functions.
 type ModuleRows = (&'static str, &'static [Function]);
 
@@ -253,7 +258,7 @@ pub(super) const TABLE: [ModuleRows; 24] = [
         done("downstream_tls_protocol", "iii:i"),
         constant("downstream_tls_raw_client_certificate", "iii:i"),
         constant("fastly_key_is_valid", "i:i"),
-        constant("framing_headers_mode_set", "ii:i"),
+        done("framing_headers_mode_set", "ii:i").but(FRAMING),
         done("header_append", "iiiii:i"),
         done("header_insert", "iiiii:i"),
         done("header_names_get", "iiiiii:i"),
@@ -301,7 +306,7 @@ pub(super) const TABLE: [ModuleRows; 24] = [
     ]),
     ("fastly_http_resp", &[
         done("close", "i:i"),
-        constant("framing_headers_mode_set", "ii:i"),
+        done("framing_headers_mode_set", "ii:i").but(FRAMING),
         done("get_addr_dest_ip", "iii:i"),
         done("get_addr_dest_port", "ii:i"),
         done("header_append", "iiiii:i"),
@@ -311,7 +316,9 @@ pub(super) const TABLE: [ModuleRows; 24] = [
         done("header_value_get", "iiiiii:i"),
         done("header_values_get", "iiiiiiii:i"),
         done("header_values_set", "iiiii:i"),
-        constant("http_keepalive_mode_set", "ii:i"),
+        constant("http_keepalive_mode_set", "ii:i").but(
+            "Other than automatic: UNSUPPORTED, which SDKs ignore; the front decides when a client's connection ends."
+        ),
         done("new", "i:i"),
         done("send_downstream", "iii:i"),
         done("send_downstream_pending", "i:i").but(

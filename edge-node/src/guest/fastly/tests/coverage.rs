@@ -57,6 +57,8 @@ suite! {
     fetch::one_execution_sends_so_many_requests,
     fetch::changes_wait_for_their_response,
     fetch::a_failed_request_that_is_passed_on_is_a_5xx,
+    fetch::a_length_that_the_program_gives_counts_if_it_wants_it_to,
+    fetch::a_responses_length_counts_if_the_program_wants_it_to,
     fetch::a_response_that_is_handed_over_holds_up_nobody,
     fetch::a_backend_that_the_program_made_is_reached,
     fetch::a_response_is_decompressed_when_asked_to_be,

@@ -1,5 +1,7 @@
 //! Requests that guests send, over real sockets to a backend on loopback.
 
+use http::Request;
+
 use super::{
     get,
     origin::Origin,
@@ -11,12 +13,13 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    front::BodyError,
+    front::{BodyError, InboundBody},
     guest::fastly::abi::Status,
     host::{
         door::{Door, Event, Source},
         tape::Tape,
     },
+    testing,
 };
 
 const REQ: &str = "fastly_http_req";
@@ -371,6 +374,58 @@ pub fn a_failed_request_that_is_passed_on_is_a_5xx() {
     assert_eq!((seen.head.status.as_u16(), seen.error), (502, None::<BodyError>));
     assert_eq!(seen.head.headers["x-failed"], "yes");
     assert!(!seen.head.headers.contains_key("x-worked"));
+}
+
+/// A request whose head gives another length than its streamed body has: in the automatic mode the head does not count.
+pub fn a_length_that_the_program_gives_counts_if_it_wants_it_to() {
+    let origin = Origin::start();
+    for (mode, length, status) in
+        [(0, "3", Status::Ok), (1, "5", Status::Ok), (1, "3", Status::HttpUser), (1, "7", Status::HttpUser)]
+    {
+        let mut guest = Script::new();
+        let (sent, streamed) = (request(&mut guest, "POST", "/length"), body(&mut guest, ""));
+        guest.call("fastly_http_req.header_insert", &[At(sent), T("content-length"), T(length)]);
+        guest.call("fastly_http_req.framing_headers_mode_set", &[At(sent), N(mode)]);
+        let pending =
+            guest.gives("fastly_http_req.send_async_streaming", vec![At(sent), At(streamed), T("origin")]);
+        write(&mut guest, streamed, "12345");
+        guest.call("fastly_http_body.close", &[At(streamed)]);
+        let out = response(&mut guest);
+        let wait = [At(pending), To(out.head), To(out.body)];
+        guest.answers(status, "fastly_http_req.pending_req_wait", &wait);
+        if status != Status::Ok {
+            guest.run_in(origin.exchange(), get("/"));
+            continue;
+        }
+        let text = read_body(&mut guest, out.body);
+        let memory = guest.run_in(origin.exchange(), get("/"));
+        // A body that was whole before it was asked for has a length of its own.
+        let told: &[&str] = if mode == 0 { &["chunked, 5 bytes", "5, 5 bytes"] } else { &["5, 5 bytes"] };
+        assert!(told.contains(&memory.text(text.0, text.1)), "{}", memory.text(text.0, text.1));
+    }
+}
+
+/// The same for responses.
+pub fn a_responses_length_counts_if_the_program_wants_it_to() {
+    let respond = |mode, length: &str, method: &str| {
+        let mut guest = Script::new();
+        let (head, streamed) = (guest.gives("fastly_http_resp.new", vec![]), body(&mut guest, "12"));
+        guest.call("fastly_http_resp.header_insert", &[At(head), T("content-length"), T(length)]);
+        guest.call("fastly_http_resp.framing_headers_mode_set", &[At(head), N(mode)]);
+        guest.call("fastly_http_resp.send_downstream", &[At(head), At(streamed), N(1)]);
+        write(&mut guest, streamed, "345");
+        guest.call("fastly_http_body.close", &[At(streamed)]);
+        guest.responds();
+        let request = Request::builder().method(method).header("host", "test.localhost");
+        let seen =
+            guest.seen_in(testing::exchange(super::config()), request.body(InboundBody::Empty).unwrap());
+        let length = seen.head.headers.get("content-length").map(|value| value.to_str().unwrap().to_owned());
+        (length, seen.body)
+    };
+    let whole = b"12345".to_vec();
+    assert_eq!(respond(0, "3", "GET"), (None, whole.clone()));
+    assert_eq!(respond(1, "5", "GET"), (Some("5".into()), whole.clone()));
+    assert_eq!(respond(0, "3", "HEAD").0, Some("3".into()), "the length of what GET would get");
 }
 
 /// The program goes on at once, and its end is not that of the response.

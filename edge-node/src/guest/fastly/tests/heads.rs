@@ -126,7 +126,7 @@ pub fn what_is_no_http_is_refused() {
     guest.answers(Status::HttpInvalid, insert, &[At(request), T("a b"), T("c")]);
     guest.answers(Status::HttpInvalid, insert, &[At(request), T("a"), T("b\r\nc: d")]);
     guest.answers(Status::Invalid, "fastly_http_req.version_set", &[At(request), N(5)]);
-    guest.answers(Status::Unsupported, "fastly_http_req.framing_headers_mode_set", &[At(request), N(1)]);
+    guest.answers(Status::Invalid, "fastly_http_req.framing_headers_mode_set", &[At(request), N(2)]);
     guest.answers(Status::Invalid, "fastly_http_req.auto_decompress_response_set", &[At(request), N(2)]);
     guest.answers(Status::BadHandle, "fastly_http_req.method_set", &[N(u32::MAX), T("GET")]);
     guest.answers(Status::BadHandle, "fastly_http_resp.close", &[At(request)]);

@@ -91,7 +91,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// `/hello` greets; `/echo` gives back what came; `/gzip` compresses; `/slow` takes 300 ms; `/gone` hangs up; any other path
+/// `/hello` greets; `/echo` gives back what came; `/gzip` compresses; `/slow` takes 300 ms; `/gone` hangs up; `/length` tells how the body was framed; any other path
 /// tells what came.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
@@ -111,6 +111,13 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std
             std::io::Write::write_all(&mut packed, b"unpacked").unwrap();
             *response.body_mut() = Full::from(packed.finish().unwrap());
             response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        }
+        "/length" => {
+            let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+            let framed =
+                field("content-length").or(field("transfer-encoding")).unwrap_or_default().to_owned();
+            let read = body.collect().await.map_err(std::io::Error::other)?.to_bytes().len();
+            *response.body_mut() = Full::from(format!("{framed}, {read} bytes"));
         }
         "/gone" => return Err(std::io::Error::other("hangs up")),
         path => {

@@ -5,7 +5,6 @@ use http::Request;
 
 use super::{get, origin::Origin, run_in};
 use crate::{
-    failure::Failure,
     front::{BodyError, InboundBody},
     guest::Program,
     host::tape::Tape,
@@ -292,9 +291,14 @@ fn a_program_answers_as_it_may() {
         (303, &"https://elsewhere.example/".parse().unwrap())
     );
     assert!(running.ask(get("/big")).body.iter().eq([b'.'; 1 << 20].iter()));
-    // Framing belongs to the front: who insists on his own is refused, and the SDK ends the program.
-    let refused = run_in(&running.program, running.origin.exchange(), get("/framing"));
-    assert_eq!(refused.unwrap_err(), Failure::GuestTrap);
+    for path in ["/framing", "/length"] {
+        let seen = running.ask(get(path));
+        assert_eq!(
+            (text(&seen), &seen.head.headers["content-length"]),
+            ("12345\n", &"6".parse().unwrap()),
+            "{path}"
+        );
+    }
 }
 
 #[test]
