@@ -29,7 +29,8 @@ type Address = fn(&FastlyState) -> IpAddr;
 /// Texts that this host knows, or may know.
 const TEXTS: [(&str, Text); 13] = [
     ("downstream_client_request_id", |state| {
-        Some(environment::identity(&state.exchange).request.into_bytes().into())
+        let identity = environment::identity(&state.exchange);
+        Some(Bytes::copy_from_slice(identity.names().request.as_bytes()))
     }),
     ("downstream_tls_client_servername", |state| {
         client::of_tls(&state.exchange, |tls| tls.server_name.as_ref().map(ToString::to_string))

@@ -73,7 +73,7 @@ use crate::{
     front::OutboundBody,
     host::{
         client::is_secure,
-        environment::{self, Identity},
+        environment::{self, Names},
         held,
         outbound::made::Made,
     },
@@ -231,7 +231,8 @@ impl FastlyState {
     fn environment(&mut self) -> &str {
         let exchange = &self.exchange;
         self.environment.get_or_insert_with(|| {
-            let Identity { tenant, app, version, request, node, pop } = environment::identity(exchange);
+            let identity = environment::identity(exchange);
+            let Names { tenant, app, version, request, node, pop } = identity.names();
             format!(
                 "FASTLY_CUSTOMER_ID={tenant}\0FASTLY_SERVICE_ID={app}\0FASTLY_SERVICE_VERSION={version}\0\
                  FASTLY_TRACE_ID={request}\0FASTLY_HOSTNAME={node}\0FASTLY_POP={pop}\0FASTLY_REGION={pop}\0\

@@ -7,7 +7,11 @@ use super::{
     At, Cx,
     streams::{InputStream, OutputStream},
 };
-use crate::{account::guest_log::Stream, guest::GuestExit, host::environment};
+use crate::{
+    account::guest_log::Stream,
+    guest::GuestExit,
+    host::environment::{self, Names},
+};
 
 /// A terminal to read from, which nobody ever gets.
 pub enum TerminalInput {}
@@ -52,13 +56,14 @@ fn output(mut cx: Cx<'_>, stream: Stream) -> Result<(Resource<OutputStream>,)> {
 /// Who and where the guest is (docs/guests.md).
 fn get_environment(cx: Cx<'_>, (): ()) -> Result<(Vec<(String, String)>,)> {
     let identity = environment::identity(&cx.data().exchange);
+    let Names { tenant, app, version, request, node, pop } = identity.names();
     let variables = [
-        ("SKERRY_TENANT", identity.tenant),
-        ("SKERRY_APP", identity.app),
-        ("SKERRY_VERSION", identity.version.to_string()),
-        ("SKERRY_REQUEST_ID", identity.request),
-        ("SKERRY_NODE", identity.node),
-        ("SKERRY_POP", identity.pop),
+        ("SKERRY_TENANT", tenant),
+        ("SKERRY_APP", app),
+        ("SKERRY_VERSION", version),
+        ("SKERRY_REQUEST_ID", request),
+        ("SKERRY_NODE", node),
+        ("SKERRY_POP", pop),
     ];
-    Ok((variables.map(|(name, value)| (name.to_owned(), value)).into(),))
+    Ok((variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),))
 }
