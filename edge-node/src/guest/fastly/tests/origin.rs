@@ -1,6 +1,14 @@
 //! A backend on loopback, on a thread of its own.
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use artifact::manifest::{AppConfig, Backend};
 use bytes::Bytes;
@@ -19,6 +27,7 @@ use crate::{
 /// See the module. Stops when it is dropped.
 pub struct Origin {
     pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,16 +38,23 @@ impl Origin {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
+        let connections = Arc::<AtomicUsize>::default();
+        let counted = connections.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(TcpListener::from_std(listener).unwrap()) => {}
+                    () = serve(TcpListener::from_std(listener).unwrap(), &counted) => {}
                     _ = stopped => {}
                 }
             });
         });
-        Origin { address, stop: Some(stop), thread: Some(thread) }
+        Origin { address, connections, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Connections it has taken.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
     }
 
     /// An exchange of an app that has it as the backends `origin` and `other`, may make backends that lead to it, and has
@@ -84,8 +100,9 @@ impl Drop for Origin {
     }
 }
 
-async fn serve(listener: TcpListener) {
+async fn serve(listener: TcpListener, connections: &AtomicUsize) {
     while let Ok((stream, _)) = listener.accept().await {
+        connections.fetch_add(1, Relaxed);
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
         tokio::spawn(connection);
     }

@@ -165,6 +165,23 @@ fn a_program_makes_its_own_backends() {
 }
 
 #[test]
+fn a_program_says_how_its_backends_are_spoken_to() {
+    let Some(running) = Running::start("fastly-kept") else { return };
+    let ask = |path: &str| {
+        let mut request = get(path);
+        request.headers_mut().insert("x-target", running.origin.address.to_string().parse().unwrap());
+        text(&running.ask(request)).to_owned()
+    };
+    let said = ask("/kept");
+    assert!(said.starts_with("http 7s tcp 1s\n"), "{said}");
+    assert_eq!(said.matches("GET /item with 0 bytes").count(), 2, "{said}");
+    assert_eq!(running.origin.connections(), 2, "none was kept");
+    let said = ask("/tls");
+    assert!(said.contains("TlsConfigurationError"), "its certificate is none: {said}");
+    assert_eq!(ask("/old"), "not made: Disallowed\n");
+}
+
+#[test]
 fn programs_of_older_sdks_run() {
     says(
         "fastly-older",
