@@ -6,10 +6,27 @@ use artifact::{Profile, Target};
 use cranelift_codegen::{isa, settings::Configurable as _};
 use wasmtime::{Config, Engine, OptLevel};
 
-use crate::{EngineError, levels, settings::Settings};
+use crate::{
+    EngineError, levels,
+    node::{self, Pool},
+    settings::Settings,
+};
 
 /// An engine that compiles for `target`. It cannot run what it makes unless the machine happens to match.
 pub fn engine(target: Target, profile: Profile) -> Result<Engine, EngineError> {
+    made(target, profile, |_| {})
+}
+
+/// An engine that compiles for `target` and runs what it compiles, in a node's pool, without the checks that let a
+/// running guest be stopped: for measuring what those cost, never for a node.
+pub fn unstoppable(target: Target, profile: Profile, pool: Pool) -> Result<Engine, EngineError> {
+    made(target, profile, |config| {
+        config.epoch_interruption(false);
+        node::pooled(config, pool);
+    })
+}
+
+fn made(target: Target, profile: Profile, change: impl FnOnce(&mut Config)) -> Result<Engine, EngineError> {
     check_flags(target)?;
     let failed = |source| EngineError::Config { profile, target: target.to_string(), source };
     let settings = Settings::of(profile);
@@ -21,6 +38,7 @@ pub fn engine(target: Target, profile: Profile) -> Result<Engine, EngineError> {
     for flag in levels::flags(target) {
         enable(&mut config, flag);
     }
+    change(&mut config);
     Engine::new(&config).map_err(failed)
 }
 

@@ -3,7 +3,7 @@
 //! Measured reasons for the pool's settings: `docs/design/0001-engine.md`.
 
 use artifact::Profile;
-use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::{EngineError, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, settings::Settings};
 
@@ -60,14 +60,19 @@ pub fn engine(profile: Profile, pool: Pool) -> Result<Engine, EngineError> {
     // In a workspace build the feature may be on by unification; the node still must not compile.
     #[cfg(feature = "compiler")]
     config.enable_compiler(false);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
-    // The image of a module's initial memory comes from RAM, never from a disk in the middle of a request.
-    config.force_memory_init_memfd(true);
+    pooled(&mut config, pool);
     Engine::new(&config).map_err(|source| EngineError::Config {
         profile,
         target: "this processor".into(),
         source,
     })
+}
+
+/// Instances come from a pool.
+pub(crate) fn pooled(config: &mut Config, pool: Pool) {
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
+    // The image of a module's initial memory comes from RAM, never from a disk in the middle of a request.
+    config.force_memory_init_memfd(true);
 }
 
 fn pooling(pool: Pool) -> PoolingAllocationConfig {

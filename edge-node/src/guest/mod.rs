@@ -83,7 +83,8 @@ pub fn weight(code: &Code) -> usize {
 pub struct GuestExit(pub i32);
 
 /// A store's data that belongs to an exchange.
-pub(crate) trait HasExchange: Send + 'static {
+pub trait HasExchange: Send + 'static {
+    /// The exchange.
     fn exchange(&mut self) -> &mut Exchange;
 
     /// Its time slice is over: others run before it goes on.
@@ -91,7 +92,7 @@ pub(crate) trait HasExchange: Send + 'static {
 }
 
 /// A store with every limit of its exchange in force.
-pub(crate) fn new_store<S: HasExchange>(engine: &Engine, state: S) -> Store<S> {
+pub fn new_store<S: HasExchange>(engine: &Engine, state: S) -> Store<S> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| state.exchange());
     store.set_hostcall_fuel(EXECUTION.copy_bytes_per_call);

@@ -33,21 +33,25 @@ pub struct Guest {
 pub struct Bench {
     pub engine: Engine,
     loader: Loader,
-    target: Target,
-    reset: Reset,
+    pub target: Target,
+    pub pool: Pool,
 }
 
 impl Guest {
     /// Compiles and signs `NAME.wasm`.
     pub fn compile(folder: &Path, name: &str) -> anyhow::Result<Guest> {
+        Guest::of(name, &Guest::wasm(folder, name)?).with_context(|| format!("compiling {name}.wasm"))
+    }
+
+    /// The program in `NAME.wasm`.
+    pub fn wasm(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
         let path = folder.join(format!("{name}.wasm"));
-        let wasm = fs::read(&path).with_context(|| {
+        fs::read(&path).with_context(|| {
             format!(
                 "reading {} (fixtures/build makes the guests, or name their folder with --guests-dir)",
                 path.display()
             )
-        })?;
-        Guest::of(name, &wasm).with_context(|| format!("compiling {}", path.display()))
+        })
     }
 
     /// Compiles and signs a program.
@@ -68,13 +72,14 @@ impl Bench {
     pub fn new() -> anyhow::Result<Bench> {
         as_on_a_running_node()?;
         let reset = edge_node::machine::reset();
-        let engine = engine::node::engine(Profile::Serve, Pool { instances_max: INSTANCES_MAX, reset })?;
+        let pool = Pool { instances_max: INSTANCES_MAX, reset };
+        let engine = engine::node::engine(Profile::Serve, pool)?;
         let target = best_target()?;
         let loader = Loader::new(engine.clone(), vec![target], Trusted::new([compiler_key().public()]));
         tick_epochs(&engine)?;
         pin();
         Engine::tls_eager_initialize();
-        Ok(Bench { engine, loader, target, reset })
+        Ok(Bench { engine, loader, target, pool })
     }
 
     /// Verifies and maps a guest's code.
@@ -85,7 +90,7 @@ impl Bench {
 
     /// The settings that matter to the figures.
     pub fn settings(&self) -> String {
-        let reset = match self.reset {
+        let reset = match self.pool.reset {
             Reset::PagemapScan => "PAGEMAP_SCAN",
             Reset::Copy => "copying (slower: see the warning)",
         };

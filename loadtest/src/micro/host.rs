@@ -75,12 +75,16 @@ impl Host {
 
     /// The same with this door.
     pub fn begin_watched(&self, door: Door) -> Begun {
-        let mut exchange =
-            Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone());
+        let mut exchange = self.exchange();
         exchange.door = door;
         let bill = exchange.bill.clone();
         let (responder, response) = Responder::new();
         Begun { run: self.program.run(exchange, request(), responder), response, bill }
+    }
+
+    /// An exchange of its own.
+    pub fn exchange(&self) -> Exchange {
+        Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone())
     }
 
     /// Runs the guest up to its response.

@@ -12,12 +12,14 @@
 //! | [`measure`] | batches, and what is counted over them |
 //! | [`stages`] | where a cycle's time goes |
 //! | [`door`] | what the host door costs unwatched |
+//! | [`limits`] | what limits cost |
 //! | [`syscalls`] | system calls, counted from outside |
 //! | [`report`] | what is printed |
 
 mod door;
 pub mod guest;
 mod host;
+mod limits;
 mod measure;
 mod reference;
 mod report;
@@ -27,6 +29,7 @@ pub mod syscalls;
 use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::Context as _;
+use artifact::Lane;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use self::{
@@ -111,7 +114,15 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         false => syscalls::count(guest, cycles)?,
     };
     let door = runtime.block_on(door::cost(&host))?;
-    Ok(GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages))
+    let limits = match guest.lane {
+        Lane::Fastly => {
+            let wasm = Guest::wasm(&args.guests_dir, &guest.name)?;
+            Some(runtime.block_on(limits::cost(&plan, bench, &host, guest, &wasm))?)
+        }
+        Lane::Wasi => None,
+    };
+    let report = GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages);
+    Ok(GuestReport { limits, ..report })
 }
 
 fn names(args: &Args) -> Vec<String> {

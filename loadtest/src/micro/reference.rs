@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use edge_node::load::Code;
 use http_body_util::BodyExt as _;
 use wasmtime::{
-    Caller, Engine, Extern, ExternType, FuncType, InstancePre, Linker, Memory, Module, Store, Val,
+    Caller, Engine, Extern, ExternType, FuncType, Instance, InstancePre, Linker, Memory, Module, Store, Val,
     component::ResourceTable,
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -31,7 +31,7 @@ const NO_EPOCH_DEADLINE: u64 = u64::MAX / 2;
 /// A program linked to nothing but wasmtime.
 pub enum Reference {
     Component { engine: Engine, program: ProxyPre<Component> },
-    Core { engine: Engine, program: InstancePre<Core> },
+    Core { engine: Engine, program: InstancePre<Core<()>> },
 }
 
 impl Reference {
@@ -144,25 +144,39 @@ async fn component(engine: &Engine, program: &ProxyPre<Component>) -> anyhow::Re
     Ok(instantiate_ns)
 }
 
-/// A core module's store: the body it wrote.
+/// A core module's store: the body it wrote, and whom it belongs to.
 #[derive(Default)]
-pub struct Core {
+pub struct Core<Of> {
     body: Vec<u8>,
     sent: bool,
+    pub of: Of,
 }
 
-async fn core(engine: &Engine, program: &InstancePre<Core>) -> anyhow::Result<u64> {
+impl<Of> Core<Of> {
+    /// Nothing written yet.
+    pub fn new(of: Of) -> Core<Of> {
+        Core { body: vec![], sent: false, of }
+    }
+}
+
+async fn core(engine: &Engine, program: &InstancePre<Core<()>>) -> anyhow::Result<u64> {
     let start = Instant::now();
-    let mut store = Store::new(engine, Core::default());
+    let mut store = Store::new(engine, Core::new(()));
     store.set_epoch_deadline(NO_EPOCH_DEADLINE);
     let instance = program.instantiate_async(&mut store).await?;
     let instantiate_ns = start.elapsed().as_nanos() as u64;
-    instance.get_typed_func::<(), ()>(&mut store, "_start")?.call_async(&mut store, ()).await?;
+    run(&mut store, instance).await?;
+    Ok(instantiate_ns)
+}
+
+/// Runs a program on the stubs.
+pub async fn run<Of: Send>(store: &mut Store<Core<Of>>, instance: Instance) -> anyhow::Result<()> {
+    instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call_async(&mut *store, ()).await?;
     anyhow::ensure!(
         store.data().sent && !store.data().body.is_empty(),
         "the guest sent no response on the stubs"
     );
-    Ok(instantiate_ns)
+    Ok(())
 }
 
 /// Fastly's status for what is not there.
@@ -173,8 +187,8 @@ const HANDLE: u32 = 1;
 const HTTP_11: u32 = 2;
 
 /// The shortest functions on which a hello finishes; all others answer UNSUPPORTED.
-fn stubs(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Core>> {
-    let mut linker = Linker::<Core>::new(engine);
+pub fn stubs<Of: Send + 'static>(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Core<Of>>> {
+    let mut linker = Linker::<Core<Of>>::new(engine);
     for import in module.imports() {
         let ExternType::Func(ty) = import.ty() else { continue };
         let status = match import.name() {
@@ -197,7 +211,7 @@ fn stubs(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Core>> {
     linker.func_wrap(
         request,
         "body_downstream_get",
-        |mut c: Caller<'_, Core>, request: u32, body: u32| {
+        |mut c: Caller<'_, Core<Of>>, request: u32, body: u32| {
             put(&mut c, request, HANDLE)?;
             put(&mut c, body, HANDLE)
         },
@@ -205,25 +219,25 @@ fn stubs(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Core>> {
     linker.func_wrap(
         request,
         "method_get",
-        |c: Caller<'_, Core>, _: u32, at: u32, max: u32, written: u32| text(c, "GET", at, max, written),
+        |c: Caller<'_, Core<Of>>, _: u32, at: u32, max: u32, written: u32| text(c, "GET", at, max, written),
     )?;
     linker.func_wrap(
         request,
         "uri_get",
-        |c: Caller<'_, Core>, _: u32, at: u32, max: u32, written: u32| {
+        |c: Caller<'_, Core<Of>>, _: u32, at: u32, max: u32, written: u32| {
             text(c, "http://hello.localhost/", at, max, written)
         },
     )?;
-    linker.func_wrap(request, "version_get", |mut c: Caller<'_, Core>, _: u32, at: u32| {
+    linker.func_wrap(request, "version_get", |mut c: Caller<'_, Core<Of>>, _: u32, at: u32| {
         put(&mut c, at, HTTP_11)
     })?;
     for (interface, name) in [("fastly_http_resp", "new"), ("fastly_http_body", "new")] {
-        linker.func_wrap(interface, name, |mut c: Caller<'_, Core>, at: u32| put(&mut c, at, HANDLE))?;
+        linker.func_wrap(interface, name, |mut c: Caller<'_, Core<Of>>, at: u32| put(&mut c, at, HANDLE))?;
     }
     linker.func_wrap(
         "fastly_http_body",
         "write",
-        |mut c: Caller<'_, Core>, _: u32, at: u32, length: u32, _: u32, written: u32| {
+        |mut c: Caller<'_, Core<Of>>, _: u32, at: u32, length: u32, _: u32, written: u32| {
             let memory = memory(&mut c)?;
             let (bytes, core) = memory.data_and_store_mut(&mut c);
             let bytes = bytes.get(at as usize..).and_then(|rest| rest.get(..length as usize));
@@ -235,12 +249,12 @@ fn stubs(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Core>> {
     linker.func_wrap(
         "fastly_http_resp",
         "send_downstream",
-        |mut c: Caller<'_, Core>, _: u32, _: u32, _: u32| {
+        |mut c: Caller<'_, Core<Of>>, _: u32, _: u32, _: u32| {
             c.data_mut().sent = true;
             0i32
         },
     )?;
-    let zeroed = |mut c: Caller<'_, Core>, a: u32, b: u32| {
+    let zeroed = |mut c: Caller<'_, Core<Of>>, a: u32, b: u32| {
         put(&mut c, a, 0)?;
         put(&mut c, b, 0)
     };
@@ -248,8 +262,8 @@ fn stubs(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<Core>> {
     Ok(linker)
 }
 
-fn constant(
-    linker: &mut Linker<Core>,
+fn constant<Of: 'static>(
+    linker: &mut Linker<Core<Of>>,
     module: &str,
     name: &str,
     ty: FuncType,
@@ -264,17 +278,23 @@ fn constant(
     Ok(())
 }
 
-fn memory(caller: &mut Caller<'_, Core>) -> wasmtime::Result<Memory> {
+fn memory<Of>(caller: &mut Caller<'_, Core<Of>>) -> wasmtime::Result<Memory> {
     let memory = caller.get_export("memory").and_then(Extern::into_memory);
     memory.ok_or_else(|| wasmtime::format_err!("the guest exports no memory"))
 }
 
-fn put(caller: &mut Caller<'_, Core>, at: u32, value: u32) -> wasmtime::Result<i32> {
+fn put<Of>(caller: &mut Caller<'_, Core<Of>>, at: u32, value: u32) -> wasmtime::Result<i32> {
     memory(caller)?.write(caller, at as usize, &value.to_le_bytes())?;
     Ok(0)
 }
 
-fn text(mut caller: Caller<'_, Core>, text: &str, at: u32, max: u32, written: u32) -> wasmtime::Result<i32> {
+fn text<Of>(
+    mut caller: Caller<'_, Core<Of>>,
+    text: &str,
+    at: u32,
+    max: u32,
+    written: u32,
+) -> wasmtime::Result<i32> {
     wasmtime::ensure!(text.len() <= max as usize, "a buffer too small for {text}");
     memory(&mut caller)?.write(&mut caller, at as usize, text.as_bytes())?;
     put(&mut caller, written, text.len() as u32)

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     door::DoorCost,
     guest::{GOALS, Guest},
+    limits::LimitsCost,
     measure::Measured,
     stages::Stages,
     syscalls::Counted,
@@ -47,6 +48,9 @@ pub struct GuestReport {
     pub syscalls: Counted,
     pub allocations: Allocations,
     pub door: DoorCost,
+    /// Of core modules only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsCost>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stages: Option<Stages>,
     pub goal_us: Option<f64>,
@@ -79,6 +83,7 @@ impl GuestReport {
             syscalls,
             allocations,
             door,
+            limits: None,
             stages,
             goal_us,
             verdict: verdict(goal_us, ours),
@@ -101,9 +106,12 @@ impl Report {
         Report { machine, settings, guests }
     }
 
-    /// Met only if every guest with a goal meets it.
+    /// Met only if every guest with a goal meets it, and limits cost no more than they may.
     pub fn verdict(&self) -> Verdict {
-        match self.guests.iter().any(|guest| guest.verdict == Verdict::NotMet) {
+        let dear = |limits: &LimitsCost| limits.verdict() == Verdict::NotMet;
+        let missed =
+            |guest: &GuestReport| guest.verdict == Verdict::NotMet || guest.limits.as_ref().is_some_and(dear);
+        match self.guests.iter().any(missed) {
             true => Verdict::NotMet,
             false => Verdict::Met,
         }
@@ -156,6 +164,10 @@ impl Report {
                 "  {:<14} {passes} passes of {pass_ns:.2} ns: {percent:.2} % of a cycle",
                 guest.guest
             );
+        }
+        for guest in &self.guests {
+            let Some(limits) = guest.limits else { continue };
+            let _ = writeln!(text, "\nLimits of {}: {}", guest.guest, limits.text());
         }
         if self.guests.iter().any(|guest| guest.stages.is_some()) {
             text.push_str("\nStages, mean µs by the clock:\n");
