@@ -114,7 +114,7 @@ impl Exchange {
             id,
             memory_bytes: 0,
             held: Held::default(),
-            log: LogSink::new(&deployment, id),
+            log: LogSink::default(),
             deployment,
             connection,
             host,

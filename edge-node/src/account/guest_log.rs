@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use parking_lot::Mutex;
@@ -58,9 +58,10 @@ pub enum Stream {
     Stderr,
 }
 
-/// Collects one execution's output and passes on its lines. Clones share one bound.
-#[derive(Clone)]
-pub struct LogSink(Arc<Mutex<Lines>>);
+/// Collects one execution's output and passes on its lines. Most executions say nothing: what is needed for lines is made
+/// with the first.
+#[derive(Default)]
+pub struct LogSink(OnceLock<Box<Mutex<Lines>>>);
 
 /// One line on its way to the printing thread.
 struct Line {
@@ -87,39 +88,32 @@ struct Lines {
 }
 
 impl LogSink {
-    /// A sink for one execution.
-    pub fn new(deployment: &Arc<Deployment>, request: RequestId) -> LogSink {
-        LogSink::into_queue(QUEUE.clone(), deployment, request)
-    }
-
-    fn into_queue(
-        queue: Option<LineQueue<Line>>,
-        deployment: &Arc<Deployment>,
-        request: RequestId,
-    ) -> LogSink {
-        LogSink(Arc::new(Mutex::new(Lines {
-            queue,
-            deployment: deployment.clone(),
-            request,
-            pending: [Vec::new(), Vec::new()],
-            bytes_left: LOG_BYTES_MAX,
-            dropped_bytes: 0,
-        })))
-    }
-
     /// Takes bytes as the guest wrote them and queues every line they complete.
-    pub fn write(&self, stream: Stream, bytes: &[u8]) -> Kept {
-        let mut lines = self.0.lock();
+    pub fn write(&self, whose: Whose<'_>, stream: Stream, bytes: &[u8]) -> Kept {
+        let mut lines = self.lines(whose).lock();
         lines.write(stream, bytes);
         lines.kept()
     }
 
     /// Takes one entry of a named log, at most [`LINE_BYTES_MAX`] of its parts.
-    pub fn entry(&self, name: &str, text: &[&[u8]]) -> Kept {
-        let mut lines = self.0.lock();
+    pub fn entry(&self, whose: Whose<'_>, name: &str, text: &[&[u8]]) -> Kept {
+        let mut lines = self.lines(whose).lock();
         lines.entry(name, text);
         lines.kept()
     }
+
+    fn lines(&self, whose: Whose<'_>) -> &Mutex<Lines> {
+        self.0.get_or_init(|| Lines::into_queue(QUEUE.clone(), whose))
+    }
+}
+
+/// The execution that speaks.
+#[derive(Clone, Copy)]
+pub struct Whose<'a> {
+    /// What it is an execution of.
+    pub deployment: &'a Arc<Deployment>,
+    /// Its name.
+    pub request: RequestId,
 }
 
 /// How much of what an execution has said so far is in the log.
@@ -132,6 +126,17 @@ pub enum Kept {
 }
 
 impl Lines {
+    fn into_queue(queue: Option<LineQueue<Line>>, whose: Whose<'_>) -> Box<Mutex<Lines>> {
+        Box::new(Mutex::new(Lines {
+            queue,
+            deployment: whose.deployment.clone(),
+            request: whose.request,
+            pending: [Vec::new(), Vec::new()],
+            bytes_left: LOG_BYTES_MAX,
+            dropped_bytes: 0,
+        }))
+    }
+
     fn kept(&self) -> Kept {
         if self.dropped_bytes == 0 { Kept::Whole } else { Kept::Partly }
     }
@@ -240,21 +245,22 @@ mod tests {
 
     /// What an execution that writes `pieces` has printed at its end: its lines, and the bytes it lost.
     fn printed(pieces: &[&[u8]]) -> (Vec<String>, usize) {
-        logged(|sink| {
+        logged(|sink, whose| {
             for piece in pieces {
-                sink.write(Stream::Stdout, piece);
+                sink.write(whose, Stream::Stdout, piece);
             }
         })
     }
 
-    fn logged(say: impl FnOnce(&LogSink)) -> (Vec<String>, usize) {
+    fn logged(say: impl FnOnce(&LogSink, Whose<'_>)) -> (Vec<String>, usize) {
         let (seen, lines) = mpsc::channel();
         let queue = LineQueue::start("test", QUEUE_LINES_MAX, move |line| {
             let _ = line.map(|line: Line| seen.send(line.said));
         });
         let deployment = Arc::new(crate::testing::deployment("log", 1, Default::default()));
-        let sink = LogSink::into_queue(Some(queue.unwrap()), &deployment, RequestId::new());
-        say(&sink);
+        let whose = Whose { deployment: &deployment, request: RequestId::new() };
+        let sink = LogSink(OnceLock::from(Lines::into_queue(Some(queue.unwrap()), whose)));
+        say(&sink, whose);
         drop(sink);
         let (mut texts, mut dropped) = (Vec::new(), 0);
         while let Ok(said) = lines.recv_timeout(Duration::from_secs(10)) {
@@ -300,9 +306,9 @@ mod tests {
     #[test]
     fn of_an_entry_a_line_is_kept_and_the_rest_counted() {
         let long = vec![b'x'; 1 << 20];
-        let (lines, dropped) = logged(|sink| {
-            assert_eq!(sink.entry("a", &[b"warn", b": ", b"empty"]), Kept::Whole);
-            assert_eq!(sink.entry("a", &[b"info: ", &long, b"end"]), Kept::Partly);
+        let (lines, dropped) = logged(|sink, whose| {
+            assert_eq!(sink.entry(whose, "a", &[b"warn", b": ", b"empty"]), Kept::Whole);
+            assert_eq!(sink.entry(whose, "a", &[b"info: ", &long, b"end"]), Kept::Partly);
         });
         assert_eq!(lines, ["warn: empty".to_owned(), format!("info: {}", "x".repeat(LINE_BYTES_MAX - 6))]);
         assert_eq!(dropped, 6 + long.len() + 3 - LINE_BYTES_MAX);

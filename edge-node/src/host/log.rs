@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::door::{Event, Source};
 use crate::{
-    account::guest_log::{Kept, Stream},
+    account::guest_log::{Kept, Stream, Whose},
     exchange::Exchange,
     limits::Limit,
 };
@@ -12,7 +12,7 @@ use crate::{
 /// Bytes of standard output or error.
 pub fn output(exchange: &Exchange, stream: Stream, bytes: &[u8]) {
     exchange.door.cause(Source::Log, || Event::Bytes(Bytes::copy_from_slice(bytes)));
-    note(exchange, exchange.log.write(stream, bytes));
+    note(exchange, exchange.log.write(whose(exchange), stream, bytes));
 }
 
 /// One entry, whole, under a name the guest gives: a log endpoint, or context and level. Its text is these parts.
@@ -20,7 +20,11 @@ pub fn entry(exchange: &Exchange, name: &str, text: &[&[u8]]) {
     exchange
         .door
         .cause(Source::Log, || Event::Bytes([name.as_bytes(), b"\0", &text.concat()].concat().into()));
-    note(exchange, exchange.log.entry(name, text));
+    note(exchange, exchange.log.entry(whose(exchange), name, text));
+}
+
+fn whose(exchange: &Exchange) -> Whose<'_> {
+    Whose { deployment: &exchange.deployment, request: exchange.id }
 }
 
 fn note(exchange: &Exchange, kept: Kept) {

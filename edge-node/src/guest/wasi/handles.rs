@@ -179,3 +179,14 @@ impl Handles {
         self.0.iter_mut()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every handle made or ended moves an entry, and a slab is made of some for every request.
+    #[test]
+    fn entries_are_small() {
+        assert!(size_of::<Entry>() <= 80, "{} bytes: what is large goes into a box", size_of::<Entry>());
+    }
+}

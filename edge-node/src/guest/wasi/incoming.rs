@@ -68,7 +68,7 @@ impl ClientRequest {
 
 /// A body from outside, while it is read.
 pub struct IncomingBody {
-    body: Incoming,
+    body: Box<Incoming>,
     has_stream: bool,
     broken: bool,
 }
@@ -82,6 +82,11 @@ impl Holds for IncomingBody {
 impl IncomingBody {
     /// A body that nobody has read from.
     pub fn new(body: Incoming) -> IncomingBody {
+        IncomingBody::boxed(Box::new(body))
+    }
+
+    /// The same.
+    pub fn boxed(body: Box<Incoming>) -> IncomingBody {
         IncomingBody { body, has_stream: false, broken: false }
     }
 
@@ -133,7 +138,7 @@ enum End {
     /// It may still come.
     Waiting(Box<Incoming>),
     /// It is there.
-    Here(Result<HeaderMap, BodyError>),
+    Here(Box<Result<HeaderMap, BodyError>>),
     /// The guest has it.
     Taken,
 }
@@ -149,7 +154,7 @@ impl FutureTrailers {
     pub fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
         if let End::Waiting(body) = &mut self.end {
             let end = ready!(body.poll_end(task));
-            self.end = End::Here(end.map(|()| body.trailers().unwrap_or_default()));
+            self.end = End::Here(Box::new(end.map(|()| body.trailers().unwrap_or_default())));
         }
         Poll::Ready(())
     }
@@ -221,7 +226,7 @@ fn stream(
 fn finish(mut cx: Cx<'_>, (body,): (Resource<IncomingBody>,)) -> Result<(Resource<FutureTrailers>,)> {
     let state = cx.data_mut();
     let body = state.handles.take(body)?.body;
-    Ok((state.push(FutureTrailers { held_bytes: body.held_bytes(), end: End::Waiting(Box::new(body)) })?,))
+    Ok((state.push(FutureTrailers { held_bytes: body.held_bytes(), end: End::Waiting(body) })?,))
 }
 
 fn subscribe(mut cx: Cx<'_>, (trailers,): (Resource<FutureTrailers>,)) -> Result<(Resource<Pollable>,)> {
@@ -246,7 +251,7 @@ fn get(mut cx: Cx<'_>, (trailers,): (Resource<FutureTrailers>,)) -> Result<(Trai
         return Ok((None,));
     }
     let End::Here(end) = mem::replace(&mut future.end, End::Taken) else { return Ok((None,)) };
-    Ok((Some(Ok(match end {
+    Ok((Some(Ok(match *end {
         Ok(trailers) if trailers.is_empty() => Ok(None),
         Ok(trailers) => Ok(Some(state.push(Fields::received(trailers))?)),
         Err(error) => Err(error.into()),

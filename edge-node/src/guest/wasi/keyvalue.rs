@@ -37,7 +37,7 @@ pub struct Bucket {
 
 /// One entry as it was found, to be swapped if it is still so.
 pub struct Cas {
-    store: Store,
+    store: Box<Store>,
     key: String,
     found: Option<(Generation, Bytes)>,
 }
@@ -217,7 +217,8 @@ impl State {
 
     /// Keeps an entry as it was found. All that are kept together have a bound.
     fn keep(&mut self, store: Store, key: String, entry: Option<Entry>) -> Result<Resource<Cas>> {
-        let cas = Cas { store, key, found: entry.map(|entry| (entry.generation, entry.value)) };
+        let cas =
+            Cas { store: Box::new(store), key, found: entry.map(|entry| (entry.generation, entry.value)) };
         let kept: usize =
             self.handles.entries_mut().map(|entry| Cas::of(entry).map_or(0, Holds::held_bytes)).sum();
         if kept.saturating_add(cas.held_bytes()) > CAS_BYTES_MAX {
@@ -468,7 +469,7 @@ fn swap(mut cx: Cx<'_>, (cas, value): (Resource<Cas>, WasmList<u8>)) -> Later<'_
         // The next try begins with what is there now.
         match state.ask(|exchange| kv::get(exchange, &store, &key)).await? {
             Ok(entry) => {
-                let cas = state.keep(store, key, entry)?;
+                let cas = state.keep(*store, key, entry)?;
                 Ok((Err(CasError::CasFailed(cas)),))
             }
             Err(error) => failed(error),

@@ -45,7 +45,7 @@ pub enum FutureIncomingResponse {
 pub struct IncomingResponse {
     status: u16,
     fields: Fields,
-    body: Option<Incoming>,
+    body: Option<Box<Incoming>>,
 }
 
 /// The same until the guest has it: when a head came is not the guest's to know.
@@ -60,7 +60,7 @@ impl Holds for FutureIncomingResponse {
 
 impl Holds for IncomingResponse {
     fn held_bytes(&self) -> usize {
-        self.fields.held_bytes() + self.body.as_ref().map_or(0, Incoming::held_bytes)
+        self.fields.held_bytes() + self.body.as_ref().map_or(0, |body| body.held_bytes())
     }
 }
 
@@ -72,7 +72,7 @@ impl FutureIncomingResponse {
             let response = head.map(|response| {
                 let (head, body) = response.into_parts();
                 let fields = Fields::received(head.headers);
-                IncomingResponse { status: head.status.as_u16(), fields, body: Some(body) }
+                IncomingResponse { status: head.status.as_u16(), fields, body: Some(Box::new(body)) }
             });
             *self = FutureIncomingResponse::Here(Box::new(response.map_err(ErrorCode::from)));
         }
@@ -201,7 +201,7 @@ fn consume(
 ) -> Result<(Result<Resource<IncomingBody>, ()>,)> {
     let state = cx.data_mut();
     let Some(body) = state.handles.get_mut(&response)?.body.take() else { return Ok((Err(()),)) };
-    Ok((Ok(state.push(IncomingBody::new(body))?),))
+    Ok((Ok(state.push(IncomingBody::boxed(body))?),))
 }
 
 impl From<FetchError> for ErrorCode {

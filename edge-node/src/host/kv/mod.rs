@@ -49,8 +49,8 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Arrived, KvError>> + Send>>
 #[derive(Debug, Default)]
 pub struct Usage {
     started: u32,
-    /// Every operation whose answer is not taken holds a clone.
-    open: Arc<()>,
+    /// Every operation whose answer is not taken holds a clone. There from the first operation on.
+    open: Option<Arc<()>>,
 }
 
 /// A store that the app declared.
@@ -182,16 +182,17 @@ fn start<T>(
 ) -> Result<Pending<T>, KvError> {
     check(&ask)?;
     let usage = &mut exchange.kv;
+    let open = usage.open.get_or_insert_default();
     // One reference is the exchange's own.
-    if usage.started >= OPERATIONS_MAX || Arc::strong_count(&usage.open) > OPEN_MAX {
+    if usage.started >= OPERATIONS_MAX || Arc::strong_count(open) > OPEN_MAX {
         return Err(KvError::TooMany);
     }
+    let open = open.clone();
     let number = usage.started;
     usage.started += 1;
     let (door, source) = (exchange.door.clone(), Source::Kv(number));
     door.cause(source, || Event::Bytes(ask.encode().into()));
     // Where there is no world, nothing is asked of it.
-    let open = usage.open.clone();
     let answer = (!door.replays()).then(|| exchange.host.kv.clone().ask(ask, held::arrivals(exchange)));
     Ok(Pending::new(door, source, answer, open, read))
 }
