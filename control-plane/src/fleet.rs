@@ -10,7 +10,9 @@ use artifact::{
     record::{Body, Rev},
 };
 use bytes::Bytes;
-use fleet_sync_origin::{BlobError, BlobStore, KvError, NodeStatus, Origin, OriginError, PublishError};
+use fleet_sync_origin::{
+    BlobError, BlobStore, KvError, NodeStatus, Once, OnceError, Origin, OriginError, PublishError,
+};
 use fleet_sync_proto::{
     FleetView,
     kv::{Ask, Message, Refusal, Said},
@@ -104,11 +106,16 @@ impl Fleet {
 
     /// Does one operation on the tenants' key-value stores; a refusal is the tenant's or the caller's fault.
     pub async fn kv(&self, ask: Message<Ask>) -> Result<Result<Message<Said>, Refusal>, KvError> {
-        let said = self.origin.kv().ask(ask).await?;
-        Ok(match said.head {
-            Said::Refused { refusal } => Err(refusal),
-            _ => Ok(said),
-        })
+        Ok(decided(self.origin.kv().ask(ask).await?))
+    }
+
+    /// The same for a write that a client may repeat under a name: it is done once.
+    pub async fn kv_once(
+        &self,
+        ask: Message<Ask>,
+        once: Once,
+    ) -> Result<Result<Message<Said>, Refusal>, OnceError> {
+        Ok(decided(self.origin.kv().ask_once(ask, once).await?))
     }
 
     /// How far a rev has come, as soon as every connected node has answered, or after `wait`.
@@ -167,6 +174,13 @@ impl Fleet {
             OriginError::NoSuchNode(node) => RevokeFailure::NoSuchNode(node),
             error => RevokeFailure::Fleet(error.into()),
         })
+    }
+}
+
+fn decided(said: Message<Said>) -> Result<Message<Said>, Refusal> {
+    match said.head {
+        Said::Refused { refusal } => Err(refusal),
+        _ => Ok(said),
     }
 }
 

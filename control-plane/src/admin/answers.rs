@@ -1,7 +1,7 @@
 //! Answers already given to writes with an `Idempotency-Key`, so that a repeated request gets the first answer's bytes.
 //!
 //! The release log itself refuses a second record for a key, also after a crash between publishing and remembering; this
-//! table only saves the words. Only successes are kept: a refusal changed nothing and may be tried again.
+//! table only saves the words. Key-value writes are not here: their store keeps what it said. Only successes are kept: a refusal changed nothing and may be tried again.
 
 use std::{fmt, str::FromStr};
 

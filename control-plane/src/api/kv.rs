@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use artifact::names::{KvKey, StoreName};
+use artifact::{
+    Digest, TenantName,
+    names::{KvKey, StoreName},
+};
 use axum::{
     Json,
     extract::{FromRequest, Request, State},
@@ -13,19 +16,22 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
+use fleet_sync_origin::{Once, OnceError};
 use fleet_sync_proto::kv::{
     Ask, At, ListAsk, METADATA_BYTES_MAX, Message, PAGE_KEYS_MAX, PutAsk, Said, Space, VALUE_BYTES_MAX,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     body::{Asked, Named, NamedTwo, Raw, RequestKey},
     error::{ApiError, ErrorBody},
     types::{KvDeleteQuery, KvDeleted, KvKeys, KvListQuery, KvPutQuery, KvStored},
-    write::{audited, once},
+    write::{answered, audited, key_reused},
 };
 use crate::{
+    admin::IdempotencyKey,
     plane::Plane,
     tokens::{Action, Caller, Forbidden},
 };
@@ -134,18 +140,16 @@ pub async fn put_entry(
     let object = object(&space, &key);
     let at = At { space, key };
     let put = PutAsk { at, mode, if_generation, ttl_ms, has_metadata: metadata.is_some() };
-    let text = ("kv.put", put.clone(), metadata.clone(), artifact::Digest::of(&bytes));
+    let request = digest(&("kv.put", put.clone(), metadata.clone(), Digest::of(&bytes)))?;
     let ask = Message { head: Ask::Put(put), metadata: metadata.unwrap_or_default(), value: bytes.into() };
     let (work_plane, tenant) = (Arc::clone(&plane), caller.tenant.clone());
     let work = async move {
         let _place = place;
-        let written = async {
-            match work_plane.fleet.kv(ask).await??.head {
-                Said::Stored { generation } => Ok(KvStored { generation }),
-                other => Err(strange(other)),
-            }
-        };
-        once(&work_plane, &tenant, request_key.as_ref(), &text, written).await
+        write(&work_plane, &tenant, request_key, request, ask, |said| match said {
+            Said::Stored { generation } => Ok(KvStored { generation }),
+            other => Err(strange(other)),
+        })
+        .await
     };
     Ok(Json(audited(&plane, &caller, "kv.put", object, work).await?))
 }
@@ -170,18 +174,44 @@ pub async fn delete_entry(
     let space = reached(&plane, &caller, Action::Deploy, store)?;
     let object = object(&space, &key);
     let head = Ask::Delete { at: At { space, key }, if_generation };
-    let text = ("kv.delete", head.clone());
+    let request = digest(&("kv.delete", head.clone()))?;
     let (work_plane, tenant) = (Arc::clone(&plane), caller.tenant.clone());
     let work = async move {
-        let deleted = async {
-            match work_plane.fleet.kv(Message::bare(head)).await??.head {
-                Said::Deleted { existed } => Ok(KvDeleted { existed }),
-                other => Err(strange(other)),
-            }
-        };
-        once(&work_plane, &tenant, request_key.as_ref(), &text, deleted).await
+        write(&work_plane, &tenant, request_key, request, Message::bare(head), |said| match said {
+            Said::Deleted { existed } => Ok(KvDeleted { existed }),
+            other => Err(strange(other)),
+        })
+        .await
     };
     Ok(Json(audited(&plane, &caller, "kv.delete", object, work).await?))
+}
+
+/// Does one write, under its key once. The key store itself keeps what was said, in the transaction of the write: between
+/// the two there is no moment at which a process that ends makes a repeated append a second one.
+async fn write<T: DeserializeOwned>(
+    plane: &Plane,
+    tenant: &TenantName,
+    key: Option<IdempotencyKey>,
+    request: Digest,
+    ask: Message<Ask>,
+    read: impl FnOnce(Said) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let Some(key) = key else { return read(plane.fleet.kv(ask).await??.head) };
+    // A deploy may have used the key, and earlier releases kept these answers there too.
+    if let Some(given) = answered(plane, tenant, &key, request).await? {
+        return Ok(given);
+    }
+    match plane.fleet.kv_once(ask, Once { key: key.to_string(), request }).await {
+        Ok(decided) => read(decided?.head),
+        Err(OnceError::Reused) => Err(key_reused()),
+        Err(OnceError::Kv(error)) => Err(error.into()),
+        Err(error @ OnceError::Key) => Err(ApiError::internal(&error)),
+    }
+}
+
+fn digest(request: &impl Serialize) -> Result<Digest, ApiError> {
+    let text = serde_json::to_vec(request).map_err(|error| ApiError::internal(&error))?;
+    Ok(Digest::of(&text))
 }
 
 /// The caller's store, if it may use it so.

@@ -71,19 +71,33 @@ where
     let _turn = plane.only_one(tenant, key).await;
     let text = serde_json::to_vec(request).map_err(|error| ApiError::internal(&error))?;
     let request = Digest::of(&text);
-    if let Some(given) = plane.admin.answer(tenant.clone(), key.clone()).await? {
-        if given.request != request {
-            let message = "this Idempotency-Key was used for another request: make a new key for each write";
-            return Err(ApiError::new(
-                http::StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                message,
-            ));
-        }
-        return serde_json::from_str(&given.body).map_err(|error| ApiError::internal(&error));
+    if let Some(given) = answered(plane, tenant, key, request).await? {
+        return Ok(given);
     }
     let done = work.await?;
     let body = serde_json::to_string(&done).map_err(|error| ApiError::internal(&error))?;
     plane.admin.remember_answer(tenant.clone(), key.clone(), Answer { request, body }, now_ms()).await?;
     Ok(done)
+}
+
+/// The answer that this key's request got already. Another request under a used key is refused.
+pub async fn answered<T: DeserializeOwned>(
+    plane: &Plane,
+    tenant: &TenantName,
+    key: &IdempotencyKey,
+    request: Digest,
+) -> Result<Option<T>, ApiError> {
+    match plane.admin.answer(tenant.clone(), key.clone()).await? {
+        None => Ok(None),
+        Some(given) if given.request != request => Err(key_reused()),
+        Some(given) => {
+            serde_json::from_str(&given.body).map(Some).map_err(|error| ApiError::internal(&error))
+        }
+    }
+}
+
+/// The client's mistake: it would be told of a write that is not the one it asked for.
+pub fn key_reused() -> ApiError {
+    let message = "this Idempotency-Key was used for another request: make a new key for each write";
+    ApiError::new(http::StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
 }

@@ -242,7 +242,7 @@ async fn a_value_holds_its_place_until_its_reader_has_it() {
 
 #[tokio::test]
 async fn a_page_ends_in_a_cursor_and_an_append_with_a_key_is_done_once() {
-    let plane = Plane::without_compiler().await;
+    let mut plane = Plane::without_compiler().await;
     for key in ["a", "b", "c"] {
         plane.ask(Method::PUT, &format!("/v1/kv/s/{key}")).bytes(b"1".to_vec()).send().await.ok();
     }
@@ -252,11 +252,15 @@ async fn a_page_ends_in_a_cursor_and_an_append_with_a_key_is_done_once() {
     assert_eq!(plane.ask(Method::GET, &rest).send().await.ok(), json!({ "keys": ["c"], "next": null }));
     assert_eq!(plane.ask(Method::GET, "/v1/kv/s?cursor=zz").send().await.code(), "bad_value");
 
-    let append = || {
+    let append = async |plane: &Plane, value: &'static str| {
         let ask = plane.ask(Method::PUT, "/v1/kv/s/a?mode=append").header("idempotency-key", "once");
-        ask.bytes(b"2".to_vec()).send()
+        ask.bytes(value.as_bytes().to_vec()).send().await
     };
-    assert_eq!(append().await.ok(), append().await.ok());
+    let first = append(&plane, "2").await.ok();
+    assert_eq!(append(&plane, "2").await.ok(), first);
+    plane.restart().await;
+    assert_eq!(append(&plane, "2").await.ok(), first);
+    assert_eq!(append(&plane, "3").await.code(), "idempotency_key_reused");
     assert_eq!(plane.ask(Method::GET, "/v1/kv/s/a").send().await.ok(), json!(12));
 }
 

@@ -6,10 +6,13 @@
 
 mod sqlite;
 
+use artifact::Digest;
 use async_trait::async_trait;
 use fleet_sync_proto::kv::{Ask, Message, Said};
 
-pub use sqlite::{BYTES_PER_TENANT_MAX, KEYS_PER_TENANT_MAX, STORES_PER_TENANT_MAX, SqliteKv};
+pub use sqlite::{
+    BYTES_PER_TENANT_MAX, KEYS_PER_TENANT_MAX, ONCE_KEY_BYTES_MAX, STORES_PER_TENANT_MAX, SqliteKv,
+};
 
 /// Where key-value data is kept.
 #[async_trait]
@@ -17,6 +20,34 @@ pub trait KvStore: Send + Sync + 'static {
     /// Does one operation. A write is durable on return, and linearizable with every other operation on its entry;
     /// a list sees one state of its store for each page, so a key that is there throughout is listed exactly once.
     async fn ask(&self, ask: Message<Ask>) -> Result<Message<Said>, KvError>;
+
+    /// Does one write of a client that may repeat it. What was said to it is kept in the transaction of the write, so
+    /// whoever repeats it is told the same and nothing is written again, whenever this process ended in between. A
+    /// refusal changed nothing and is not kept. Operations that only read are simply done.
+    async fn ask_once(&self, ask: Message<Ask>, once: Once) -> Result<Message<Said>, OnceError>;
+}
+
+/// A client's name for one write of a tenant, the one the write is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// The name, at most [`ONCE_KEY_BYTES_MAX`] bytes.
+    pub key: String,
+    /// What it was given to: another write under the same name is a mistake.
+    pub request: Digest,
+}
+
+/// A write under a name was not done, or it is not known whether it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// The client's fault.
+    #[error("the name of the write was given to another one: make a new one for each write")]
+    Reused,
+    /// The client's fault.
+    #[error("the name of a write is 1 to {ONCE_KEY_BYTES_MAX} bytes")]
+    Key,
+    /// See [`KvError`]. The write may be repeated under its name.
+    #[error(transparent)]
+    Kv(#[from] KvError),
 }
 
 /// The store failed. The machine or we are at fault; whether a write was done is unknown.

@@ -5,8 +5,11 @@
 //! What a tenant has is counted in the transaction that changes it. Expired entries are invisible at once and leave the
 //! file with later writes; the file's free pages are used again, the file itself does not shrink.
 
+mod once;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
+use artifact::TenantName;
 use async_trait::async_trait;
 use fleet_sync_proto::kv::{
     Ask, At, Generation, ListAsk, METADATA_BYTES_MAX, Message, Mode, PutAsk, Refusal, Said, Space,
@@ -16,8 +19,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tokio::sync::Semaphore;
 
-use super::{KvError, KvStore};
+use super::{KvError, KvStore, Once, OnceError};
 use crate::clock::now_ms;
+
+pub use once::KEY_BYTES_MAX as ONCE_KEY_BYTES_MAX;
 
 /// Stores of one tenant that hold something.
 pub const STORES_PER_TENANT_MAX: u64 = 100;
@@ -52,6 +57,12 @@ const TABLES: &str = "
         generation INTEGER NOT NULL, expires_ms INTEGER, bytes INTEGER NOT NULL, metadata BLOB NOT NULL,
         value BLOB NOT NULL, UNIQUE (tenant, store, key)) STRICT;
     CREATE INDEX IF NOT EXISTS entries_by_end ON entries (expires_ms) WHERE expires_ms IS NOT NULL;
+    -- What was said to writes under a name. number: grows with each of the tenant. A release that does not know this
+    -- table may write the others, so it is no new schema.
+    CREATE TABLE IF NOT EXISTS written (
+        tenant TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, said TEXT NOT NULL,
+        time_ms INTEGER NOT NULL, PRIMARY KEY (tenant, number), UNIQUE (tenant, key)) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS written_by_time ON written (time_ms);
 ";
 
 /// See the module.
@@ -64,7 +75,7 @@ struct Inner {
     at: String,
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     now_ms: fn() -> u64,
 }
 
@@ -74,8 +85,21 @@ impl std::fmt::Debug for SqliteKv {
     }
 }
 
-/// What is decided about an operation: done, or refused and nothing changed.
-type Decided<T> = rusqlite::Result<Result<T, Refusal>>;
+/// What is decided about an operation: done, or not and nothing changed.
+type Decided<T, N = Refusal> = rusqlite::Result<Result<T, N>>;
+
+/// Why an operation was not done.
+enum NotDone {
+    Refused(Refusal),
+    /// Its name is another write's.
+    Reused,
+}
+
+impl From<Refusal> for NotDone {
+    fn from(refusal: Refusal) -> NotDone {
+        NotDone::Refused(refusal)
+    }
+}
 
 impl SqliteKv {
     /// Opens or makes the file.
@@ -114,7 +138,7 @@ impl SqliteKv {
         };
         let (writer, reader) =
             open().map_err(|source| KvError { doing: "opening", at: at.clone(), source })?;
-        let room = Semaphore::new(OPERATIONS_MAX);
+        let room = Arc::new(Semaphore::new(OPERATIONS_MAX));
         let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
         Ok(SqliteKv { inner: Arc::new(Inner { at, writer, reader, room, now_ms }) })
     }
@@ -123,18 +147,45 @@ impl SqliteKv {
 #[async_trait]
 impl KvStore for SqliteKv {
     async fn ask(&self, ask: Message<Ask>) -> Result<Message<Said>, KvError> {
-        if let Err(refusal) = check(&ask) {
-            return Ok(refused(refusal));
+        match self.decide(ask, None).await? {
+            Ok(said) => Ok(said),
+            Err(NotDone::Refused(refusal)) => Ok(refused(refusal)),
+            Err(NotDone::Reused) => unreachable!("only a write under a name can find it used"),
         }
-        let _room = self.inner.room.acquire().await.expect("this semaphore is never closed");
+    }
+
+    async fn ask_once(&self, ask: Message<Ask>, once: Once) -> Result<Message<Said>, OnceError> {
+        if once.key.is_empty() || once.key.len() > ONCE_KEY_BYTES_MAX {
+            return Err(OnceError::Key);
+        }
+        match self.decide(ask, Some(once)).await? {
+            Ok(said) => Ok(said),
+            Err(NotDone::Refused(refusal)) => Ok(refused(refusal)),
+            Err(NotDone::Reused) => Err(OnceError::Reused),
+        }
+    }
+}
+
+impl SqliteKv {
+    async fn decide(
+        &self,
+        ask: Message<Ask>,
+        once: Option<Once>,
+    ) -> Result<Result<Message<Said>, NotDone>, KvError> {
+        if let Err(refusal) = check(&ask) {
+            return Ok(Err(refusal.into()));
+        }
+        let room = self.inner.room.clone().acquire_owned().await.expect("this semaphore is never closed");
         let doing = if ask.head.only_reads() { "reading" } else { "writing" };
         let inner = self.inner.clone();
-        // Runs to its end also when whoever asked is gone.
-        let task = tokio::task::spawn_blocking(move || inner.answer(ask)).await;
+        // Runs to its end, and holds its room for so long, also when whoever asked is gone.
+        let task = tokio::task::spawn_blocking(move || {
+            let _room = room;
+            inner.answer(ask, once)
+        });
         let failed = |source| KvError { doing, at: self.inner.at.clone(), source };
-        match task {
-            Ok(Ok(Ok(said))) => Ok(said),
-            Ok(Ok(Err(refusal))) => Ok(refused(refusal)),
+        match task.await {
+            Ok(Ok(decided)) => Ok(decided),
             Ok(Err(error)) => Err(failed(error.into())),
             Err(panicked) => Err(failed(panicked.into())),
         }
@@ -146,33 +197,46 @@ fn refused(refusal: Refusal) -> Message<Said> {
 }
 
 impl Inner {
-    fn answer(&self, ask: Message<Ask>) -> Decided<Message<Said>> {
+    fn answer(&self, ask: Message<Ask>, once: Option<Once>) -> Decided<Message<Said>, NotDone> {
         let now_ms = (self.now_ms)();
         let Message { head, metadata, value } = ask;
+        let tenant = head.space().tenant.clone();
+        let named = once.map(|once| (tenant, once));
         match head {
             Ask::Get(at) => get(&self.reader.lock(), &at, now_ms).map(Ok),
-            Ask::List(list) => self::list(&self.reader.lock(), &list, now_ms),
-            Ask::Put(put) => self.change(now_ms, |store| self::put(store, put, metadata, value, now_ms)),
+            Ask::List(list) => Ok(self::list(&self.reader.lock(), &list, now_ms)?.map_err(NotDone::from)),
+            Ask::Put(put) => {
+                self.change(now_ms, named, |store| self::put(store, put, metadata, value, now_ms))
+            }
             Ask::Delete { at, if_generation } => {
-                self.change(now_ms, |store| delete(store, &at, if_generation, now_ms))
+                self.change(now_ms, named, |store| delete(store, &at, if_generation, now_ms))
             }
         }
     }
 
-    /// One transaction; a refusal undoes it.
+    /// One transaction: the change and what is said to it. A refusal undoes it.
     fn change(
         &self,
         now_ms: u64,
+        named: Option<(TenantName, Once)>,
         work: impl FnOnce(&Transaction<'_>) -> Decided<Message<Said>>,
-    ) -> Decided<Message<Said>> {
+    ) -> Decided<Message<Said>, NotDone> {
         let mut connection = self.writer.lock();
         sweep(&mut connection, now_ms)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Some((tenant, once)) = &named
+            && let Some(before) = once::said(&transaction, tenant, once, now_ms)?
+        {
+            return Ok(before);
+        }
         let decided = work(&transaction)?;
-        if decided.is_ok() {
+        if let Ok(said) = &decided {
+            if let Some((tenant, once)) = &named {
+                once::keep(&transaction, tenant, once, &said.head, now_ms)?;
+            }
             transaction.commit()?;
         }
-        Ok(decided)
+        Ok(decided.map_err(NotDone::from))
     }
 }
 
@@ -181,13 +245,14 @@ impl Inner {
 fn sweep(connection: &mut Connection, now_ms: u64) -> rusqlite::Result<()> {
     let expired = "SELECT id, tenant, store, bytes FROM entries WHERE expires_ms <= ?1 LIMIT ?2";
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let forgotten = once::forget(&transaction, now_ms)?;
     let found: Vec<(i64, String, String, u64)> = transaction
         .prepare_cached(expired)?
         .query_map(params![now_ms, SWEPT_PER_WRITE], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?
         .collect::<Result<_, _>>()?;
-    if found.is_empty() {
+    if found.is_empty() && forgotten == 0 {
         return Ok(()); // dropped, which costs nothing: it wrote nothing
     }
     let mut swept = 0;

@@ -279,6 +279,107 @@ fn a_tenant_at_its_quota_is_refused_and_its_neighbour_is_not() {
     assert_eq!(kv.put_with(writes(at("s0", "k")), b"smaller"), Ok(3), "what makes room is let through");
 }
 
+fn once(key: &str, request: &str) -> Once {
+    Once { key: key.into(), request: artifact::Digest::of(request.as_bytes()) }
+}
+
+fn appends(value: &str) -> Message<Ask> {
+    let put = PutAsk { mode: Mode::Append, ..writes(at("s", "k")) };
+    Message { head: Ask::Put(put), metadata: vec![], value: value.into() }
+}
+
+impl Kv {
+    fn ask_once(&self, ask: Message<Ask>, once: Once) -> Result<Said, OnceError> {
+        self.runtime.block_on(self.store.ask_once(ask, once)).map(|said| said.head)
+    }
+
+    /// The process ends and another one opens the file.
+    fn ends_and_comes_back(self, now: fn() -> u64) -> Kv {
+        let Kv { store, runtime, folder } = self;
+        drop((store, runtime));
+        let store = SqliteKv::open_at(&folder.path().join("kv.sqlite"), now).unwrap();
+        Kv { store, folder, ..Kv::open() }
+    }
+}
+
+#[test]
+fn an_append_repeated_after_a_crash_before_its_answer_is_done_once_and_answered_alike() {
+    let kv = Kv::open();
+    {
+        // The write is under way when whoever was to hear of it is gone.
+        let mut asked = Box::pin(kv.store.ask_once(appends("x"), once("key", "1")));
+        kv.runtime.block_on(async {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+        });
+    }
+    let kv = kv.ends_and_comes_back(|| 1_000_000);
+    let written = kv.get(at("s", "k")).unwrap();
+    assert_eq!(written.1, "x");
+    for _ in 0..2 {
+        let again = kv.ask_once(appends("x"), once("key", "1")).unwrap();
+        assert_eq!(again, Said::Stored { generation: written.0 });
+    }
+    assert_eq!(kv.get(at("s", "k")), Some(written), "one append");
+}
+
+#[test]
+fn a_deletion_under_a_name_says_the_second_time_what_it_said_the_first() {
+    let kv = Kv::open();
+    kv.put(at("s", "k"), "v");
+    let delete = || Message::bare(Ask::Delete { at: at("s", "k"), if_generation: None });
+    for _ in 0..2 {
+        assert_eq!(kv.ask_once(delete(), once("d", "1")).unwrap(), Said::Deleted { existed: true });
+    }
+}
+
+#[test]
+fn a_name_is_one_tenants_and_one_writes_and_a_refusal_leaves_it_free() {
+    let kv = Kv::open();
+    let add = |tenant: &str| {
+        let put = PutAsk { mode: Mode::Add, ..writes(of(tenant, "s", "k")) };
+        Message { head: Ask::Put(put), metadata: vec![], value: vec![] }
+    };
+    kv.ask_once(add("acme"), once("n", "1")).unwrap();
+    assert!(matches!(kv.ask_once(add("acme"), once("n", "2")), Err(OnceError::Reused)));
+    assert!(matches!(kv.ask_once(add("other"), once("n", "2")), Ok(Said::Stored { .. })));
+    let refused = Said::Refused { refusal: Refusal::Precondition };
+    assert_eq!(kv.ask_once(add("acme"), once("free", "1")).unwrap(), refused);
+    kv.delete(at("s", "k"), None).unwrap();
+    assert!(matches!(kv.ask_once(add("acme"), once("free", "1")), Ok(Said::Stored { .. })));
+    for key in ["", &"x".repeat(ONCE_KEY_BYTES_MAX + 1)] {
+        assert!(matches!(kv.ask_once(add("acme"), once(key, "1")), Err(OnceError::Key)));
+    }
+}
+
+#[test]
+fn names_are_forgotten_after_a_week_and_those_of_one_tenant_are_bounded() {
+    let (now, advance) = clock!(advance);
+    let kv = Kv::with_clock(now);
+    let kept = |kv: &Kv| -> u64 {
+        let writer = kv.store.inner.writer.lock();
+        writer.query_row("SELECT count(*) FROM written", [], |row| row.get(0)).unwrap()
+    };
+    kv.ask_once(appends("a"), once("n", "1")).unwrap();
+    advance(once::KEEP_MS - 1);
+    kv.ask_once(appends("a"), once("n", "1")).unwrap();
+    assert_eq!(kv.get(at("s", "k")).unwrap().1, "a");
+    advance(1);
+    kv.ask_once(appends("b"), once("n", "2")).unwrap();
+    assert_eq!((kv.get(at("s", "k")).unwrap().1, kept(&kv)), ("ab".into(), 1));
+    advance(once::KEEP_MS);
+    kv.put(at("s", "other"), "");
+    assert_eq!(kept(&kv), 0, "any write takes them along");
+
+    kv.ask_once(appends("c"), once("old", "1")).unwrap();
+    kv.ask_once(appends("c"), once("new", "1")).unwrap();
+    let last = "UPDATE written SET number = ?1 WHERE key = 'new'";
+    kv.store.inner.writer.lock().execute(last, [once::OF_TENANT_MAX]).unwrap();
+    assert_eq!(kept(&kv), 2);
+    kv.ask_once(appends("c"), once("newer", "1")).unwrap();
+    assert_eq!(kept(&kv), 2, "the oldest has gone");
+}
+
 #[test]
 fn a_forged_cursor_is_refused() {
     let kv = Kv::open();
