@@ -9,6 +9,7 @@ use std::{
 };
 
 use artifact::HostName;
+use fleet_sync_origin::KvQuotas;
 use serde::Deserialize;
 
 /// Everything the control plane needs to start.
@@ -34,9 +35,39 @@ pub struct Config {
     /// Names and addresses in the sync server's certificate: what nodes dial.
     #[serde(default = "default_sync_names")]
     pub sync_names: Vec<String>,
+    /// What a tenant may have in its key-value stores.
+    #[serde(default)]
+    pub kv: KvConfig,
     /// Written, atomically, when the server is ready: the real addresses as JSON.
     #[serde(default)]
     pub ready_file: Option<PathBuf>,
+}
+
+/// Quotas of each tenant. Lowered below what a tenant has, they delete nothing: it can read, delete and replace, not add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KvConfig {
+    /// Stores that hold something.
+    pub stores_per_tenant_max: u64,
+    /// Entries.
+    pub keys_per_tenant_max: u64,
+    /// Keys, metadata and values, in bytes.
+    pub bytes_per_tenant_max: u64,
+}
+
+impl Default for KvConfig {
+    fn default() -> KvConfig {
+        let KvQuotas { stores_per_tenant_max, keys_per_tenant_max, bytes_per_tenant_max } =
+            KvQuotas::default();
+        KvConfig { stores_per_tenant_max, keys_per_tenant_max, bytes_per_tenant_max }
+    }
+}
+
+impl From<KvConfig> for KvQuotas {
+    fn from(config: KvConfig) -> KvQuotas {
+        let KvConfig { stores_per_tenant_max, keys_per_tenant_max, bytes_per_tenant_max } = config;
+        KvQuotas { stores_per_tenant_max, keys_per_tenant_max, bytes_per_tenant_max }
+    }
 }
 
 /// How to reach the compiler service, and whom to believe.
@@ -104,6 +135,16 @@ impl Config {
         }
         if self.sync_names.is_empty() {
             found.push("sync_names: needs at least one name or address that nodes dial".to_owned());
+        }
+        let KvConfig { stores_per_tenant_max, keys_per_tenant_max, bytes_per_tenant_max } = self.kv;
+        for (key, value) in [
+            ("stores_per_tenant_max", stores_per_tenant_max),
+            ("keys_per_tenant_max", keys_per_tenant_max),
+            ("bytes_per_tenant_max", bytes_per_tenant_max),
+        ] {
+            if value == 0 {
+                found.push(format!("kv.{key}: needs at least 1, with 0 no program could write"));
+            }
         }
         if self.public_https_port == Some(0) {
             found.push(
@@ -173,6 +214,7 @@ mod tests {
         assert_eq!(config.sync.to_string(), "127.0.0.1:7401");
         assert_eq!(config.domain.as_str(), "localhost");
         assert_eq!(config.sync_names, ["localhost", "127.0.0.1"]);
+        assert_eq!(KvQuotas::from(config.kv), KvQuotas::default());
         assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("data"));
         assert_eq!(config.compiler.token_file, Path::new("/t"));
     }
@@ -181,6 +223,14 @@ mod tests {
     fn unknown_keys_are_refused_by_name() {
         let message = load(&format!("colour = 1\n{MINIMAL}")).unwrap_err().to_string();
         assert!(message.contains("colour"), "{message}");
+    }
+
+    #[test]
+    fn quotas_that_are_stated_replace_their_defaults_and_0_is_a_mistake() {
+        let stated = load(&format!("{MINIMAL}[kv]\nkeys_per_tenant_max = 5\n")).unwrap().kv;
+        assert_eq!(stated, KvConfig { keys_per_tenant_max: 5, ..KvConfig::default() });
+        let message = load(&format!("{MINIMAL}[kv]\nbytes_per_tenant_max = 0\n")).unwrap_err().to_string();
+        assert!(message.contains("kv.bytes_per_tenant_max"), "{message}");
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl ControlPlane {
             compiler_keys: vec![opened.compiler_key],
             secrets_key: opened.secrets.clone(),
             sync_names: config.sync_names.clone(),
+            kv_quotas: config.kv.into(),
             who: "control-plane".to_owned(),
         })
         .await?;

@@ -29,7 +29,7 @@ mod signer;
 mod tail;
 
 pub use blobs::{BlobError, BlobStore, LocalBlobs};
-pub use kv::{KvError, KvStore, Once, OnceError, SqliteKv};
+pub use kv::{KvError, KvQuotas, KvStore, Once, OnceError, SqliteKv, Swept};
 pub use log::{AppendError, LogBatch, LogError, LogStore, SqliteLog};
 pub use nodes::{Convergence, FailedNode, LaggingNode, NodeStatus};
 pub use origin::{Origin, OriginConfig, OriginError};

@@ -21,6 +21,7 @@ fn config(directory: &Path) -> OriginConfig {
         compiler_keys: vec![],
         secrets_key: SecretsKey::from_bytes([2; 32]),
         sync_names: vec!["localhost".into()],
+        kv_quotas: fleet_sync_origin::KvQuotas::default(),
         who: "control-plane".into(),
     }
 }

@@ -194,6 +194,7 @@ fn a_node_reaches_the_stores_of_its_fleet() {
             compiler_keys: vec![],
             secrets_key: SecretsKey::from_bytes([1; 32]),
             sync_names: vec!["127.0.0.1".into()],
+            kv_quotas: fleet_sync_origin::KvQuotas::default(),
             who: "test".into(),
         };
         let origin = Origin::open(config).await.unwrap();

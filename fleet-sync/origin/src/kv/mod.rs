@@ -10,21 +10,51 @@ use artifact::Digest;
 use async_trait::async_trait;
 use fleet_sync_proto::kv::{Ask, Message, Said};
 
-pub use sqlite::{
-    BYTES_PER_TENANT_MAX, KEYS_PER_TENANT_MAX, ONCE_KEY_BYTES_MAX, STORES_PER_TENANT_MAX, SqliteKv,
-};
+pub use sqlite::{ONCE_KEY_BYTES_MAX, SqliteKv};
 
 /// Where key-value data is kept.
 #[async_trait]
 pub trait KvStore: Send + Sync + 'static {
     /// Does one operation. A write is durable on return, and linearizable with every other operation on its entry;
-    /// a list sees one state of its store for each page, so a key that is there throughout is listed exactly once.
+    /// a list sees one state of its store for each page, so a key that is there throughout is listed exactly once. The
+    /// work of a page is bounded: one that meets many expired entries ends early, empty perhaps, and has a next.
     async fn ask(&self, ask: Message<Ask>) -> Result<Message<Said>, KvError>;
 
     /// Does one write of a client that may repeat it. What was said to it is kept in the transaction of the write, so
     /// whoever repeats it is told the same and nothing is written again, whenever this process ended in between. A
     /// refusal changed nothing and is not kept. Operations that only read are simply done.
     async fn ask_once(&self, ask: Message<Ask>, once: Once) -> Result<Message<Said>, OnceError>;
+
+    /// Takes a bounded batch of what has expired out. For whoever holds the store, now and then.
+    async fn sweep(&self) -> Result<Swept, KvError>;
+}
+
+/// How much one tenant may have. A tenant that has more, because it had more before, may read and delete, and write what
+/// does not make it more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvQuotas {
+    /// Stores that hold something.
+    pub stores_per_tenant_max: u64,
+    /// Entries: a million with the longest keys are 1 GiB of keys.
+    pub keys_per_tenant_max: u64,
+    /// Keys, metadata and values, in bytes.
+    pub bytes_per_tenant_max: u64,
+}
+
+impl Default for KvQuotas {
+    /// 100 stores, 1,000,000 keys, 4 GiB: ten tenants that use all of it fill a small disk, not a fleet's.
+    fn default() -> KvQuotas {
+        KvQuotas { stores_per_tenant_max: 100, keys_per_tenant_max: 1_000_000, bytes_per_tenant_max: 4 << 30 }
+    }
+}
+
+/// What a sweep left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swept {
+    /// Nothing: what has expired is gone.
+    All,
+    /// There is more.
+    Some,
 }
 
 /// A client's name for one write of a tenant, the one the write is about.

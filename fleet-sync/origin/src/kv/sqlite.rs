@@ -1,41 +1,38 @@
 //! Key-value stores of one machine: SQLite in a file of its own (large values never wait for, or delay, the log), WAL,
 //! `synchronous=FULL` (a write returns after fsync).
 //!
-//! Two connections behind mutexes, worked on blocking threads: in WAL mode a read does not wait for a write's fsync.
-//! What a tenant has is counted in the transaction that changes it. Expired entries are invisible at once and leave the
-//! file with later writes; the file's free pages are used again, the file itself does not shrink.
+//! One connection that writes and a few that read, worked on blocking threads: in WAL mode a read does not wait for a
+//! write's fsync, and a read waits for others only when all readers are at work. What a tenant has is counted in the
+//! transaction that changes it. Expired entries are invisible at once and leave the file in bounded batches, with writes
+//! and without; the file's free pages are used again, the file itself does not shrink.
 
+mod list;
 mod once;
+mod readers;
+mod sweep;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use artifact::TenantName;
 use async_trait::async_trait;
 use fleet_sync_proto::kv::{
-    Ask, At, Generation, ListAsk, METADATA_BYTES_MAX, Message, Mode, PutAsk, Refusal, Said, Space,
-    VALUE_BYTES_MAX, check,
+    Ask, At, Generation, METADATA_BYTES_MAX, Message, Mode, PutAsk, Refusal, Said, Space, VALUE_BYTES_MAX,
+    check,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tokio::sync::Semaphore;
 
-use super::{KvError, KvStore, Once, OnceError};
+use self::readers::Readers;
+use super::{KvError, KvQuotas, KvStore, Once, OnceError, Swept};
 use crate::clock::now_ms;
 
 pub use once::KEY_BYTES_MAX as ONCE_KEY_BYTES_MAX;
 
-/// Stores of one tenant that hold something.
-pub const STORES_PER_TENANT_MAX: u64 = 100;
-/// Entries of one tenant: with the longest keys 1 GiB of them.
-pub const KEYS_PER_TENANT_MAX: u64 = 1_000_000;
-/// Keys, metadata and values of one tenant, in bytes: ten tenants that use all of it fill a small disk, not a fleet's.
-pub const BYTES_PER_TENANT_MAX: u64 = 4 << 30;
 /// Operations under way: each may hold a value of 8 MiB and its copy, 512 MiB in all.
 const OPERATIONS_MAX: usize = 32;
-/// Expired entries that one write takes along, so that they leave faster than writes bring new ones.
-const SWEPT_PER_WRITE: u32 = 64;
-/// Bytes of them: large entries are many pages, and the write waits for each. One entry goes whatever its size.
-const SWEPT_BYTES_PER_WRITE: u64 = 4 << 20;
+/// Connections that read. Twice the cores of a small machine: a read is mostly work in memory.
+const READERS: usize = 4;
 /// How long to wait for another process's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -74,8 +71,9 @@ pub struct SqliteKv {
 struct Inner {
     at: String,
     writer: Mutex<Connection>,
-    reader: Mutex<Connection>,
+    readers: Readers,
     room: Arc<Semaphore>,
+    quotas: KvQuotas,
     now_ms: fn() -> u64,
 }
 
@@ -103,12 +101,12 @@ impl From<Refusal> for NotDone {
 
 impl SqliteKv {
     /// Opens or makes the file.
-    pub fn open(path: &Path) -> Result<SqliteKv, KvError> {
-        SqliteKv::open_at(path, now_ms)
+    pub fn open(path: &Path, quotas: KvQuotas) -> Result<SqliteKv, KvError> {
+        SqliteKv::open_at(path, quotas, now_ms)
     }
 
     /// With another clock.
-    fn open_at(path: &Path, now_ms: fn() -> u64) -> Result<SqliteKv, KvError> {
+    fn open_at(path: &Path, quotas: KvQuotas, now_ms: fn() -> u64) -> Result<SqliteKv, KvError> {
         let at = path.display().to_string();
         let connect = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
@@ -134,13 +132,14 @@ impl SqliteKv {
                 Some(_) => {}
             }
             transaction.commit()?;
-            Ok((writer, connect()?))
+            let readers: Vec<Connection> = (0..READERS).map(|_| connect()).collect::<Result<_, _>>()?;
+            Ok((writer, Readers::new(readers)))
         };
-        let (writer, reader) =
+        let (writer, readers) =
             open().map_err(|source| KvError { doing: "opening", at: at.clone(), source })?;
         let room = Arc::new(Semaphore::new(OPERATIONS_MAX));
-        let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
-        Ok(SqliteKv { inner: Arc::new(Inner { at, writer, reader, room, now_ms }) })
+        let writer = Mutex::new(writer);
+        Ok(SqliteKv { inner: Arc::new(Inner { at, writer, readers, room, quotas, now_ms }) })
     }
 }
 
@@ -162,6 +161,20 @@ impl KvStore for SqliteKv {
             Ok(said) => Ok(said),
             Err(NotDone::Refused(refusal)) => Ok(refused(refusal)),
             Err(NotDone::Reused) => Err(OnceError::Reused),
+        }
+    }
+
+    async fn sweep(&self) -> Result<Swept, KvError> {
+        let inner = self.inner.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            let now_ms = (inner.now_ms)();
+            sweep::some(&mut inner.writer.lock(), now_ms, sweep::PER_SWEEP)
+        });
+        let failed = |source| KvError { doing: "sweeping", at: self.inner.at.clone(), source };
+        match swept.await {
+            Ok(Ok(swept)) => Ok(swept),
+            Ok(Err(error)) => Err(failed(error.into())),
+            Err(panicked) => Err(failed(panicked.into())),
         }
     }
 }
@@ -203,11 +216,12 @@ impl Inner {
         let tenant = head.space().tenant.clone();
         let named = once.map(|once| (tenant, once));
         match head {
-            Ask::Get(at) => get(&self.reader.lock(), &at, now_ms).map(Ok),
-            Ask::List(list) => Ok(self::list(&self.reader.lock(), &list, now_ms)?.map_err(NotDone::from)),
-            Ask::Put(put) => {
-                self.change(now_ms, named, |store| self::put(store, put, metadata, value, now_ms))
+            Ask::Get(at) => self.readers.with(|reader| get(reader, &at, now_ms)).map(Ok),
+            Ask::List(list) => {
+                Ok(self.readers.with(|reader| list::page(reader, &list, now_ms))?.map_err(NotDone::from))
             }
+            Ask::Put(put) => self
+                .change(now_ms, named, |store| self::put(store, &self.quotas, put, metadata, value, now_ms)),
             Ask::Delete { at, if_generation } => {
                 self.change(now_ms, named, |store| delete(store, &at, if_generation, now_ms))
             }
@@ -222,7 +236,8 @@ impl Inner {
         work: impl FnOnce(&Transaction<'_>) -> Decided<Message<Said>>,
     ) -> Decided<Message<Said>, NotDone> {
         let mut connection = self.writer.lock();
-        sweep(&mut connection, now_ms)?;
+        // In a transaction of its own: a tenant at its quota gets the room though the write that follows is refused.
+        sweep::some(&mut connection, now_ms, sweep::PER_WRITE)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some((tenant, once)) = &named
             && let Some(before) = once::said(&transaction, tenant, once, now_ms)?
@@ -238,32 +253,6 @@ impl Inner {
         }
         Ok(decided.map_err(NotDone::from))
     }
-}
-
-/// Takes some expired entries out. In a transaction of its own: a tenant at its quota gets their room though the write
-/// that follows is refused.
-fn sweep(connection: &mut Connection, now_ms: u64) -> rusqlite::Result<()> {
-    let expired = "SELECT id, tenant, store, bytes FROM entries WHERE expires_ms <= ?1 LIMIT ?2";
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let forgotten = once::forget(&transaction, now_ms)?;
-    let found: Vec<(i64, String, String, u64)> = transaction
-        .prepare_cached(expired)?
-        .query_map(params![now_ms, SWEPT_PER_WRITE], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })?
-        .collect::<Result<_, _>>()?;
-    if found.is_empty() && forgotten == 0 {
-        return Ok(()); // dropped, which costs nothing: it wrote nothing
-    }
-    let mut swept = 0;
-    for (id, tenant, store, bytes) in found {
-        remove(&transaction, id, &tenant, &store, bytes)?;
-        swept += bytes;
-        if swept >= SWEPT_BYTES_PER_WRITE {
-            break;
-        }
-    }
-    transaction.commit()
 }
 
 /// An entry as it lies in the file.
@@ -314,6 +303,7 @@ fn get(connection: &Connection, at: &At, now_ms: u64) -> rusqlite::Result<Messag
 
 fn put(
     store: &Transaction<'_>,
+    quotas: &KvQuotas,
     put: PutAsk,
     metadata: Vec<u8>,
     value: Vec<u8>,
@@ -352,17 +342,44 @@ fn put(
     }
     new.bytes = (at.key.as_str().len() + new.metadata.len() + new.value.len()) as u64;
     let Space { tenant, store: name } = &at.space;
+    let had = used(store, tenant.as_str())?;
     if let Some(before) = &there {
         remove(store, before.id, tenant.as_str(), name.as_str(), before.bytes)?;
     }
-    match insert(store, &at, &new)? {
-        Ok(generation) => Ok(Ok(Message::bare(Said::Stored { generation }))),
-        Err(refusal) => Ok(Err(refusal)),
+    let generation = insert(store, &at, &new)?;
+    Ok(match within(quotas, had, used(store, tenant.as_str())?) {
+        Ok(()) => Ok(Message::bare(Said::Stored { generation })),
+        Err(refusal) => Err(refusal),
+    })
+}
+
+/// What a tenant has: stores, keys, bytes.
+type Used = [u64; 3];
+
+fn used(store: &Connection, tenant: &str) -> rusqlite::Result<Used> {
+    let sql = "SELECT stores, keys, bytes FROM tenants WHERE tenant = ?1";
+    let found = store
+        .prepare_cached(sql)?
+        .query_row([tenant], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// A write may not take a tenant over a quota, nor further over one that was lowered since.
+fn within(quotas: &KvQuotas, had: Used, has: Used) -> Result<(), Refusal> {
+    let KvQuotas { stores_per_tenant_max, keys_per_tenant_max, bytes_per_tenant_max } = *quotas;
+    let maxima =
+        [("stores", stores_per_tenant_max), ("keys", keys_per_tenant_max), ("bytes", bytes_per_tenant_max)];
+    for ((of, max), (had, has)) in maxima.into_iter().zip(had.into_iter().zip(has)) {
+        if has > max && has > had {
+            return Err(Refusal::Quota { of: of.to_owned(), max });
+        }
     }
+    Ok(())
 }
 
 /// Writes a row where there is none, and counts it.
-fn insert(store: &Transaction<'_>, at: &At, row: &Row) -> Decided<Generation> {
+fn insert(store: &Transaction<'_>, at: &At, row: &Row) -> rusqlite::Result<Generation> {
     let Space { tenant, store: name } = &at.space;
     let (tenant, name) = (tenant.as_str(), name.as_str());
     store.prepare_cached("INSERT OR IGNORE INTO tenants VALUES (?1, 0, 0, 0, 0)")?.execute([tenant])?;
@@ -376,18 +393,6 @@ fn insert(store: &Transaction<'_>, at: &At, row: &Row) -> Decided<Generation> {
             "UPDATE tenants SET stores = stores + ?2, keys = keys + 1, bytes = bytes + ?3 WHERE tenant = ?1",
         )?
         .execute(params![tenant, made as u64, row.bytes])?;
-    let (stores, keys, bytes): (u64, u64, u64) = store
-        .prepare_cached("SELECT stores, keys, bytes FROM tenants WHERE tenant = ?1")?
-        .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    for (of, has, max) in [
-        ("stores", stores, STORES_PER_TENANT_MAX),
-        ("keys", keys, KEYS_PER_TENANT_MAX),
-        ("bytes", bytes, BYTES_PER_TENANT_MAX),
-    ] {
-        if has > max {
-            return Ok(Err(Refusal::Quota { of: of.to_owned(), max }));
-        }
-    }
     let generation: Generation = store
         .prepare_cached(
             "UPDATE stores SET sequence = sequence + 1, keys = keys + 1 WHERE tenant = ?1 AND store = ?2
@@ -410,7 +415,7 @@ fn insert(store: &Transaction<'_>, at: &At, row: &Row) -> Decided<Generation> {
             row.metadata,
             row.value
         ])?;
-    Ok(Ok(generation))
+    Ok(generation)
 }
 
 /// Takes a row out, and with the last one its store.
@@ -453,62 +458,6 @@ fn delete(
         remove(store, row.id, tenant.as_str(), name.as_str(), row.bytes)?;
     }
     Ok(Ok(Message::bare(Said::Deleted { existed: there.is_some() })))
-}
-
-fn list(connection: &Connection, list: &ListAsk, now_ms: u64) -> Decided<Message<Said>> {
-    let ListAsk { space: Space { tenant, store }, prefix, limit, cursor } = list;
-    let from = match cursor {
-        None => prefix.clone().into_bytes(),
-        Some(cursor) => match after(cursor).filter(|key| key.starts_with(prefix.as_bytes())) {
-            // The least text that is greater than the last key of the page before.
-            Some(last) => [last.as_slice(), &[0]].concat(),
-            None => {
-                let what = "the cursor is none of a list with this prefix: begin without one".to_owned();
-                return Ok(Err(Refusal::Invalid { what }));
-            }
-        },
-    };
-    let sql = "SELECT key FROM entries WHERE tenant = ?1 AND store = ?2 AND key >= ?3 AND key < ?4
-               AND (expires_ms IS NULL OR expires_ms > ?5) ORDER BY key LIMIT ?6";
-    let mut query = connection.prepare_cached(sql)?;
-    let end = end_of(prefix);
-    let found = query
-        .query_map(params![tenant.as_str(), store.as_str(), from, end, now_ms, limit + 1], |row| {
-            row.get::<_, Vec<u8>>(0)
-        })?;
-    let mut keys = Vec::new();
-    for key in found {
-        let unreadable = |error: std::string::FromUtf8Error| {
-            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
-        };
-        keys.push(String::from_utf8(key?).map_err(unreadable)?);
-    }
-    let more = keys.len() > *limit as usize;
-    keys.truncate(*limit as usize);
-    let next = keys.last().filter(|_| more).map(|last| cursor_after(last));
-    Ok(Ok(Message::bare(Said::Page { keys, next })))
-}
-
-/// The bytes that all keys with a prefix are below. No key holds the byte 0xff: it is not in UTF-8.
-fn end_of(prefix: &str) -> Vec<u8> {
-    [prefix.as_bytes(), &[0xff]].concat()
-}
-
-/// A cursor is the last key in hex: letters and digits alone, whatever the key.
-fn cursor_after(key: &str) -> String {
-    key.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn after(cursor: &str) -> Option<Vec<u8>> {
-    let digits = cursor.as_bytes();
-    if digits.is_empty()
-        || !digits.len().is_multiple_of(2)
-        || digits.len() > 2 * artifact::names::KV_KEY_BYTES_MAX
-    {
-        return None;
-    }
-    let digit = |c: u8| char::from(c).to_digit(16);
-    digits.chunks_exact(2).map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()).collect()
 }
 
 #[cfg(test)]

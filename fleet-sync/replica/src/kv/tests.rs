@@ -60,6 +60,7 @@ async fn a_node_that_sends_slowly_keeps_nobody_else_from_the_stores() {
         compiler_keys: vec![],
         secrets_key: artifact::seal::SecretsKey::from_bytes([1; 32]),
         sync_names: vec!["127.0.0.1".into()],
+        kv_quotas: fleet_sync_origin::KvQuotas::default(),
         who: "test".into(),
     };
     let origin = fleet_sync_origin::Origin::open(config).await.unwrap();

@@ -195,6 +195,7 @@ pub async fn open(directory: &Path, seed: u8) -> Arc<Origin> {
         compiler_keys: vec![SecretKey::from_seed([3; 32]).public()],
         secrets_key: SecretsKey::from_bytes([5; 32]),
         sync_names: vec!["localhost".into(), "127.0.0.1".into()],
+        kv_quotas: fleet_sync_origin::KvQuotas::default(),
         who: "control-plane".into(),
     };
     Origin::open(config).await.unwrap()

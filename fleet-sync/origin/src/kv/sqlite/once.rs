@@ -14,9 +14,6 @@ pub(super) const KEEP_MS: u64 = 7 * 24 * 3_600_000;
 /// Names of one tenant, about 300 bytes each; the oldest go. At ten writes a second without a pause they last for almost
 /// three hours, which is more than clients go on trying.
 pub(super) const OF_TENANT_MAX: u64 = 100_000;
-/// Names that one write takes along once they are too old.
-const FORGOTTEN_PER_WRITE: u32 = 64;
-
 /// What was said to the write of this name, if there was one.
 pub(super) fn said(
     store: &Connection,
@@ -71,10 +68,10 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Takes some names out that are too old. How many it took.
-pub(super) fn forget(store: &Transaction<'_>, now_ms: u64) -> rusqlite::Result<usize> {
+/// Takes at most `names_max` names out that are too old. How many it took.
+pub(super) fn forget(store: &Transaction<'_>, now_ms: u64, names_max: u32) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM written WHERE (tenant, number) IN
                (SELECT tenant, number FROM written WHERE time_ms <= ?1 ORDER BY time_ms LIMIT ?2)";
     let until = now_ms.saturating_sub(KEEP_MS);
-    store.prepare_cached(sql)?.execute(params![until, FORGOTTEN_PER_WRITE])
+    store.prepare_cached(sql)?.execute(params![until, names_max])
 }

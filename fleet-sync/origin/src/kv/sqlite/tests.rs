@@ -3,6 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use fleet_sync_proto::kv::ListAsk;
 use proptest::prelude::*;
 
 use super::*;
@@ -44,7 +45,7 @@ impl Kv {
     fn with_clock(now: fn() -> u64) -> Kv {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = SqliteKv::open_at(&folder.path().join("kv.sqlite"), now).unwrap();
+        let store = SqliteKv::open_at(&folder.path().join("kv.sqlite"), KvQuotas::default(), now).unwrap();
         Kv { store, runtime, folder }
     }
 
@@ -109,9 +110,8 @@ impl Kv {
     }
 
     fn used(&self, tenant: &str) -> (u64, u64, u64) {
-        let reader = self.store.inner.reader.lock();
-        let sql = "SELECT stores, keys, bytes FROM tenants WHERE tenant = ?1";
-        reader.query_row(sql, [tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+        let [stores, keys, bytes] = self.store.inner.readers.with(|reader| used(reader, tenant)).unwrap();
+        (stores, keys, bytes)
     }
 }
 
@@ -121,7 +121,8 @@ fn what_was_written_is_there_after_reopening_and_only_for_its_tenant() {
     let generation = kv.put(at("carts", "a"), "1");
     assert_eq!(kv.get(of("other", "carts", "a")), None);
     assert_eq!(kv.get(at("other", "a")), None);
-    let again = Kv { store: SqliteKv::open(&kv.folder.path().join("kv.sqlite")).unwrap(), ..kv };
+    let again =
+        Kv { store: SqliteKv::open(&kv.folder.path().join("kv.sqlite"), KvQuotas::default()).unwrap(), ..kv };
     assert_eq!(again.get(at("carts", "a")), Some((generation, "1".into())));
 }
 
@@ -155,7 +156,7 @@ fn a_write_takes_a_bounded_part_of_what_has_expired_along() {
 fn a_file_of_a_later_release_is_refused() {
     let kv = Kv::open();
     kv.store.inner.writer.lock().execute("INSERT INTO kv_schema VALUES (2)", []).unwrap();
-    let error = SqliteKv::open(&kv.folder.path().join("kv.sqlite")).unwrap_err();
+    let error = SqliteKv::open(&kv.folder.path().join("kv.sqlite"), KvQuotas::default()).unwrap_err();
     assert!(error.source.to_string().contains("newer release"), "{error:?}");
 }
 
@@ -260,22 +261,22 @@ fn a_value_over_its_limit_is_refused_however_it_came_to_be() {
 
 #[test]
 fn a_tenant_at_its_quota_is_refused_and_its_neighbour_is_not() {
-    let kv = Kv::open();
-    for n in 0..STORES_PER_TENANT_MAX {
+    let (kv, quotas) = (Kv::open(), KvQuotas::default());
+    for n in 0..quotas.stores_per_tenant_max {
         kv.put(at(&format!("s{n}"), "k"), "v");
     }
     let refused = kv.put_with(writes(at("one-more", "k")), b"v");
-    assert_eq!(refused, Err(Refusal::Quota { of: "stores".into(), max: STORES_PER_TENANT_MAX }));
+    assert_eq!(refused, Err(Refusal::Quota { of: "stores".into(), max: quotas.stores_per_tenant_max }));
     kv.put(of("neighbour", "s", "k"), "v");
     kv.put(at("s0", "k"), "replaced");
     kv.delete(at("s1", "k"), None).unwrap();
     kv.put(at("one-more", "k"), "v");
 
-    let nearly = BYTES_PER_TENANT_MAX - kv.used("acme").2;
+    let nearly = quotas.bytes_per_tenant_max - kv.used("acme").2;
     let add = "UPDATE tenants SET bytes = bytes + ?1 WHERE tenant = 'acme'";
     kv.store.inner.writer.lock().execute(add, [nearly]).unwrap();
     let refused = kv.put_with(writes(at("s0", "more")), b"");
-    assert_eq!(refused, Err(Refusal::Quota { of: "bytes".into(), max: BYTES_PER_TENANT_MAX }));
+    assert_eq!(refused, Err(Refusal::Quota { of: "bytes".into(), max: quotas.bytes_per_tenant_max }));
     assert_eq!(kv.put_with(writes(at("s0", "k")), b"smaller"), Ok(3), "what makes room is let through");
 }
 
@@ -297,7 +298,7 @@ impl Kv {
     fn ends_and_comes_back(self, now: fn() -> u64) -> Kv {
         let Kv { store, runtime, folder } = self;
         drop((store, runtime));
-        let store = SqliteKv::open_at(&folder.path().join("kv.sqlite"), now).unwrap();
+        let store = SqliteKv::open_at(&folder.path().join("kv.sqlite"), KvQuotas::default(), now).unwrap();
         Kv { store, folder, ..Kv::open() }
     }
 }
@@ -381,9 +382,96 @@ fn names_are_forgotten_after_a_week_and_those_of_one_tenant_are_bounded() {
 }
 
 #[test]
+fn a_tenant_over_a_quota_that_was_lowered_reads_deletes_and_replaces_but_adds_nothing() {
+    let kv = Kv::open();
+    for key in ["a", "b", "c"] {
+        kv.put(at("s", key), "value");
+    }
+    let quotas = KvQuotas { keys_per_tenant_max: 2, bytes_per_tenant_max: 10, ..KvQuotas::default() };
+    let Kv { store, runtime, folder } = kv;
+    drop(store);
+    let store = SqliteKv::open(&folder.path().join("kv.sqlite"), quotas).unwrap();
+    let kv = Kv { store, runtime, folder };
+    assert_eq!(kv.get(at("s", "a")).unwrap().1, "value");
+    kv.put(at("s", "a"), "other");
+    kv.put(at("s", "a"), "");
+    let refused = |of: &str, max| Err(Refusal::Quota { of: of.into(), max });
+    assert_eq!(kv.put_with(writes(at("s", "a")), b"longer"), refused("bytes", 10));
+    assert_eq!(kv.put_with(writes(at("s", "d")), b""), refused("keys", 2));
+    kv.delete(at("s", "a"), None).unwrap();
+    assert_eq!(kv.put_with(writes(at("s", "a")), b""), refused("keys", 2));
+    kv.delete(at("s", "b"), None).unwrap();
+    kv.put(at("s", "a"), "");
+}
+
+impl Kv {
+    /// `count` entries that have expired at time 1, `a00000` and on, and none of them swept.
+    fn with_expired(count: usize) -> Kv {
+        let kv = Kv::open();
+        kv.put(at("s", "zz"), "");
+        let mut writer = kv.store.inner.writer.lock();
+        let transaction = writer.transaction().unwrap();
+        for n in 0..count {
+            let sql =
+                "INSERT INTO entries (tenant, store, key, generation, expires_ms, bytes, metadata, value)
+                       VALUES ('acme', 's', ?1, 1, 1, 0, x'', x'')";
+            transaction.execute(sql, [format!("a{n:05}").into_bytes()]).unwrap();
+        }
+        let counted = "UPDATE tenants SET keys = keys + ?1";
+        transaction.execute(counted, [count]).unwrap();
+        transaction.execute("UPDATE stores SET keys = keys + ?1", [count]).unwrap();
+        transaction.commit().unwrap();
+        drop(writer);
+        kv
+    }
+}
+
+#[test]
+fn a_page_looks_at_a_bounded_number_of_expired_entries_and_its_cursor_goes_on() {
+    let kv = Kv::with_expired(2 * list::LOOKED_AT_MAX);
+    let (mut pages, mut keys, mut next) = (0, vec![], None);
+    loop {
+        let (found, after) = kv.page("s", "", 10, next);
+        pages += 1;
+        keys.extend(found);
+        next = after;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, keys), (3, vec!["zz".to_owned()]), "two pages of nothing, then what lies behind");
+    let (found, next) = kv.page("s", "a0", 10, None);
+    assert!(found.is_empty() && next.is_some());
+    assert_eq!(kv.page("s", "z", 10, None), (vec!["zz".to_owned()], None));
+}
+
+#[test]
+fn what_has_expired_leaves_in_bounded_batches_though_nobody_writes() {
+    let kv = Kv::with_expired(2_500);
+    let mut left = Vec::new();
+    loop {
+        let swept = kv.runtime.block_on(kv.store.sweep()).unwrap();
+        left.push(kv.used("acme").1);
+        if swept == Swept::All {
+            break;
+        }
+    }
+    assert_eq!(left, [1_501, 501, 1]);
+    assert_eq!(kv.runtime.block_on(kv.store.sweep()).unwrap(), Swept::All);
+}
+
+#[test]
+fn a_read_does_not_wait_for_a_read_that_is_under_way() {
+    let kv = Kv::open();
+    kv.put(at("s", "k"), "v");
+    let readers = &kv.store.inner.readers;
+    readers.with(|_| readers.with(|_| readers.with(|_| assert!(kv.get(at("s", "k")).is_some()))));
+}
+
+#[test]
 fn a_forged_cursor_is_refused() {
     let kv = Kv::open();
-    for cursor in ["", "0", "zz", "é", &"61".repeat(1025), &cursor_after("other")] {
+    for cursor in ["", "0", "zz", "é", &"61".repeat(1025), &list::cursor_after(b"other")] {
         let list = ListAsk {
             space: at("s", "k").space,
             prefix: "pre".into(),
