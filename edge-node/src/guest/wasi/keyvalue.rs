@@ -125,10 +125,31 @@ pub(super) fn define_store_draft2(at: &mut At<'_>, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Links what a guest imports of `batch`, the same in both.
-pub(super) fn define_batch(at: &mut At<'_>, name: &str) -> Result<bool> {
+/// Links what a guest imports of `batch@0.2.0-draft`.
+pub(super) fn define_batch_draft(at: &mut At<'_>, name: &str) -> Result<bool> {
+    if name == "get-many" {
+        at.func_wrap_async(name, |cx: Cx<'_>, asked| {
+            get_many(cx, asked, |key, value: Option<Vec<u8>>| value.map(|value| (key, value)))
+        })?;
+        return Ok(true);
+    }
+    define_batch(at, name)
+}
+
+/// Links what a guest imports of `batch@0.2.0-draft2`, which names a key that is not there.
+pub(super) fn define_batch_draft2(at: &mut At<'_>, name: &str) -> Result<bool> {
+    if name == "get-many" {
+        at.func_wrap_async(name, |cx: Cx<'_>, asked| {
+            get_many(cx, asked, |key, value: Option<Vec<u8>>| (key, value))
+        })?;
+        return Ok(true);
+    }
+    define_batch(at, name)
+}
+
+/// What is the same in both.
+fn define_batch(at: &mut At<'_>, name: &str) -> Result<bool> {
     match name {
-        "get-many" => at.func_wrap_async(name, get_many),
         "set-many" => at.func_wrap_async(name, set_many),
         "delete-many" => at.func_wrap_async(name, delete_many),
         _ => return Ok(false),
@@ -342,12 +363,12 @@ fn list_keys_numbered(
     })
 }
 
-type Found = Option<(String, Vec<u8>)>;
-
-fn get_many(
+/// The entries of `keys`, each with its key as the draft has it.
+fn get_many<T: Send + 'static>(
     mut cx: Cx<'_>,
     (bucket, keys): (Resource<Bucket>, Vec<String>),
-) -> Later<'_, Answer<Vec<Found>>> {
+    found_as: impl Fn(String, Option<Vec<u8>>) -> T + Send + 'static,
+) -> Later<'_, Answer<Vec<T>>> {
     Box::new(async move {
         let state = cx.data_mut();
         let store = state.store(&bucket)?;
@@ -355,7 +376,7 @@ fn get_many(
             state.ask_all(keys.clone(), |exchange, key| kv::get(exchange, &store, &key), value_bytes).await?;
         let found = found.map(|entries| {
             let pairs = keys.into_iter().zip(entries);
-            pairs.map(|(key, entry)| entry.map(|entry| (key, entry.value.into()))).collect()
+            pairs.map(|(key, entry)| found_as(key, entry.map(|entry| entry.value.into()))).collect()
         });
         Ok(told(found))
     })

@@ -466,6 +466,10 @@ fn a_guest_is_ahead_of_its_client_by_a_buffer_and_no_more() {
 
 /// A draft of `wasi:keyvalue`: the type of its cursors, and that of its counters.
 fn keyvalue(version: &str, cursor: &str, number: &str, more: &str) -> String {
+    let found = match version {
+        "0.2.0-draft" => "(option (tuple string (list u8)))",
+        _ => "(tuple string (option (list u8)))",
+    };
     format!(
         r#"(import "wasi:keyvalue/store@{version}" (instance $store
             (export "bucket" (type $bucket (sub resource)))
@@ -490,7 +494,7 @@ fn keyvalue(version: &str, cursor: &str, number: &str, more: &str) -> String {
             (alias outer 1 $bucket (type $b)) (export "bucket" (type $bucket (eq $b)))
             (alias outer 1 $error (type $e)) (export "error" (type $error (eq $e)))
             (export "get-many" (func (param "bucket" (borrow $bucket)) (param "keys" (list string))
-                (result (result (list (option (tuple string (list u8)))) (error $error)))))
+                (result (result (list {found}) (error $error)))))
             (export "set-many" (func (param "bucket" (borrow $bucket))
                 (param "key-values" (list (tuple string (list u8)))) (result (result (error $error)))))
             (export "delete-many" (func (param "bucket" (borrow $bucket)) (param "keys" (list string))
