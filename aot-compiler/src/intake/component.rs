@@ -4,6 +4,7 @@ use artifact::compile::{Refusal, RefusalCode};
 use wasmparser::{ComponentTypeRef, TypeBounds, component_types::ComponentEntityType};
 
 use super::{
+    functions,
     offers::{HANDLER, PACKAGES, Releases},
     refuse, shown,
     walk::Walked,
@@ -50,7 +51,7 @@ pub(super) fn check(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
             ComponentTypeRef::Type(TypeBounds::Eq(_)) => {}
             ComponentTypeRef::Instance(_) => {
                 check_import(name)?;
-                imports.push((*name).to_owned());
+                imports.push(*name);
             }
             ComponentTypeRef::Func(_)
             | ComponentTypeRef::Module(_)
@@ -66,6 +67,8 @@ pub(super) fn check(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
             }
         }
     }
+    functions::check(&walked.types, imports.iter().copied())?;
+    let mut imports: Vec<String> = imports.into_iter().map(str::to_owned).collect();
     imports.sort_unstable();
     Ok(imports)
 }

@@ -7,6 +7,7 @@
 
 mod component;
 mod core_module;
+mod functions;
 pub mod limits;
 mod looks;
 pub mod offers;

@@ -1,7 +1,7 @@
 //! The one table of what the lanes offer to a program. A new interface of the node is one line here.
 //!
-//! Interfaces, not single functions: what an interface of a 0.2 release holds is fixed by its standard, and the node
-//! links all of it (`edge-node/src/guest/wasi/link.rs`).
+//! What functions an interface has, and of which types, stands in `wit/` (see [`super::functions`]); the node links all
+//! of it (`edge-node/src/guest/wasi/link.rs`).
 
 /// A WASI package whose interfaces are linked.
 pub struct Package {

@@ -1,7 +1,8 @@
 //! Links a component to what it imports, and to nothing else: an interface by its name, at any 0.2 release or at a draft
 //! that is in use, a function by its name in there. wasmtime checks the types.
 //!
-//! The compiler service admits imports by the same table (`aot-compiler/src/intake/offers.rs`).
+//! The compiler service admits imports by the same table (`aot-compiler/src/intake/offers.rs`), and their functions by
+//! the interfaces as they are published (`aot-compiler/wit`), all of which are linked here.
 
 use wasmtime::{
     Engine, Result, bail,
@@ -187,6 +188,26 @@ mod tests {
         }
         let drafts = Releases::Drafts(&["", "0.1.0-draft"]);
         assert!(drafts.include("") && drafts.include("0.1.0-draft") && !drafts.include("0.2.0"));
+    }
+
+    /// A component that imports all that may be imported, as the compiler service makes it.
+    fn of_everything() -> Vec<u8> {
+        let mut resolve = wit_parser::Resolve::default();
+        let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../aot-compiler/wit");
+        let (package, _) = resolve.push_dir(wit).unwrap();
+        let world = resolve.select_world(&[package], Some("offered")).unwrap();
+        let mut module = wit_component::dummy_module(&resolve, world, wit_parser::ManglingAndAbi::Standard32);
+        let utf8 = wit_component::StringEncoding::UTF8;
+        wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
+        wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+    }
+
+    #[test]
+    fn every_function_an_upload_may_import_is_linked_and_with_its_type() {
+        let target = *engine::levels::of_this_machine().last().unwrap();
+        let engine = engine::compiler::engine(target, artifact::Profile::Serve).unwrap();
+        let component = Component::new(&engine, of_everything()).unwrap();
+        link(&engine, &component).unwrap().instantiate_pre(&component).unwrap();
     }
 
     #[test]
