@@ -33,142 +33,132 @@ type Key<'k> = Spanned<DeString<'k>>;
 impl Walk<'_> {
     /// `[local_server.config_stores.<name>]`: inline contents or a JSON file.
     pub fn local_config_stores(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
-        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            self.place(format!("config_stores.{}", name.get_ref()), &path, name);
+        self.stores("config_stores", path, value, &mut wanted.config_stores, |walk, path, value| {
             let (mut store, mut format) = (BTreeMap::new(), None);
-            for (key, value) in self.reader.table(&path, value).into_iter().flatten() {
+            for (key, value) in walk.reader.table(path, value).into_iter().flatten() {
                 let path = format!("{path}.{}", key.get_ref());
                 match key.get_ref().as_ref() {
-                    "format" => format = self.format(&path, value),
+                    "format" => format = walk.format(&path, value),
                     "contents" => {
-                        for (key, value) in self.reader.table(&path, value).into_iter().flatten() {
+                        for (key, value) in walk.reader.table(&path, value).into_iter().flatten() {
                             let path = format!("{path}.{}", key.get_ref());
-                            let text = self.reader.string(&path, value).map(str::to_owned);
+                            let text = walk.reader.string(&path, value).map(str::to_owned);
                             store.extend(text.map(|text| (key.get_ref().to_string(), text)));
                         }
                     }
                     "file" => {
-                        for (key, json) in self.json_file(&path, value).into_iter().flatten() {
+                        for (key, json) in walk.json_file(&path, value).into_iter().flatten() {
                             match json {
                                 serde_json::Value::String(text) => drop(store.insert(key, text)),
-                                _ => self.mistake(&path, value, format!("{key:?} in it is not a string")),
+                                _ => walk.mistake(&path, value, format!("{key:?} in it is not a string")),
                             }
                         }
                     }
-                    _ => self.unknown(&path, key),
+                    _ => walk.unknown(&path, key),
                 }
             }
-            self.has_source(&path, value, format, "contents");
-            wanted.config_stores.insert(name.get_ref().to_string(), store);
-        }
+            walk.has_source(path, value, format, "contents");
+            store
+        });
     }
 
     /// `[setup.config_stores.<name>.items.<key>]`
     pub fn setup_config_stores(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
-        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            self.place(format!("config_stores.{}", name.get_ref()), &path, name);
+        self.stores("config_stores", path, value, &mut wanted.config_stores, |walk, path, value| {
             let mut store = BTreeMap::new();
-            for (path, key, item) in self.setup_items(&path, value, "items") {
+            for (path, key, item) in walk.setup_items(path, value, "items") {
                 let mut text = None;
-                for (field, value) in self.reader.table(&path, item).into_iter().flatten() {
+                for (field, value) in walk.reader.table(&path, item).into_iter().flatten() {
                     let path = format!("{path}.{}", field.get_ref());
                     match field.get_ref().as_ref() {
-                        "value" => text = self.reader.string(&path, value).map(str::to_owned),
+                        "value" => text = walk.reader.string(&path, value).map(str::to_owned),
                         "description" | "prompt" => {}
-                        _ => self.unknown(&path, field),
+                        _ => walk.unknown(&path, field),
                     }
                 }
                 match text {
                     Some(text) => drop(store.insert(key.get_ref().to_string(), text)),
-                    None => self.ignored(&path, key, "it has no value; the program does not find it"),
+                    None => walk.ignored(&path, key, "it has no value; the program does not find it"),
                 }
             }
-            wanted.config_stores.insert(name.get_ref().to_string(), store);
-        }
+            store
+        });
     }
 
     /// `[[local_server.kv_stores.<name>]]`, or `{ file, format = "json" }`.
     pub fn local_kv_stores(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
-        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            self.place(format!("kv_stores.{}", name.get_ref()), &path, name);
+        self.stores("kv_stores", path, value, &mut wanted.kv_stores, |walk, path, value| {
             let mut items = BTreeMap::new();
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    let json = self.json_store(&path, value, table);
+                    let json = walk.json_store(path, value, table);
                     if let Some((path, value, json)) = json
-                        && self.bounded_count(&path, value, json.len())
+                        && walk.bounded_count(&path, value, json.len())
                     {
                         for (key, json) in json {
-                            if let Some(item) = self.json_item(&path, value, &key, json) {
+                            if let Some(item) = walk.json_item(&path, value, &key, json) {
                                 items.insert(key, item);
                             }
                         }
                     }
                 }
                 _ => {
-                    for (path, table, entry) in self.entries(&path, value) {
-                        let Some(key) = self.entry_key(&path, entry, table) else { continue };
-                        let metadata = self.metadata(&path, table);
+                    for (path, table, entry) in walk.entries(path, value) {
+                        let Some(key) = walk.entry_key(&path, entry, table) else { continue };
+                        let metadata = walk.metadata(&path, table);
                         let known = ["key", "metadata", "data", "file", "path"];
                         let Some(Secret(Some(value))) =
-                            self.entry_value(&path, entry, table, &known, KV_VALUE_BYTES_MAX)
+                            walk.entry_value(&path, entry, table, &known, KV_VALUE_BYTES_MAX)
                         else {
                             continue;
                         };
                         if items.insert(key.clone(), Item { value, metadata }).is_some() {
-                            self.mistake(&path, entry, format!("key {key:?} is there twice"));
+                            walk.mistake(&path, entry, format!("key {key:?} is there twice"));
                         }
                     }
                 }
             }
-            wanted.kv_stores.insert(name.get_ref().to_string(), items);
-        }
+            items
+        });
     }
 
     /// `[setup.kv_stores.<name>.items.<key>]`
     pub fn setup_kv_stores(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
-        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            self.place(format!("kv_stores.{}", name.get_ref()), &path, name);
+        self.stores("kv_stores", path, value, &mut wanted.kv_stores, |walk, path, value| {
             let mut items = BTreeMap::new();
-            for (path, key, item) in self.setup_items(&path, value, "items") {
+            for (path, key, item) in walk.setup_items(path, value, "items") {
                 let mut contents = None;
-                for (field, value) in self.reader.table(&path, item).into_iter().flatten() {
+                for (field, value) in walk.reader.table(&path, item).into_iter().flatten() {
                     let path = format!("{path}.{}", field.get_ref());
                     match field.get_ref().as_ref() {
                         "value" => {
-                            contents = self.reader.string(&path, value).map(|text| text.as_bytes().to_vec())
+                            contents = walk.reader.string(&path, value).map(|text| text.as_bytes().to_vec())
                         }
-                        "file" => contents = self.file(&path, value, KV_VALUE_BYTES_MAX),
+                        "file" => contents = walk.file(&path, value, KV_VALUE_BYTES_MAX),
                         "description" | "prompt" => {}
-                        _ => self.unknown(&path, field),
+                        _ => walk.unknown(&path, field),
                     }
                 }
                 match contents {
                     Some(value) => {
                         drop(items.insert(key.get_ref().to_string(), Item { value, metadata: None }))
                     }
-                    None => self.ignored(&path, key, "it has no value"),
+                    None => walk.ignored(&path, key, "it has no value"),
                 }
             }
-            wanted.kv_stores.insert(name.get_ref().to_string(), items);
-        }
+            items
+        });
     }
 
     /// `[[local_server.secret_stores.<name>]]`, or `{ file, format = "json" }`.
     pub fn local_secret_stores(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
-        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            self.place(format!("secret_stores.{}", name.get_ref()), &path, name);
+        self.stores("secret_stores", path, value, &mut wanted.secret_stores, |walk, path, value| {
             let mut secrets: BTreeMap<String, Secret> = BTreeMap::new();
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    let json = self.json_store(&path, value, table);
+                    let json = walk.json_store(path, value, table);
                     if let Some((path, value, json)) = json
-                        && self.bounded_count(&path, value, json.len())
+                        && walk.bounded_count(&path, value, json.len())
                     {
                         for (key, json) in json {
                             match json {
@@ -179,45 +169,60 @@ impl Walk<'_> {
                                     let message = format!(
                                         "{key:?} in it is not a string of at most {SECRET_BYTES_MAX} bytes"
                                     );
-                                    self.mistake(&path, value, message);
+                                    walk.mistake(&path, value, message);
                                 }
                             }
                         }
                     }
                 }
                 _ => {
-                    for (path, table, entry) in self.entries(&path, value) {
-                        let Some(key) = self.entry_key(&path, entry, table) else { continue };
+                    for (path, table, entry) in walk.entries(path, value) {
+                        let Some(key) = walk.entry_key(&path, entry, table) else { continue };
                         let known = ["key", "data", "file", "path", "env"];
-                        let Some(value) = self.entry_value(&path, entry, table, &known, SECRET_BYTES_MAX)
+                        let Some(value) = walk.entry_value(&path, entry, table, &known, SECRET_BYTES_MAX)
                         else {
                             continue;
                         };
                         if secrets.insert(key.clone(), value).is_some() {
-                            self.mistake(&path, entry, format!("key {key:?} is there twice"));
+                            walk.mistake(&path, entry, format!("key {key:?} is there twice"));
                         }
                     }
                 }
             }
-            wanted.secret_stores.insert(name.get_ref().to_string(), secrets);
-        }
+            secrets
+        });
     }
 
     /// `[setup.secret_stores.<name>.entries.<key>]`: names, for no value may stand in a manifest's setup.
     pub fn setup_secret_stores(&mut self, path: &str, value: &Value<'_>, wanted: &mut Wanted) {
-        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
-            let path = format!("{path}.{}", name.get_ref());
-            self.place(format!("secret_stores.{}", name.get_ref()), &path, name);
+        self.stores("secret_stores", path, value, &mut wanted.secret_stores, |walk, path, value| {
             let mut secrets = BTreeMap::new();
-            for (path, key, entry) in self.setup_items(&path, value, "entries") {
-                for (field, _) in self.reader.table(&path, entry).into_iter().flatten() {
+            for (path, key, entry) in walk.setup_items(path, value, "entries") {
+                for (field, _) in walk.reader.table(&path, entry).into_iter().flatten() {
                     if !matches!(field.get_ref().as_ref(), "description" | "prompt") {
-                        self.unknown(&format!("{path}.{}", field.get_ref()), field);
+                        walk.unknown(&format!("{path}.{}", field.get_ref()), field);
                     }
                 }
                 secrets.insert(key.get_ref().to_string(), Secret(None));
             }
-            wanted.secret_stores.insert(name.get_ref().to_string(), secrets);
+            secrets
+        });
+    }
+
+    /// The frame of every section: each store by its name, of what `read` makes of its path and value.
+    fn stores<T>(
+        &mut self,
+        section: &str,
+        path: &str,
+        value: &Value<'_>,
+        wanted: &mut BTreeMap<String, T>,
+        mut read: impl FnMut(&mut Self, &str, &Value<'_>) -> T,
+    ) {
+        for (name, value) in self.reader.table(path, value).into_iter().flatten() {
+            let path = format!("{path}.{}", name.get_ref());
+            self.place(format!("{section}.{}", name.get_ref()), &path, name);
+            let store = read(self, &path, value);
+            wanted.insert(name.get_ref().to_string(), store);
         }
     }
 
