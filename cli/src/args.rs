@@ -246,6 +246,24 @@ pub enum Secrets {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Set several secrets, from lines NAME=VALUE of a file or of standard input
+    ///
+    /// All of them are set or none. An app that declares any of them gets one new version of the same program, released at
+    /// once. Lines are those of an .env file: empty ones and those that begin with # are left out, `export ` may stand
+    /// before a name, and a value may stand in '…', as it is, or in "…", with \n, \t, \" and \\ for a line end, a
+    /// tab, a quote and a backslash.
+    Import {
+        /// The app; it need not be deployed yet
+        app: AppName,
+        /// The secret store; default: the app's default one
+        #[arg(long, value_name = "NAME")]
+        store: Option<StoreName>,
+        /// Read the lines from this file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// List the secrets by name; values are never shown
     List {
         /// The app
@@ -512,6 +530,7 @@ mod tests {
             "skerry config list shop",
             "skerry config unset shop a b",
             "skerry secrets set shop KEY --store vault --file f --timeout 5s",
+            "skerry secrets import shop --store vault --file .env --no-wait --json",
             "skerry secrets list shop --json",
             "skerry secrets unset shop KEY",
             "skerry kv put carts k --ttl 1h --file f --metadata m --if-generation 3 --json",

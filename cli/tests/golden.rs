@@ -72,6 +72,7 @@ fn help_texts() {
         "config unset",
         "secrets",
         "secrets set",
+        "secrets import",
         "secrets list",
         "secrets unset",
         "kv",

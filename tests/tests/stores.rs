@@ -74,6 +74,13 @@ fn an_app_gets_its_config_and_secrets_as_versions_and_no_file_or_log_holds_a_val
         (&config["version"], &config["config"]),
         (&4.into(), &serde_json::json!({ "greeting": "hello" }))
     );
+    let lines = format!("# both, as one version\nAPI_KEY={SECRET}-again\nUNDECLARED='{SECRET}'\n");
+    let import = ["secrets", "import", "shop", "--json", "--timeout", "120s"];
+    let imported = fleet.skerry_fed(&import, lines.as_bytes()).ok().json();
+    assert_eq!(
+        (&imported["names"], &imported["released"]["version"], &imported["released"]["outcome"]),
+        (&serde_json::json!(["API_KEY", "UNDECLARED"]), &5.into(), &"live".into())
+    );
     let back = fleet.skerry(&["rollback", "shop", "--to", "1", "--json", "--timeout", "120s"]).ok().json();
     assert_eq!(back["outcome"], "live", "the node opened the values of then: {back}");
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Api, Deployed,
     call::Call,
-    types::{AppConfigShown, KvEntry, KvKeys, KvPut, SecretSet},
+    types::{AppConfigShown, KvEntry, KvKeys, KvPut, SecretSet, SecretsSet},
 };
 use crate::error::Result;
 
@@ -50,6 +50,21 @@ impl Api {
         let call =
             Call::new(format!("setting the secret {name} of {app}"), "PUT", secret_path(app, store, name));
         self.answer(call.value(value.expose()).key(key))
+    }
+
+    /// Sets several secrets: all or none, as one version.
+    pub fn set_secrets(
+        &self,
+        app: &AppName,
+        store: Option<&StoreName>,
+        secrets: &[(SecretName, SecretValue)],
+        key: &str,
+    ) -> Result<SecretsSet> {
+        let secret = |(name, value): &(SecretName, SecretValue)| json!({ "store": store, "name": name, "value_base64": BASE64.encode(value.expose()) });
+        let body = json!({ "secrets": secrets.iter().map(secret).collect::<Vec<_>>() });
+        let path = format!("/v1/apps/{app}/secrets");
+        let call = Call::new(format!("setting {} secrets of {app}", secrets.len()), "POST", path);
+        self.answer(call.json(&body).key(key))
     }
 
     /// The app's secrets, without values.

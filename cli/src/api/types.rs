@@ -126,6 +126,16 @@ pub struct SecretSet {
     pub released: Option<Deployed>,
 }
 
+/// The answer to several secrets that were set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretsSet {
+    pub set: usize,
+    pub set_ms: u64,
+    /// The one version that pins them, if one was released.
+    #[serde(default)]
+    pub released: Option<Deployed>,
+}
+
 /// An entry to write.
 #[derive(Debug)]
 pub struct KvPut<'a> {

@@ -1,5 +1,7 @@
-//! `skerry secrets set|list|unset`. A value comes from a prompt that does not show it, from standard input or from a file;
-//! it is never an argument, and nothing prints it.
+//! `skerry secrets set|import|list|unset`. A value comes from a prompt that does not show it, from standard input or from a
+//! file; it is never an argument, and nothing prints it.
+
+mod lines;
 
 use std::{
     fs::File,
@@ -37,6 +39,15 @@ struct Set {
     released: Option<Released>,
 }
 
+/// The JSON form of secrets that were set together.
+#[derive(Serialize)]
+struct Imported {
+    names: Vec<String>,
+    store: Option<String>,
+    set_ms: u64,
+    released: Option<Released>,
+}
+
 /// Runs it.
 pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
     match command {
@@ -56,6 +67,29 @@ pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
                 ),
             })?;
             set.released.as_ref().map_or(Ok(()), Released::verdict)
+        }
+        Secrets::Import { app, store, file, waiting } => {
+            let secrets = lines::read(&text(file.as_deref())?)?;
+            let set = api.set_secrets(app, store.as_ref(), &secrets, &idempotency_key()?)?;
+            let released = match set.released {
+                Some(deployed) => Some(Released::watch(api, app, deployed, waiting)?),
+                None => None,
+            };
+            let names = secrets.iter().map(|(name, _)| name.to_string()).collect();
+            let imported = Imported {
+                names,
+                store: store.as_ref().map(ToString::to_string),
+                set_ms: set.set_ms,
+                released,
+            };
+            output.print(&imported, || match &imported.released {
+                Some(released) => format!("{} secrets are set: {}", set.set, released.text()),
+                None => format!(
+                    "{} secrets are kept; the next version of {app} that declares them, and has all others it declares, gets them",
+                    set.set
+                ),
+            })?;
+            imported.released.as_ref().map_or(Ok(()), Released::verdict)
         }
         Secrets::List { app } => {
             let secrets = api.secrets(app)?;
@@ -106,9 +140,32 @@ fn value(key: &str, file: Option<&Path>) -> Result<SecretValue> {
 
 /// One byte more than there may be tells that there is too much.
 fn bounded(source: impl Read) -> io::Result<Vec<u8>> {
+    up_to(SECRET_VALUE_BYTES_MAX as u64 + 3, source)
+}
+
+fn up_to(bytes_max: u64, source: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.take(SECRET_VALUE_BYTES_MAX as u64 + 3).read_to_end(&mut bytes)?;
+    source.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The lines of several secrets.
+fn text(file: Option<&Path>) -> Result<String> {
+    let (from, read) = match file {
+        Some(path) => {
+            let from = path.display().to_string();
+            let opened = File::open(path).map_err(Error::io(format!("reading the secrets from {from}")))?;
+            (from, up_to(lines::BYTES_MAX + 1, opened))
+        }
+        None => ("standard input".to_owned(), up_to(lines::BYTES_MAX + 1, io::stdin().lock())),
+    };
+    let bytes = read.map_err(Error::io(format!("reading the secrets from {from}")))?;
+    if bytes.len() as u64 > lines::BYTES_MAX {
+        return Err(Error::Usage(format!("{from} has more than {} bytes", lines::BYTES_MAX)));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        Error::Usage(format!("{from} is not text; a value of any bytes is set alone: `skerry secrets set`"))
+    })
 }
 
 /// `echo value | skerry ...` means the value, not the line.

@@ -48,25 +48,32 @@ pub enum SetSecretError {
 }
 
 impl Admin {
-    /// Keeps a sealed value of `bytes` bytes in the place of the one before it.
-    pub async fn set_secret(&self, id: AppId, secret: KeptSecret, bytes: u64) -> Result<(), SetSecretError> {
-        self.run("keeping a secret", move |store| {
+    /// Keeps sealed values, each of so many bytes when it was not sealed, in the places of those before them: all of them
+    /// or none.
+    pub async fn set_secrets(
+        &self,
+        id: AppId,
+        secrets: Vec<(KeptSecret, u64)>,
+    ) -> Result<(), SetSecretError> {
+        self.run("keeping secrets", move |store| {
             let (tenant, app) = (id.tenant.as_str(), id.app.as_str());
-            let sealed = serde_json::to_string(&secret.sealed).map_err(|_| Failure::Corrupt("secret"))?;
-            store.execute(
-                "INSERT OR REPLACE INTO secrets(tenant, app, store, name, sealed, bytes, set_ms, set_by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                (
-                    tenant,
-                    app,
-                    store_text(&secret.at),
-                    secret.at.name.as_str(),
-                    sealed,
-                    bytes as i64,
-                    secret.set_ms as i64,
-                    &secret.set_by,
-                ),
-            )?;
+            for (secret, bytes) in &secrets {
+                let sealed = serde_json::to_string(&secret.sealed).map_err(|_| Failure::Corrupt("secret"))?;
+                store.execute(
+                    "INSERT OR REPLACE INTO secrets(tenant, app, store, name, sealed, bytes, set_ms, set_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    (
+                        tenant,
+                        app,
+                        store_text(&secret.at),
+                        secret.at.name.as_str(),
+                        sealed,
+                        *bytes as i64,
+                        secret.set_ms as i64,
+                        &secret.set_by,
+                    ),
+                )?;
+            }
             let of_app = "SELECT count(*), sum(bytes) FROM secrets WHERE tenant = ?1 AND app = ?2";
             let (secrets, bytes) = store
                 .query_row(of_app, (tenant, app), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
@@ -157,10 +164,10 @@ mod tests {
         let admin = Admin::open(&folder.path().join("admin.sqlite")).unwrap();
         admin.create_tenant("a".parse().unwrap(), 1).await.unwrap();
         let id = |app: &str| AppId { tenant: "a".parse().unwrap(), app: app.parse().unwrap() };
-        admin.set_secret(id("shop"), kept(None, "K", "b2xk"), 3).await.unwrap();
+        admin.set_secrets(id("shop"), vec![(kept(None, "K", "b2xk"), 3)]).await.unwrap();
         let (plain, vaulted) = (kept(None, "K", "bmV3"), kept(Some("vault"), "K", "dmF1bHQ="));
-        admin.set_secret(id("shop"), plain.clone(), 3).await.unwrap();
-        admin.set_secret(id("shop"), vaulted.clone(), 5).await.unwrap();
+        admin.set_secrets(id("shop"), vec![(plain.clone(), 3)]).await.unwrap();
+        admin.set_secrets(id("shop"), vec![(vaulted.clone(), 5)]).await.unwrap();
         assert_eq!(admin.secrets(id("shop")).await.unwrap(), [plain.clone(), vaulted.clone()]);
         assert_eq!(admin.secrets(id("blog")).await.unwrap(), []);
         assert!(admin.unset_secret(id("shop"), plain.at.clone()).await.unwrap());
@@ -177,10 +184,15 @@ mod tests {
         admin.create_tenant("a".parse().unwrap(), 1).await.unwrap();
         let id = AppId { tenant: "a".parse().unwrap(), app: "shop".parse().unwrap() };
         let large = SECRET_VALUE_BYTES_MAX as u64;
-        admin.set_secret(id.clone(), kept(None, "A", "QQ=="), large).await.unwrap();
-        admin.set_secret(id.clone(), kept(None, "B", "Qg=="), 1).await.unwrap();
-        let refused = admin.set_secret(id.clone(), kept(None, "B", "Qg=="), large).await;
+        admin.set_secrets(id.clone(), vec![(kept(None, "A", "QQ=="), large)]).await.unwrap();
+        admin.set_secrets(id.clone(), vec![(kept(None, "B", "Qg=="), 1)]).await.unwrap();
+        let refused = admin.set_secrets(id.clone(), vec![(kept(None, "B", "Qg=="), large)]).await;
         assert!(matches!(refused, Err(SetSecretError::AppFull { secrets: 2, .. })), "{refused:?}");
-        assert_eq!(admin.secrets(id).await.unwrap().len(), 2);
+        let together = ["C", "D"].map(|name| (kept(None, name, "Qw=="), large));
+        let together = [vec![(kept(None, "A", "bmV3"), 1)], together.to_vec()].concat();
+        let refused = admin.set_secrets(id.clone(), together).await;
+        assert!(matches!(refused, Err(SetSecretError::AppFull { secrets: 4, .. })), "{refused:?}");
+        let left = admin.secrets(id).await.unwrap();
+        assert_eq!(left, [kept(None, "A", "QQ=="), kept(None, "B", "Qg==")], "all or none");
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(config::change_config, __path_change_config),
         route!(secrets::list_secrets, __path_list_secrets),
         route!(secrets::set_secret, __path_set_secret),
+        route!(secrets::set_secrets, __path_set_secrets),
         route!(secrets::unset_secret, __path_unset_secret),
         route!(kv::list_keys, __path_list_keys),
         route!(kv::get_entry, __path_get_entry),

@@ -5,16 +5,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use artifact::{
     AppId, AppName, Digest,
+    manifest::bounds::ENTRIES_MAX,
     names::{SecretName, StoreName},
     secrets::{SECRET_VALUE_BYTES_MAX, SecretAt, SecretValue},
 };
 use axum::{Json, extract::State};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::StatusCode;
 
 use super::{
-    body::{Asked, Named, NamedTwo, Raw, RequestKey},
+    body::{Asked, JSON_BYTES_MAX, Named, NamedTwo, Raw, RequestKey},
     error::{ApiError, ErrorBody},
-    types::{InStore, SecretSet, SecretSummary},
+    types::{InStore, SecretSet, SecretSummary, SecretToSet, SecretsSet, SetSecrets},
     write::{audited, log_key, once},
 };
 use crate::{
@@ -94,21 +96,116 @@ pub async fn set_secret(
         let request = ("secret", id.clone(), at.clone(), print);
         let log_key = log_key(&tenant, key.as_ref());
         let set = async {
-            let sealed = at.seal(&work_plane.secrets, &id, random::bytes(), &value);
-            let (bytes, set_ms) = (value.expose().len() as u64, now_ms());
-            let kept = KeptSecret { at: at.clone(), sealed, set_ms, set_by: set_by.clone() };
-            let is_declared = {
-                // A version made meanwhile either pins this value or is seen here to declare it.
-                let _turn = work_plane.version_turn(&id).await;
-                work_plane.admin.set_secret(id.clone(), kept, bytes).await?;
-                declared(&work_plane, &id).contains(&at)
-            };
-            let released = if is_declared { repinned(&work_plane, id, set_by, log_key).await? } else { None };
+            let (set_ms, released) = keep(&work_plane, id, set_by, &[(at.clone(), value)], log_key).await?;
             Ok(SecretSet { store: at.store, name: at.name, set_ms, released })
         };
         once(&work_plane, &tenant, key.as_ref(), &request, set).await
     };
     Ok(Json(audited(&plane, &caller, "secret.set", object, work).await?))
+}
+
+/// Set several secrets: all of them or none, and one new version at most. Otherwise as for one.
+#[utoipa::path(
+    post, path = "/v1/apps/{app}/secrets", tag = "secrets", security(("token" = [])),
+    request_body = SetSecrets,
+    params(
+        ("app" = String, Path, description = "The app's name"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gives the same answer and one version")
+    ),
+    responses(
+        (status = 200, body = SecretsSet), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody)
+    )
+)]
+pub async fn set_secrets(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    Named(app): Named<AppName>,
+    RequestKey(key): RequestKey,
+    Raw(body): Raw<JSON_BYTES_MAX>,
+) -> Result<Json<SecretsSet>, ApiError> {
+    caller.allow_app(&[Action::Deploy], &app)?;
+    // Not in the decoder's words, which quote what they did not expect.
+    let SetSecrets { secrets } = serde_json::from_slice(&body).map_err(|error| {
+        let message = format!("the body does not read at line {} column {}", error.line(), error.column());
+        ApiError::bad_request("bad_json", message)
+    })?;
+    let values = values(secrets)?;
+    let id = AppId { tenant: caller.tenant.clone(), app };
+    // As for one, with the places, so that it is known which value is whose.
+    let places: Vec<SecretAt> = values.iter().map(|(at, _)| at.clone()).collect();
+    let seal_key = plane.secrets.to_text();
+    let parts = std::iter::once(seal_key.as_bytes()).chain(values.iter().map(|(_, value)| value.expose()));
+    let print = Digest::of_parts(&parts.collect::<Vec<_>>());
+    let object = format!("{}/{} secrets", id.app, values.len());
+    let (work_plane, set_by, tenant) = (Arc::clone(&plane), caller.token_id.clone(), caller.tenant.clone());
+    let work = async move {
+        let request = ("secrets", id.clone(), places, print);
+        let log_key = log_key(&tenant, key.as_ref());
+        let set = async {
+            let (set_ms, released) = keep(&work_plane, id, set_by, &values, log_key).await?;
+            Ok(SecretsSet { set: values.len(), set_ms, released })
+        };
+        once(&work_plane, &tenant, key.as_ref(), &request, set).await
+    };
+    Ok(Json(audited(&plane, &caller, "secrets.set", object, work).await?))
+}
+
+/// What a request holds, checked. A refusal names the secret and says nothing of its value.
+fn values(secrets: Vec<SecretToSet>) -> Result<Vec<(SecretAt, SecretValue)>, ApiError> {
+    let refused = |code, message| Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, code, message));
+    if secrets.is_empty() || secrets.len() > ENTRIES_MAX {
+        return refused("bad_value", format!("1 to {ENTRIES_MAX} secrets are set at once"));
+    }
+    let mut values: BTreeMap<SecretAt, SecretValue> = BTreeMap::new();
+    for SecretToSet { store, name, value_base64 } in secrets {
+        let at = SecretAt { store, name };
+        let Ok(value) = BASE64.decode(&value_base64) else {
+            return refused("bad_value", format!("the value of {at} is not base64"));
+        };
+        let value = SecretValue::new(value);
+        match value.expose().len() {
+            0 => return refused("empty_secret", format!("the value of {at} is empty")),
+            bytes if bytes > SECRET_VALUE_BYTES_MAX => {
+                return refused(
+                    "bad_value",
+                    format!("the value of {at} has more than {SECRET_VALUE_BYTES_MAX} bytes"),
+                );
+            }
+            _ => {}
+        }
+        if values.contains_key(&at) {
+            return refused("bad_value", format!("{at} is there twice"));
+        }
+        values.insert(at, value);
+    }
+    Ok(values.into_iter().collect())
+}
+
+/// Seals and keeps values, and releases the one version that pins those of them the active version declares.
+async fn keep(
+    plane: &Plane,
+    id: AppId,
+    set_by: String,
+    values: &[(SecretAt, SecretValue)],
+    request: Option<String>,
+) -> Result<(u64, Option<super::types::Deployed>), ApiError> {
+    let set_ms = now_ms();
+    let kept = values.iter().map(|(at, value)| {
+        let sealed = at.seal(&plane.secrets, &id, random::bytes(), value);
+        let bytes = value.expose().len() as u64;
+        (KeptSecret { at: at.clone(), sealed, set_ms, set_by: set_by.clone() }, bytes)
+    });
+    let kept = kept.collect();
+    let is_declared = {
+        // A version made meanwhile either pins these values or is seen here to declare them.
+        let _turn = plane.version_turn(&id).await;
+        plane.admin.set_secrets(id.clone(), kept).await?;
+        let declared = declared(plane, &id);
+        values.iter().any(|(at, _)| declared.contains(at))
+    };
+    let released = if is_declared { repinned(plane, id, set_by, request).await? } else { None };
+    Ok((set_ms, released))
 }
 
 /// A version with the values of now. `None` when it cannot be made because other secrets it declares have no value: an

@@ -263,6 +263,40 @@ pub struct SecretSet {
     pub released: Option<Deployed>,
 }
 
+/// Several secrets to set at once. No `Debug`: it holds values.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetSecrets {
+    /// Each place once.
+    pub secrets: Vec<SecretToSet>,
+}
+
+/// One of [`SetSecrets`].
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretToSet {
+    /// Its store; absent: the default one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub store: Option<StoreName>,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: SecretName,
+    /// Base64 of its value, which has 1 byte to 64 KiB.
+    pub value_base64: String,
+}
+
+/// Several secrets are set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretsSet {
+    /// How many.
+    pub set: usize,
+    /// When they were set.
+    pub set_ms: UnixMs,
+    /// The one version that pins them and was released; null: as for one secret.
+    pub released: Option<Deployed>,
+}
+
 /// What is known of a secret. Never its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecretSummary {

@@ -16,7 +16,7 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         ("POST", "/v1/apps/{app}/versions" | "/v1/apps/{app}/rollback") | ("DELETE", "/v1/apps/{app}") => {
             &["deploy"]
         }
-        ("POST", "/v1/apps/{app}/config")
+        ("POST", "/v1/apps/{app}/config" | "/v1/apps/{app}/secrets")
         | ("PUT" | "DELETE", "/v1/apps/{app}/secrets/{name}" | "/v1/kv/{store}/{key}") => &["deploy"],
         ("GET", "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config") => &["read"],
         ("GET", "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
@@ -161,6 +161,7 @@ async fn a_token_of_one_app_learns_nothing_of_the_others() {
             (Method::GET, format!("/v1/apps/{app}/convergence")),
             (Method::GET, format!("/v1/apps/{app}/config")),
             (Method::GET, format!("/v1/apps/{app}/secrets")),
+            (Method::POST, format!("/v1/apps/{app}/secrets")),
             (Method::PUT, format!("/v1/apps/{app}/secrets/KEY")),
             (Method::DELETE, format!("/v1/apps/{app}/secrets/KEY")),
         ] {

@@ -70,6 +70,61 @@ fn opened(data_dir: &Path, version: &Version) -> Vec<(String, String)> {
     version.secrets.iter().map(open).collect()
 }
 
+#[tokio::test]
+async fn several_secrets_are_set_together_as_one_version_or_not_at_all() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let set = async |secrets: Value| {
+        let key = artifact::Digest::of(secrets.to_string().as_bytes()).to_string();
+        let ask = plane.ask(Method::POST, "/v1/apps/shop/secrets").header("idempotency-key", &key);
+        ask.json(json!({ "secrets": secrets })).send().await
+    };
+    let secret = |name: &str, value: &str| json!({ "name": name, "value_base64": BASE64.encode(value) });
+    let first = set(json!([secret("A", "a1"), secret("B", "b1")])).await.ok();
+    assert_eq!((&first["set"], &first["released"]), (&json!(2), &Value::Null));
+    let config = json!({ "secrets": ["A", "B"], "secret_stores": { "vault": ["A"] } });
+    let mut vaulted = secret("A", "vaulted");
+    vaulted["store"] = json!("vault");
+    set(json!([vaulted])).await.ok();
+    plane.deploy(&plane.operator, "shop", &program("shop"), config).await.ok();
+    let changes = json!([secret("A", "plain-a2"), secret("B", "plain-b2"), secret("UNDECLARED", "plain-c2")]);
+    let changed = set(changes.clone()).await.ok();
+    assert_eq!((&changed["set"], &changed["released"]["version"]), (&json!(3), &json!(2)), "one version");
+    assert_eq!(set(changes).await.ok(), changed, "by the same key, once");
+    let of: Vec<_> = versions(plane.data_dir()).iter().map(|v| opened(plane.data_dir(), v)).collect();
+    let pins = |a: &str, b: &str| {
+        [("A", a), ("B", b), ("A (store vault)", "vaulted")]
+            .map(|(at, value)| (at.to_owned(), value.to_owned()))
+    };
+    assert_eq!(of, [pins("a1", "b1"), pins("plain-a2", "plain-b2")]);
+    assert_eq!(files_with(plane.folder.path(), b"plain-"), [""; 0].map(std::path::PathBuf::from));
+
+    let large = "x".repeat(64 * 1024);
+    for (bad, code) in [
+        (json!([]), "bad_value"),
+        (json!([secret("A", "x"), secret("A", "y")]), "bad_value"),
+        (json!([secret("A", "")]), "empty_secret"),
+        (json!([{ "name": "A", "value_base64": "hunter2!" }]), "bad_value"),
+        (json!([secret("A", &format!("{large}x"))]), "bad_value"),
+        (json!([secret("A", "lost"), secret("L", &large), secret("M", &large)]), "quota"),
+        (json!([{ "name": "A=B", "value_base64": "" }]), "bad_json"),
+        (json!({ "A": "hunter2" }), "bad_json"),
+        (json!(["hunter2"]), "bad_json"),
+    ] {
+        let refused = set(bad).await;
+        assert_eq!(refused.code(), code, "{refused:?}");
+        assert!(!refused.body.to_string().contains("hunter2"), "{refused:?}");
+    }
+    let count = versions(plane.data_dir()).len();
+    set(json!([secret("B", "plain-b3")])).await.ok();
+    let last = versions(plane.data_dir());
+    assert_eq!(last.len(), count + 1);
+    assert_eq!(
+        opened(plane.data_dir(), &last[count]),
+        pins("plain-a2", "plain-b3"),
+        "nothing of what was refused"
+    );
+}
+
 /// Every file under a directory that holds these bytes.
 fn files_with(directory: &Path, needle: &[u8]) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
