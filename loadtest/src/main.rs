@@ -7,15 +7,18 @@
 //! | [`neighbours`] | what a tenant notices of hostile ones beside it |
 //! | [`proxy`] | CPU of a request that is passed on to a backend |
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
+//! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //!
-//! Deliberately absent so far: a load generator and the fleet simulation.
+//! Deliberately absent so far: the fleet simulation.
 
 mod counters;
 mod deploy;
+mod generate;
 mod machine;
 mod micro;
 mod neighbours;
 mod proxy;
+mod run;
 mod statistics;
 
 use std::process::ExitCode;
@@ -40,6 +43,8 @@ enum Command {
     Neighbours(neighbours::Args),
     /// CPU that a node spends on a request its guest passes on to a backend, beside that of a hello
     Proxy(proxy::Args),
+    /// Load of a scenario on a server: answers a second, latencies, errors
+    Run(run::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Command::Deploy(args) => deploy::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
     };
     match ran {

@@ -1,0 +1,35 @@
+//! What is sent as a request's body, and how fast.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::scenario::{Pace, Scenario};
+
+/// Every byte of every body.
+pub const FILL: u8 = b'x';
+const PIECE_BYTES: usize = 64 << 10;
+/// Between the drops of a slow body.
+const PAUSE: Duration = Duration::from_millis(100);
+
+static PIECE: [u8; PIECE_BYTES] = [FILL; PIECE_BYTES];
+
+/// At most this many bytes of a body, and at most a piece.
+pub fn piece(bytes: u64) -> Bytes {
+    Bytes::from_static(&PIECE[..bytes.min(PIECE_BYTES as u64) as usize])
+}
+
+/// Between two pieces; a body that is not slow has none.
+pub fn pause(scenario: &Scenario) -> Option<Duration> {
+    let Pace::SlowBody { bytes_per_second } = scenario.pace else { return None };
+    // Slower than ten bytes a second is one byte at a time.
+    Some(if bytes_per_second >= 10 { PAUSE } else { Duration::from_secs(1) / bytes_per_second as u32 })
+}
+
+/// Of one piece.
+pub fn piece_bytes(scenario: &Scenario) -> u64 {
+    match scenario.pace {
+        Pace::SlowBody { bytes_per_second } => (bytes_per_second / 10).max(1),
+        Pace::Normal | Pace::Bursty { .. } => PIECE_BYTES as u64,
+    }
+}

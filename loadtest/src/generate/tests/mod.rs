@@ -1,0 +1,4 @@
+//! Real sockets on loopback against servers made here.
+
+mod counts;
+mod server;
