@@ -1,6 +1,19 @@
 //! The scenarios that come with the command.
 
-const FILES: [(&str, &str); 1] = [("hello-h1", include_str!("../../scenarios/hello-h1.toml"))];
+macro_rules! files {
+    ($($name:literal),*) => { [$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*] };
+}
+
+const FILES: [(&str, &str); 8] = files![
+    "hello-h1",
+    "hello-h2-tls",
+    "hello-h3",
+    "open-loop-h1",
+    "handshakes-tls",
+    "zipf-hosts",
+    "upload",
+    "slow-clients"
+];
 
 /// The text of the one with this name.
 pub fn text(name: &str) -> Option<&'static str> {
@@ -10,4 +23,16 @@ pub fn text(name: &str) -> Option<&'static str> {
 /// For a person.
 pub fn names() -> String {
     FILES.map(|(name, _)| name).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Scenario, FILES};
+
+    #[test]
+    fn every_one_is_sound_and_has_its_files_name() {
+        for (name, text) in FILES {
+            assert_eq!(Scenario::parse(text).map_err(|error| format!("{name}: {error}")).unwrap().name, name);
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //! | [`random`] | numbers from a seed |
 //! | [`worker`] | one thread |
 //! | [`link`] | connections, whatever the protocol |
-//! | [`socket`], [`h1`], [`chunked`], [`body`] | bytes |
+//! | [`socket`], [`h1`], [`h2`], [`h3`], [`chunked`], [`body`] | bytes |
 //! | [`tally`] | what was counted |
 //!
 //! Deliberately absent: cookies, redirects and retries. Each request is what the scenario says, once.
@@ -24,6 +24,8 @@ mod body;
 pub mod builtin;
 mod chunked;
 mod h1;
+mod h2;
+mod h3;
 mod hosts;
 mod link;
 mod random;

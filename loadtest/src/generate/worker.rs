@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use super::{
     arrivals::{Bursts, Clock, Pacer, Schedule},
     hosts::Popularity,
-    link::{Plan, Sender},
+    link::{Link, Plan, Shared},
     random::Random,
     scenario::Scenario,
-    tally::{Answer, Live, Outcome, Tally},
+    tally::{Live, Outcome, Tally},
 };
 
 /// For answers under way at the end.
@@ -91,9 +91,10 @@ impl Worker {
         let mine = (0..scenario.connections).filter(|number| number % scenario.threads == thread);
         let mut slots = JoinSet::new();
         for connection in mine {
+            let shared = Rc::new(Shared::default());
             for stream in 0..scenario.streams {
                 let slot = u64::from(connection) * u64::from(scenario.streams) + u64::from(stream);
-                slots.spawn_local(Rc::clone(self).slot(slot));
+                slots.spawn_local(Rc::clone(self).slot(slot, Rc::clone(&shared)));
             }
         }
         let clock = Ticking::start(self.pacer.as_ref().map(|pacer| pacer.clock(slots.len())))?;
@@ -128,14 +129,14 @@ impl Worker {
     }
 
     /// One request after another, until the end.
-    async fn slot(self: Rc<Worker>, number: u64) {
+    async fn slot(self: Rc<Worker>, number: u64, shared: Rc<Shared>) {
         let plan = &self.run.plan;
         let mut random = Random::new(self.run.scenario.seed, number);
-        let mut kept = None;
+        let mut link = Link::new(shared);
         while let Some(intended) = self.next_start().await {
             let host = self.run.hosts.pick(&mut random);
             self.tally.borrow_mut().begin(intended);
-            let result = exchange(plan, &mut kept, host).await;
+            let result = link.exchange(plan, host).await;
             self.tally.borrow_mut().end(intended, &result, &self.live);
             if result.is_err() {
                 tokio::time::sleep(PAUSE).await;
@@ -182,17 +183,6 @@ impl Drop for Ticking {
             let _ = thread.join();
         }
     }
-}
-
-/// One request, on the connection that was kept or on a new one.
-async fn exchange(plan: &Plan, kept: &mut Option<Sender>, host: usize) -> Result<Answer, String> {
-    let mut sender = match kept.take() {
-        Some(sender) => sender,
-        None => Sender::connect(plan).await?,
-    };
-    let answer = sender.exchange(plan, host).await?;
-    *kept = Some(sender).filter(|sender| sender.kept() && !plan.new_connection_each);
-    Ok(answer)
 }
 
 /// Of this thread, since it began.

@@ -1,11 +1,14 @@
 //! What is counted is what the server saw.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
-use super::server::Server;
-use crate::generate::{Outcome, Scenario, Target, generate};
+use super::server::{Kind, Server};
+use crate::generate::{Outcome, Progress, Roots, Scenario, Target, generate};
 
-/// h1, one connection, a short time, and `more`.
+/// h1, a short time, and `more`.
 pub fn scenario(more: &str) -> Scenario {
     Scenario::parse(&format!("name = 'test'\nprotocol = 'h1'\nduration_seconds = 0.3\n{more}")).unwrap()
 }
@@ -16,7 +19,7 @@ pub fn run(scenario: &Scenario, target: &Target) -> Outcome {
 
 #[test]
 fn every_answer_is_counted_once() {
-    let server = Server::start();
+    let server = Server::start(Kind::H1);
     let outcome = run(&scenario("connections = 4\nthreads = 2"), &server.target());
     assert_eq!(outcome.errors, [].into());
     // One goes before the load.
@@ -30,11 +33,115 @@ fn every_answer_is_counted_once() {
 
 #[test]
 fn statuses_and_large_answers_are_told() {
-    let server = Server::start();
+    let server = Server::start(Kind::H1);
     let mut asked = scenario("connections = 1\n[request]\npath = '/missing'");
     let outcome = run(&asked, &server.target());
     assert_eq!(outcome.statuses, [(404, outcome.answered)].into());
     asked.request.path = "/large".into();
     let outcome = run(&asked, &server.target());
     assert!(outcome.answered > 0 && outcome.bytes_in > outcome.answered * 100_000);
+}
+
+#[test]
+fn a_stall_is_charged_to_all_that_were_to_start_meanwhile() {
+    let server = Server::start(Kind::H1);
+    let mut asked = scenario("connections = 1\n[arrivals]\nkind = 'constant'\nper_second = 200");
+    asked.duration = Duration::from_secs(1);
+    let stall = |progress: Progress| {
+        // In the middle, once.
+        if progress.elapsed > Duration::from_millis(100) && !server.seen.stalled.swap(true, Relaxed) {
+            *server.seen.stall.lock() = Some(Duration::from_millis(400));
+        }
+    };
+    let outcome = generate(&asked, &server.target(), &stall, &AtomicBool::new(false)).unwrap();
+    assert_eq!((outcome.answered, outcome.errors_total()), (200, 0));
+    let waited = outcome.latency_ns.count_between(100_000_000, u64::MAX);
+    // 60 were to start in the first 300 of the 400 ms. Counted from when they did, all but one were fast.
+    assert!(waited >= 50, "{waited}");
+    assert!(outcome.late_starts >= 50, "{}", outcome.late_starts);
+}
+
+#[test]
+fn each_protocol_is_counted_alike() {
+    for (kind, more) in [
+        (Kind::H1Tls, "protocol = 'h1'\ntls = true\nconnections = 2"),
+        (Kind::H2, "protocol = 'h2'\nconnections = 2\nstreams = 3"),
+        (Kind::H2Tls, "protocol = 'h2'\ntls = true\nconnections = 2\nstreams = 3"),
+        (Kind::H3, "protocol = 'h3'\nconnections = 2\nstreams = 3"),
+    ] {
+        let server = Server::start(kind);
+        let text = format!(
+            "name = 'test'\nduration_seconds = 0.3\n{more}\n[request]\nmethod = 'POST'\nbody_bytes = 100000"
+        );
+        let outcome = run(&Scenario::parse(&text).unwrap(), &server.target());
+        assert_eq!(outcome.errors, [].into(), "{kind:?}");
+        assert!(outcome.answered > 6, "{kind:?}");
+        assert_eq!(outcome.answered + 1, server.seen.requests.load(Relaxed), "{kind:?}");
+        assert_eq!((outcome.answered + 1) * 100_000, server.seen.body_bytes.load(Relaxed), "{kind:?}");
+        assert_eq!(server.seen.connections.load(Relaxed), 1 + 2, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_new_connection_each_is_one_each() {
+    for (kind, tls) in [(Kind::H1, false), (Kind::H1Tls, true)] {
+        let server = Server::start(kind);
+        let text = format!("connections = 2\nnew_connection_each = true\ntls = {tls}");
+        let outcome = run(&scenario(&text), &server.target());
+        assert_eq!((outcome.errors_total(), outcome.answered > 2), (0, true));
+        assert_eq!(server.seen.connections.load(Relaxed), server.seen.requests.load(Relaxed));
+    }
+}
+
+#[test]
+fn many_hosts_and_a_slow_body_arrive() {
+    let server = Server::start(Kind::H1);
+    let text = "connections = 1\n[hosts]\nkind = 'zipf'\ncount = 3\nexponent = 0.0\n[request]\nmethod = 'POST'\n\
+                body_bytes = 30\n[pace]\nkind = 'slow_body'\nbytes_per_second = 100";
+    let outcome = run(&scenario(text), &server.target());
+    // Three pieces with 100 ms between them.
+    assert!(outcome.latency_ns.min() >= 199_000_000 && (1..=2).contains(&outcome.answered));
+    assert!(
+        server.seen.hosts.lock().keys().all(|host| host.starts_with('h') && host.ends_with(".a.example"))
+    );
+}
+
+#[test]
+fn what_does_not_answer_is_one_clear_error() {
+    let ask = |more: &str, target: &Target| {
+        let error = generate(&scenario(more), target, &|_| {}, &AtomicBool::new(false)).unwrap_err();
+        format!("{error:#}")
+    };
+    let server = Server::start(Kind::H1Tls);
+    let mut target = server.target();
+    let plain = ask("connections = 1", &target);
+    assert!(plain.contains("does not answer as the scenario asks: answer: "), "{plain}");
+    target.roots = Roots::Platform;
+    let stranger = ask("connections = 1\ntls = true", &target);
+    assert!(stranger.contains("TLS handshake: invalid peer certificate"), "{stranger}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = ask("connections = 1", &Target { address: nobody, ..target });
+    assert!(gone.contains("connecting: Connection refused"), "{gone}");
+}
+
+#[test]
+fn a_run_that_is_stopped_gives_what_there_was() {
+    let server = Server::start(Kind::H1);
+    let mut asked = scenario("connections = 1");
+    asked.duration = Duration::from_secs(600);
+    let stop = AtomicBool::new(false);
+    let outcome = generate(&asked, &server.target(), &|_| stop.store(true, Relaxed), &stop).unwrap();
+    assert!(outcome.stopped_early && outcome.answered > 0 && outcome.errors_total() == 0);
+    assert!(outcome.elapsed < asked.duration);
+}
+
+#[test]
+fn a_broken_answer_is_an_error_of_its_kind() {
+    let server = Server::start(Kind::H1);
+    let mut asked = scenario("connections = 1");
+    // The first question is answered.
+    asked.request.path = "/break-after-1".into();
+    let outcome = run(&asked, &server.target());
+    assert_eq!(outcome.answered, 0);
+    assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), ["answer: the target closed the connection"]);
 }
