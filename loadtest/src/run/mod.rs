@@ -3,10 +3,17 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`place`] | from a URL to whom to ask |
+//! | [`report`] | figures, and why they may be wrong |
+//! | [`page`] | the same for a browser |
+//! | [`steal`] | CPU time that others took |
 
+mod page;
 mod place;
+mod report;
+mod steal;
 
 use std::{
+    fs,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
@@ -16,6 +23,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use self::{report::Report, steal::Ticks};
 use crate::{
     Verdict,
     generate::{Outcome, Progress, Scenario, Target, generate},
@@ -38,20 +46,33 @@ pub struct Args {
     /// Believe whatever certificate is shown
     #[arg(long)]
     insecure: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write a page with plots, all in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
-/// Runs and prints.
+/// Runs and prints. A run with errors is printed, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let mut scenario = Scenario::named(&args.scenario)?;
     let roots = place::roots(args.ca.as_deref(), args.insecure)?;
     let target = place::target(&args.target, args.connect, roots, &mut scenario)?;
-    let machine = Machine::here();
-    println!("{}\n", machine.text());
+    let (machine, before) = (Machine::here(), Ticks::now());
     let outcome = with_progress(&scenario, &target)?;
-    print!("{}", text(&outcome));
-    let errors = outcome.errors_total();
-    anyhow::ensure!(errors == 0, "the run is void: {errors} requests had no answer");
-    Ok(Verdict::NoGoal)
+    let report = Report::new(machine, scenario, &target, outcome, Ticks::share_since(before));
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", report.text()),
+    }
+    if let Some(path) = &args.html {
+        fs::write(path, page::html(&report)).with_context(|| format!("writing {}", path.display()))?;
+    }
+    match report.void {
+        Some(void) => anyhow::bail!("the run is void: {void}"),
+        None => Ok(Verdict::NoGoal),
+    }
 }
 
 /// Ctrl-C ends it with what there is.
@@ -73,28 +94,4 @@ fn with_progress(scenario: &Scenario, target: &Target) -> anyhow::Result<Outcome
     let outcome = generate(scenario, target, &show, &stop);
     bar.finish_and_clear();
     outcome
-}
-
-fn text(outcome: &Outcome) -> String {
-    let latency = |quantile: f64| outcome.latency_ns.value_at_quantile(quantile) as f64 / 1e3;
-    format!(
-        "{} answers in {:.2?}: {:.0} a second; statuses {:?}, errors {:?}\n\
-         latency in µs: p50 {:.1}, p99 {:.1}, p99.9 {:.1}, most {:.1}\n\
-         in each second: {:?}\n\
-         {} bytes came in; the client spent {:.2?} of CPU and started {} late{}\n",
-        outcome.answered,
-        outcome.elapsed,
-        outcome.rate(),
-        outcome.statuses,
-        outcome.errors,
-        latency(0.5),
-        latency(0.99),
-        latency(0.999),
-        latency(1.0),
-        outcome.per_second,
-        outcome.bytes_in,
-        outcome.client_cpu,
-        outcome.late_starts,
-        if outcome.stopped_early { "; it was stopped" } else { "" },
-    )
 }

@@ -1,0 +1,220 @@
+//! What a run gave, with all that is needed to judge and repeat it.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::{
+    generate::{Outcome, Scenario, Target},
+    machine::Machine,
+};
+
+/// Of the CPU its threads could use. Above, the client is what was measured.
+const CLIENT_BUSY_MAX: f64 = 0.9;
+/// Of the CPU time of the whole machine, taken by others on the same hardware.
+const STEAL_MAX: f64 = 0.01;
+/// Of all starts.
+const LATE_MAX: f64 = 0.01;
+/// Points of the curve: as many as a plot shows.
+const QUANTILES: [f64; 12] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub scenario: Scenario,
+    pub address: String,
+    pub authority: String,
+    pub answered: u64,
+    pub per_second_mean: f64,
+    pub elapsed_s: f64,
+    pub errors: std::collections::BTreeMap<String, u64>,
+    pub statuses: std::collections::BTreeMap<u16, u64>,
+    /// From start to the last byte; in an open loop from the intended start.
+    pub latency_us: Vec<Point>,
+    pub latency_mean_us: f64,
+    pub per_second: Vec<u64>,
+    pub bytes_in: u64,
+    pub client_cpu_s: f64,
+    pub late_starts: u64,
+    pub stopped_early: bool,
+    /// Why the figures may not be the target's.
+    pub warnings: Vec<String>,
+    /// Why there are no figures to be had from the run.
+    pub void: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Point {
+    pub quantile: f64,
+    pub us: f64,
+}
+
+impl Report {
+    /// `steal` is the share of the machine's CPU time that others took meanwhile.
+    pub fn new(
+        machine: Machine,
+        scenario: Scenario,
+        target: &Target,
+        outcome: Outcome,
+        steal: f64,
+    ) -> Report {
+        let at =
+            |quantile| Point { quantile, us: outcome.latency_ns.value_at_quantile(quantile) as f64 / 1e3 };
+        Report {
+            warnings: warnings(&machine, &scenario, &outcome, steal),
+            void: void(&outcome),
+            address: target.address.to_string(),
+            authority: target.authority.clone(),
+            answered: outcome.answered,
+            per_second_mean: outcome.rate(),
+            elapsed_s: outcome.elapsed.as_secs_f64(),
+            latency_us: QUANTILES.map(at).to_vec(),
+            latency_mean_us: outcome.latency_ns.mean() / 1e3,
+            bytes_in: outcome.bytes_in,
+            client_cpu_s: outcome.client_cpu.as_secs_f64(),
+            late_starts: outcome.late_starts,
+            stopped_early: outcome.stopped_early,
+            errors: outcome.errors,
+            statuses: outcome.statuses,
+            per_second: outcome.per_second,
+            machine,
+            scenario,
+        }
+    }
+
+    /// For a person at a terminal.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.machine.text());
+        for (name, value) in self.rows() {
+            let _ = writeln!(text, "{name:<10}{value}");
+        }
+        let _ = writeln!(text, "\nlatency         µs");
+        for Point { quantile, us } in &self.latency_us {
+            let _ = writeln!(text, "{:<9} {us:>10.1}", name(*quantile));
+        }
+        let _ = writeln!(text, "mean      {:>10.1}", self.latency_mean_us);
+        for warning in &self.warnings {
+            let _ = writeln!(text, "warning: {warning}");
+        }
+        text
+    }
+
+    /// Names and values that are not plots.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let counts = |counts: Vec<String>| if counts.is_empty() { "none".into() } else { counts.join(", ") };
+        let statuses = self.statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+        let errors = self.errors.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
+        let mut rows = vec![
+            ("target", format!("{} as {}", self.address, self.authority)),
+            ("scenario", settings(&self.scenario)),
+            ("seed", self.scenario.seed.to_string()),
+            ("answers", format!("{} in {:.2} s", self.answered, self.elapsed_s)),
+            ("a second", format!("{:.1}", self.per_second_mean)),
+            ("bytes in", self.bytes_in.to_string()),
+            ("statuses", counts(statuses)),
+            ("errors", counts(errors)),
+            ("client", format!("{:.2} s of CPU, {} late starts", self.client_cpu_s, self.late_starts)),
+        ];
+        if self.stopped_early {
+            rows.push(("stopped", "before its end; this is what there was".into()));
+        }
+        rows
+    }
+}
+
+/// Of a quantile.
+pub fn name(quantile: f64) -> String {
+    match quantile {
+        0.0 => "least".to_owned(),
+        1.0 => "most".to_owned(),
+        part => format!("p{}", (part * 1e6).round() / 1e4),
+    }
+}
+
+/// One line that says all of a scenario.
+fn settings(scenario: &Scenario) -> String {
+    let Scenario { name, protocol, tls, connections, threads, streams, duration, warm_up, .. } = scenario;
+    let Scenario { arrivals, request, hosts, pace, new_connection_each, .. } = scenario;
+    let tls = if *tls { "TLS" } else { "in the clear" };
+    let new = if *new_connection_each { ", a new connection each" } else { "" };
+    format!(
+        "{name}: {protocol:?} {tls}, {connections} connections × {streams} on {threads} threads, {duration:?} after \
+         {warm_up:?}, {arrivals:?}, {} {} with {} bytes, hosts {hosts:?}, pace {pace:?}{new}",
+        request.method, request.path, request.body_bytes
+    )
+}
+
+fn void(outcome: &Outcome) -> Option<String> {
+    let errors = outcome.errors_total();
+    if errors > 0 {
+        return Some(format!("{errors} requests had no whole answer"));
+    }
+    let refused: u64 =
+        outcome.statuses.iter().filter(|(status, _)| **status >= 400).map(|(_, count)| count).sum();
+    if refused > 0 {
+        return Some(format!("{refused} answers were errors, with a status of 400 or above"));
+    }
+    (outcome.answered == 0).then(|| "nothing was answered".to_owned())
+}
+
+fn warnings(machine: &Machine, scenario: &Scenario, outcome: &Outcome, steal: f64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if machine.load > machine.cores as f64 {
+        warnings.push(format!(
+            "the machine was busy before the run: load {:.1} on {} cores",
+            machine.load, machine.cores
+        ));
+    }
+    if steal > STEAL_MAX {
+        warnings.push(format!("others took {:.1} % of the machine's CPU time (steal)", steal * 100.0));
+    }
+    let could = outcome.elapsed.as_secs_f64() * f64::from(scenario.threads);
+    let busy = outcome.client_cpu.as_secs_f64() / could.max(f64::MIN_POSITIVE);
+    if busy > CLIENT_BUSY_MAX {
+        warnings.push(format!(
+            "the client was the bottleneck: its threads were busy for {:.0} % of the time; give it more threads",
+            busy * 100.0
+        ));
+    }
+    let asked = outcome.answered + outcome.errors_total();
+    if outcome.late_starts as f64 > LATE_MAX * asked as f64 {
+        warnings.push(format!(
+            "{} of {asked} requests started more than 1 ms late: all connections were busy, or the client was",
+            outcome.late_starts
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn errors_and_error_statuses_void_a_run() {
+        let mut outcome = Outcome { answered: 3, ..Outcome::empty() };
+        outcome.statuses.insert(200, 3);
+        assert_eq!(void(&outcome), None);
+        outcome.statuses.insert(503, 2);
+        assert_eq!(void(&outcome).unwrap(), "2 answers were errors, with a status of 400 or above");
+        outcome.errors.insert("connecting: refused".into(), 1);
+        assert_eq!(void(&outcome).unwrap(), "1 requests had no whole answer");
+        assert_eq!(void(&Outcome::empty()).unwrap(), "nothing was answered");
+    }
+
+    #[test]
+    fn a_noisy_machine_and_a_busy_client_are_told() {
+        let scenario = Scenario::named("hello-h1").unwrap();
+        let machine = Machine { load: 0.0, ..Machine::here() };
+        let mut outcome = Outcome { answered: 1000, elapsed: Duration::from_secs(10), ..Outcome::empty() };
+        assert_eq!(warnings(&machine, &scenario, &outcome, 0.0), Vec::<String>::new());
+        outcome.client_cpu = Duration::from_millis(9500);
+        outcome.late_starts = 11;
+        let machine = Machine { load: 99.0, cores: 2, ..machine };
+        let told = warnings(&machine, &scenario, &outcome, 0.05);
+        assert_eq!(told.len(), 4);
+        assert!(told[2].contains("95 %"), "{told:?}");
+    }
+}
