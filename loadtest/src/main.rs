@@ -19,6 +19,7 @@ mod micro;
 mod neighbours;
 mod proxy;
 mod run;
+mod servers;
 mod statistics;
 
 use std::process::ExitCode;
@@ -48,6 +49,9 @@ enum Command {
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
+    /// A server with nothing in it, as a process of its own: what `compare` measures against
+    #[command(hide = true)]
+    ServeBare(servers::bare::Args),
 }
 
 /// The exit code of `--check` when a figure is above its goal.
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Proxy(args) => proxy::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
+        Command::ServeBare(args) => servers::bare::run(&args).map(|()| Verdict::NoGoal),
     };
     match ran {
         Ok(Verdict::NotMet) => ExitCode::from(NOT_MET),
