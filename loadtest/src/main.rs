@@ -8,9 +8,11 @@
 //! | [`proxy`] | CPU of a request that is passed on to a backend |
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
+//! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
 //!
 //! Deliberately absent so far: the fleet simulation.
 
+mod compare;
 mod counters;
 mod deploy;
 mod generate;
@@ -46,6 +48,8 @@ enum Command {
     Proxy(proxy::Args),
     /// Load of a scenario on a server: answers a second, latencies, errors
     Run(run::Args),
+    /// A node and its peers under one load, beside bare hyper: CPU of a request, answers a second, latencies, memory
+    Compare(compare::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
         Command::ServeBare(args) => servers::bare::run(&args).map(|()| Verdict::NoGoal),
     };

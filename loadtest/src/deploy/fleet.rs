@@ -1,6 +1,7 @@
 //! A whole fleet of its own: `skerry up` in a folder that is removed afterwards, and `skerry deploy` towards it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -27,14 +28,19 @@ pub struct Fleet {
     up: Child,
     folder: TempDir,
     pub https: SocketAddr,
+    pub http: SocketAddr,
     pub ca: PathBuf,
+    /// Process id of the node.
+    pub node: u32,
 }
 
 /// The part of the ready file that is needed here.
 #[derive(Deserialize)]
 struct Ready {
     https: SocketAddr,
+    http: SocketAddr,
     ca: PathBuf,
+    processes: BTreeMap<String, u32>,
 }
 
 /// What `skerry deploy --json` says, as far as it is needed here.
@@ -60,7 +66,7 @@ impl Fleet {
         let ready_file = folder.path().join("ready.json");
         let output = fs::File::create(folder.path().join("up.log")).context("making the fleet's log")?;
         let mut up = Command::new(&skerry)
-            .args(["up", "--https", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data"])
+            .args(["up", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data"])
             .arg(data(&folder))
             .arg("--ready-file")
             .arg(&ready_file)
@@ -69,8 +75,14 @@ impl Fleet {
             .stderr(output)
             .spawn()
             .with_context(|| format!("starting {} up", skerry.display()))?;
-        match await_ready(&mut up, &ready_file) {
-            Ok(Ready { https, ca }) => Ok(Fleet { skerry, up, folder, https, ca }),
+        let ready = await_ready(&mut up, &ready_file).and_then(|ready| {
+            let node = ready.processes.get("edge-node").copied();
+            Ok((node.context("the fleet has no edge-node")?, ready))
+        });
+        match ready {
+            Ok((node, Ready { https, http, ca, .. })) => {
+                Ok(Fleet { skerry, up, folder, https, http, ca, node })
+            }
             Err(error) => {
                 let _ = up.kill();
                 let _ = up.wait();

@@ -6,7 +6,7 @@
 //! about 2 % of a core.
 
 pub mod client;
-mod fleet;
+pub mod fleet;
 mod patch;
 mod report;
 

@@ -9,9 +9,7 @@
 //! |---|---|
 //! | [`tcp`] | hyper: HTTP/1.1, and HTTP/1.1 and 2 over TLS |
 //! | [`quic`] | quinn and h3: HTTP/3 |
-//! | [`certificate`] | one for the only name |
 
-mod certificate;
 mod quic;
 mod tcp;
 
@@ -28,6 +26,8 @@ use edge_node::front::{sockets, tls};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, LocalOptions};
+
+use super::certificate;
 
 /// What a bare server is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -1,0 +1,97 @@
+//! The load: one server asked as the scenario says, the counters looked at meanwhile.
+//!
+//! CPU is counted between two looks at a running client, beside the answers it had by then: what connections and
+//! handshakes cost at the start is not in it.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::{
+    generate::{self, Outcome, Progress, Protocol, Roots, Scenario, Target},
+    servers::{Running, Wire},
+};
+
+use super::{
+    figures::{Look, Measured, Round, Seen},
+    usage::{Machine, Usage},
+};
+
+/// What a scenario speaks. `None`: nothing that is compared.
+pub fn wire(scenario: &Scenario) -> Option<Wire> {
+    match (scenario.protocol, scenario.tls) {
+        (Protocol::H1, false) => Some(Wire::H1),
+        (Protocol::H1, true) => Some(Wire::H1Tls),
+        (Protocol::H2, true) => Some(Wire::H2),
+        (Protocol::H2, false) => None,
+        (Protocol::H3, _) => Some(Wire::H3),
+    }
+}
+
+/// Asks a server that is ready. What goes wrong voids the round.
+pub fn measure(scenario: &Scenario, server: &Running, stop: &AtomicBool) -> Measured {
+    let roots = server.ca_pem.clone().map_or(Roots::Any, Roots::Pem);
+    let target = Target { address: server.address, authority: server.authority.clone(), roots };
+    let looks = Looks::default();
+    let look = |progress: Progress| looks.take(progress, scenario.warm_up, &server.pids);
+    let outcome = generate::generate(scenario, &target, &look, stop).map_err(|error| format!("{error:#}"))?;
+    if stop.load(Relaxed) {
+        return Err("it was stopped".to_owned());
+    }
+    let (first, last) = looks.both()?;
+    Round::new(&seen(&outcome), first, last, scenario.threads)
+}
+
+fn seen(outcome: &Outcome) -> Seen {
+    let at = |part| Duration::from_nanos(outcome.latency_ns.value_at_quantile(part));
+    let errors = outcome.errors.iter().map(|(kind, count)| (kind.clone(), *count));
+    let statuses = outcome.statuses.iter().filter(|(status, _)| **status != 200);
+    let statuses = statuses.map(|(status, count)| (format!("status {status}"), *count));
+    Seen {
+        answered: outcome.answered,
+        wrong: errors.chain(statuses).filter(|(_, count)| *count > 0).collect(),
+        elapsed: outcome.elapsed,
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
+        client_cpu: outcome.client_cpu,
+        late_starts: outcome.late_starts,
+        stopped_early: outcome.stopped_early,
+    }
+}
+
+/// The first and the last look within the measured time.
+#[derive(Default)]
+struct Looks(Mutex<(Option<Look>, Option<Look>, Option<String>)>);
+
+impl Looks {
+    fn take(&self, progress: Progress, warm_up: Duration, pids: &[u32]) {
+        if progress.elapsed < warm_up || progress.elapsed > progress.total {
+            return;
+        }
+        let Ok(mut looks) = self.0.lock() else { return };
+        match look(progress.elapsed - warm_up, progress.answered, pids) {
+            Ok(look) if looks.0.is_none() => looks.0 = Some(look),
+            Ok(look) => looks.1 = Some(look),
+            Err(error) => looks.2 = Some(format!("{error:#}")),
+        }
+    }
+
+    fn both(self) -> Result<(Look, Look), String> {
+        match self.0.into_inner().map_err(|_| "the looks were lost".to_owned())? {
+            (_, _, Some(error)) => Err(error),
+            (Some(first), Some(last), None) => Ok((first, last)),
+            _ => Err("it was too short to look at".to_owned()),
+        }
+    }
+}
+
+fn look(at: Duration, answered: u64, pids: &[u32]) -> anyhow::Result<Look> {
+    let server = Usage::of(pids)?;
+    let client = Usage::of(&[std::process::id()])?.cpu;
+    Ok(Look { at, answered, server, machine: Machine::now()?, client })
+}
