@@ -80,7 +80,7 @@ impl Report {
         let Method { scenario, wire, rounds, seconds, warm_up_seconds, connections, streams, client_threads } =
             method;
         let mut text = format!(
-            "{}\nscenario  {scenario}: {}, {connections} connections of {streams} requests at once, {client_threads} client threads\n\
+            "{}\nscenario  {scenario}: {}, {connections} connections, {streams} at once on each, {client_threads} client threads\n\
              rounds    {rounds} interleaved, {seconds} s each after {warm_up_seconds} s; every server started anew, alone\n\n",
             machine.text(),
             wire.text(),
