@@ -111,7 +111,7 @@ pub enum Pace {
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
-    #[error("reading the scenario {name}: {source}; built in are {}", builtin::names())]
+    #[error("reading the scenario {name} (built in are {})", builtin::names())]
     Read { name: String, source: std::io::Error },
     #[error("the scenario {0} is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge(String),
