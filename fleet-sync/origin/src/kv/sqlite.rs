@@ -4,14 +4,19 @@
 //! One connection that writes and a few that read, worked on blocking threads: in WAL mode a read does not wait for a
 //! write's fsync, and a read waits for others only when all readers are at work. What a tenant has is counted in the
 //! transaction that changes it. Expired entries are invisible at once and leave the file in bounded batches, with writes
-//! and without; the file's free pages are used again, the file itself does not shrink.
+//! and without; the file's free pages are used again, the file itself does not shrink. Its write-ahead log is held small.
 
 mod list;
 mod once;
 mod readers;
 mod sweep;
+mod wal;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use artifact::TenantName;
 use async_trait::async_trait;
@@ -70,6 +75,7 @@ pub struct SqliteKv {
 
 struct Inner {
     at: String,
+    wal: PathBuf,
     writer: Mutex<Connection>,
     readers: Readers,
     room: Arc<Semaphore>,
@@ -113,6 +119,7 @@ impl SqliteKv {
             connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "journal_size_limit", wal::KEPT_BYTES)?;
             Ok(connection)
         };
         let open = || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
@@ -139,7 +146,9 @@ impl SqliteKv {
             open().map_err(|source| KvError { doing: "opening", at: at.clone(), source })?;
         let room = Arc::new(Semaphore::new(OPERATIONS_MAX));
         let writer = Mutex::new(writer);
-        Ok(SqliteKv { inner: Arc::new(Inner { at, writer, readers, room, quotas, now_ms }) })
+        Ok(SqliteKv {
+            inner: Arc::new(Inner { at, wal: wal::path_of(path), writer, readers, room, quotas, now_ms }),
+        })
     }
 }
 
@@ -168,7 +177,10 @@ impl KvStore for SqliteKv {
         let inner = self.inner.clone();
         let swept = tokio::task::spawn_blocking(move || {
             let now_ms = (inner.now_ms)();
-            sweep::some(&mut inner.writer.lock(), now_ms, sweep::PER_SWEEP)
+            let mut writer = inner.writer.lock();
+            let swept = sweep::some(&mut writer, now_ms, sweep::PER_SWEEP)?;
+            wal::hold_small(&writer, &inner.wal, BUSY)?;
+            Ok::<_, rusqlite::Error>(swept)
         });
         let failed = |source| KvError { doing: "sweeping", at: self.inner.at.clone(), source };
         match swept.await {
@@ -236,6 +248,8 @@ impl Inner {
         work: impl FnOnce(&Transaction<'_>) -> Decided<Message<Said>>,
     ) -> Decided<Message<Said>, NotDone> {
         let mut connection = self.writer.lock();
+        // Before the change, so that a log that cannot be emptied is no failure of a write that was done.
+        wal::hold_small(&connection, &self.wal, BUSY)?;
         // In a transaction of its own: a tenant at its quota gets the room though the write that follows is refused.
         sweep::some(&mut connection, now_ms, sweep::PER_WRITE)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -468,6 +468,62 @@ fn a_read_does_not_wait_for_a_read_that_is_under_way() {
     readers.with(|_| readers.with(|_| readers.with(|_| assert!(kv.get(at("s", "k")).is_some()))));
 }
 
+/// Reads until `stop`, each read ending only after the other reader has begun its next: there is always one.
+fn reads_overlapping(path: &std::path::Path, began: &[AtomicU64; 2], me: usize, stop: &AtomicU64) {
+    let reader = Connection::open(path).unwrap();
+    while stop.load(Relaxed) == 0 {
+        let others = began[1 - me].load(Relaxed);
+        reader.execute_batch("BEGIN").unwrap();
+        let _: u64 = reader.query_row("SELECT count(*) FROM tenants", [], |row| row.get(0)).unwrap();
+        began[me].fetch_add(1, Relaxed);
+        while began[1 - me].load(Relaxed) == others && stop.load(Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        reader.execute_batch("COMMIT").unwrap();
+    }
+}
+
+#[test]
+fn the_write_ahead_log_stays_small_though_reads_overlap_without_an_end() {
+    const VALUE_BYTES: usize = 4 << 20;
+    let kv = Kv::open();
+    kv.put(at("s", "k"), "v");
+    let path = kv.folder.path().join("kv.sqlite");
+    let (began, stop) = ([AtomicU64::new(0), AtomicU64::new(0)], AtomicU64::new(0));
+    let largest = std::thread::scope(|threads| {
+        for me in 0..2 {
+            let (path, began, stop) = (&path, &began, &stop);
+            threads.spawn(move || reads_overlapping(path, began, me, stop));
+        }
+        let value = vec![b'x'; VALUE_BYTES];
+        let size = || std::fs::metadata(wal::path_of(&path)).unwrap().len();
+        let sizes = (0..25).map(|_| kv.put_with(writes(at("s", "k")), &value).map(|_| size()));
+        let largest = sizes.collect::<Result<Vec<u64>, _>>().map(|sizes| sizes.into_iter().max());
+        stop.store(1, Relaxed);
+        largest.unwrap().unwrap()
+    });
+    let one_write = VALUE_BYTES as u64 + (1 << 20);
+    assert!(largest <= wal::BYTES_MAX + one_write, "{largest}");
+    assert!(largest > wal::BYTES_MAX, "{largest}: there was nothing to hold small");
+}
+
+#[test]
+fn a_sweep_empties_a_large_write_ahead_log_of_a_store_that_nobody_writes_to() {
+    let kv = Kv::open();
+    let reader = Connection::open(kv.folder.path().join("kv.sqlite")).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM tenants").unwrap();
+    let size = || std::fs::metadata(wal::path_of(&kv.folder.path().join("kv.sqlite"))).unwrap().len();
+    for _ in 0..5 {
+        kv.put_with(writes(at("s", "k")), &vec![b'x'; VALUE_BYTES_MAX]).unwrap();
+    }
+    assert!(size() > wal::BYTES_MAX, "{}", size());
+    kv.runtime.block_on(kv.store.sweep()).unwrap();
+    assert!(size() > wal::BYTES_MAX, "a read that does not end is waited for a while and let be");
+    reader.execute_batch("COMMIT").unwrap();
+    kv.runtime.block_on(kv.store.sweep()).unwrap();
+    assert_eq!(size(), 0);
+}
+
 #[test]
 fn a_forged_cursor_is_refused() {
     let kv = Kv::open();
