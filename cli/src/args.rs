@@ -251,7 +251,7 @@ pub enum Secrets {
     /// All of them are set or none. An app that declares any of them gets one new version of the same program, released at
     /// once. Lines are those of an .env file: empty ones and those that begin with # are left out, `export ` may stand
     /// before a name, and a value may stand in '…', as it is, or in "…", with \n, \t, \" and \\ for a line end, a
-    /// tab, a quote and a backslash.
+    /// tab, a quote and a backslash. A value with a # behind a space must stand in quotes.
     Import {
         /// The app; it need not be deployed yet
         app: AppName,

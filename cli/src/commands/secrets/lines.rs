@@ -46,14 +46,16 @@ pub(super) fn read(text: &str) -> Result<Vec<(SecretName, SecretValue)>> {
     Ok(secrets)
 }
 
-/// What a value stands for: in single quotes as it is, in double quotes with escapes, otherwise to the line's end.
+/// What a value stands for: in single quotes as it is, in double quotes with escapes, otherwise to the line's end. Some
+/// readers of such files end the latter at a comment and some do not, so a value that looks like one with a comment is
+/// asked to say which it is.
 fn value_of(text: &str) -> std::result::Result<String, &'static str> {
     const OPEN: &str = "the quote is not closed on its line; a value of several lines is set alone, with `skerry secrets set`";
     if let Some(rest) = text.strip_prefix('\'') {
         let (value, after) = rest.split_once('\'').ok_or(OPEN)?;
         return nothing_after(after).map(|()| value.to_owned());
     }
-    let Some(rest) = text.strip_prefix('"') else { return Ok(text.to_owned()) };
+    let Some(rest) = text.strip_prefix('"') else { return plain(text).map(str::to_owned) };
     let (mut value, mut characters) = (String::new(), rest.chars());
     loop {
         match characters.next().ok_or(OPEN)? {
@@ -68,6 +70,21 @@ fn value_of(text: &str) -> std::result::Result<String, &'static str> {
             other => value.push(other),
         }
     }
+}
+
+/// A value without quotes.
+fn plain(text: &str) -> std::result::Result<&str, &'static str> {
+    let mut before = ' '; // what stands before the value is no part of it
+    for character in text.chars() {
+        if character == '#' && before.is_whitespace() {
+            return Err(
+                "a # behind a space is a comment or part of the value: put it in quotes if it is the \
+                        value's, and otherwise on a line of its own",
+            );
+        }
+        before = character;
+    }
+    Ok(text)
 }
 
 fn nothing_after(text: &str) -> std::result::Result<(), &'static str> {
@@ -90,15 +107,17 @@ mod tests {
 
     #[test]
     fn lines_are_those_of_an_env_file() {
-        let text = "\u{feff}# comment\n\nA=1\r\nexport B = two words # and this\n  C='it''\n";
+        let text = "\u{feff}# comment\n\nA=1\r\nexport B = two words\n  C='it''\n";
         assert!(read(text).is_err());
-        let text = "\u{feff}# comment\n\nA=1\r\nexport B = two words # and this\n  C='a \"b\" \\n' # why\nD=\"x\\ny\\\"\\\\\"\nE=a=b==\n";
+        let text = "\u{feff}# comment\n\nA=1\r\nexport B = two words#and this\n  C='a \"b\" \\n' # why\nD=\"x\\ny\\\"\\\\\"\nE=a=b==\nF='x # y' # z\nG=\"#\"\n";
         let wanted = [
             ("A", "1"),
-            ("B", "two words # and this"),
+            ("B", "two words#and this"),
             ("C", "a \"b\" \\n"),
             ("D", "x\ny\"\\"),
             ("E", "a=b=="),
+            ("F", "x # y"),
+            ("G", "#"),
         ];
         assert_eq!(pairs(text), wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
@@ -117,6 +136,9 @@ mod tests {
             ("A=\"hunter2\\", "line 1", "not closed"),
             ("A=\"hunter2\" hunter2", "line 1", "behind the closing quote"),
             ("A=\"\\hunter2\"", "line 1", "escape"),
+            ("A=1\nB=hunter2 # of the staging account", "line 2", "put it in quotes"),
+            ("A=hunter2\t#", "line 1", "put it in quotes"),
+            ("A= # hunter2", "line 1", "put it in quotes"),
             ("A=1\n\nA=hunter2", "line 3", "twice"),
             (&large, "line 1", "larger"),
             (&many, "line 513", "no more"),
