@@ -5,7 +5,7 @@ mod lines;
 
 use std::{
     fs::File,
-    io::{self, BufRead, IsTerminal as _, Read, Write as _},
+    io::{self, BufRead, IsTerminal, Read, Write as _},
     path::Path,
 };
 
@@ -69,7 +69,7 @@ pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
             set.released.as_ref().map_or(Ok(()), Released::verdict)
         }
         Secrets::Import { app, store, file, waiting } => {
-            let secrets = lines::read(&text(file.as_deref())?)?;
+            let secrets = lines::read(&text(file.as_deref(), io::stdin().lock())?)?;
             let set = api.set_secrets(app, store.as_ref(), &secrets, &idempotency_key()?)?;
             let released = match set.released {
                 Some(deployed) => Some(Released::watch(api, app, deployed, waiting)?),
@@ -149,15 +149,19 @@ fn up_to(bytes_max: u64, source: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The lines of several secrets.
-fn text(file: Option<&Path>) -> Result<String> {
+/// The lines of several secrets. Not from a terminal, which would show what is typed.
+fn text(file: Option<&Path>, input: impl Read + IsTerminal) -> Result<String> {
     let (from, read) = match file {
         Some(path) => {
             let from = path.display().to_string();
             let opened = File::open(path).map_err(Error::io(format!("reading the secrets from {from}")))?;
             (from, up_to(lines::BYTES_MAX + 1, opened))
         }
-        None => ("standard input".to_owned(), up_to(lines::BYTES_MAX + 1, io::stdin().lock())),
+        None if input.is_terminal() => {
+            let message = "the secrets are not typed: give --file FILE, or a pipe as standard input";
+            return Err(Error::Usage(message.to_owned()));
+        }
+        None => ("standard input".to_owned(), up_to(lines::BYTES_MAX + 1, input)),
     };
     let bytes = read.map_err(Error::io(format!("reading the secrets from {from}")))?;
     if bytes.len() as u64 > lines::BYTES_MAX {
@@ -261,6 +265,20 @@ mod tests {
         for (given, kept) in [("v\n", "v"), ("v\r\n", "v"), ("v\n\n", "v\n"), ("v", "v"), ("\n", "")] {
             assert_eq!(without_line_end(given.as_bytes().to_vec()), kept.as_bytes(), "{given:?}");
         }
+    }
+
+    #[test]
+    fn several_secrets_are_not_typed_on_a_terminal_that_would_show_them() {
+        // The side of a new terminal that would show it is one itself.
+        let terminal = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+        let error = text(None, terminal.try_clone().unwrap()).unwrap_err();
+        assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        assert!(error.report().contains("--file"), "{}", error.report());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        std::fs::write(&path, "A=1\n").unwrap();
+        assert_eq!(text(Some(&path), terminal).unwrap(), "A=1\n", "with --file it is not looked at");
+        assert_eq!(text(None, File::open(&path).unwrap()).unwrap(), "A=1\n", "and a pipe is none");
     }
 
     #[test]
