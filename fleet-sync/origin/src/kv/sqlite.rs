@@ -13,6 +13,7 @@ mod sweep;
 mod wal;
 
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -59,6 +60,7 @@ const TABLES: &str = "
         generation INTEGER NOT NULL, expires_ms INTEGER, bytes INTEGER NOT NULL, metadata BLOB NOT NULL,
         value BLOB NOT NULL, UNIQUE (tenant, store, key)) STRICT;
     CREATE INDEX IF NOT EXISTS entries_by_end ON entries (expires_ms) WHERE expires_ms IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS entries_of_tenant_by_end ON entries (tenant, expires_ms) WHERE expires_ms IS NOT NULL;
     -- What was said to writes under a name. number: grows with each of the tenant. A release that does not know this
     -- table may write the others, so it is no new schema.
     CREATE TABLE IF NOT EXISTS written (
@@ -226,66 +228,84 @@ impl Inner {
         let now_ms = (self.now_ms)();
         let Message { head, metadata, value } = ask;
         let tenant = head.space().tenant.clone();
-        let named = once.map(|once| (tenant, once));
         match head {
             Ask::Get(at) => self.readers.with(|reader| get(reader, &at, now_ms)).map(Ok),
             Ask::List(list) => {
                 Ok(self.readers.with(|reader| list::page(reader, &list, now_ms))?.map_err(NotDone::from))
             }
-            Ask::Put(put) => self
-                .change(now_ms, named, |store| self::put(store, &self.quotas, put, metadata, value, now_ms)),
+            Ask::Put(put) => self.change(now_ms, &tenant, once.as_ref(), |store| {
+                self::put(store, &self.quotas, &put, &metadata, &value, now_ms)
+            }),
             Ask::Delete { at, if_generation } => {
-                self.change(now_ms, named, |store| delete(store, &at, if_generation, now_ms))
+                self.change(now_ms, &tenant, once.as_ref(), |store| delete(store, &at, if_generation, now_ms))
             }
         }
     }
 
-    /// One transaction: the change and what is said to it. A refusal undoes it.
+    /// Does `work` once, or again after a refusal for want of room that is there.
     fn change(
         &self,
         now_ms: u64,
-        named: Option<(TenantName, Once)>,
-        work: impl FnOnce(&Transaction<'_>) -> Decided<Message<Said>>,
+        tenant: &TenantName,
+        once: Option<&Once>,
+        work: impl Fn(&Transaction<'_>) -> Decided<Message<Said>>,
     ) -> Decided<Message<Said>, NotDone> {
         let mut connection = self.writer.lock();
         // Before the change, so that a log that cannot be emptied is no failure of a write that was done.
         wal::hold_small(&connection, &self.wal, BUSY)?;
-        // In a transaction of its own: a tenant at its quota gets the room though the write that follows is refused.
+        // Whosever entries they are: so many go with each write that expired ones do not heap up.
         sweep::some(&mut connection, now_ms, sweep::PER_WRITE)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if let Some((tenant, once)) = &named
-            && let Some(before) = once::said(&transaction, tenant, once, now_ms)?
+        let decided = attempt(&mut connection, now_ms, tenant, once, &work)?;
+        if let Err(NotDone::Refused(Refusal::Quota { .. })) = decided
+            && sweep::of_tenant(&mut connection, tenant, now_ms)?
         {
-            return Ok(before);
+            return attempt(&mut connection, now_ms, tenant, once, &work);
         }
-        let decided = work(&transaction)?;
-        if let Ok(said) = &decided {
-            if let Some((tenant, once)) = &named {
-                once::keep(&transaction, tenant, once, &said.head, now_ms)?;
-            }
-            transaction.commit()?;
-        }
-        Ok(decided.map_err(NotDone::from))
+        Ok(decided)
     }
 }
 
+/// One transaction: the change and what is said to it. A refusal undoes it.
+fn attempt(
+    connection: &mut Connection,
+    now_ms: u64,
+    tenant: &TenantName,
+    once: Option<&Once>,
+    work: impl Fn(&Transaction<'_>) -> Decided<Message<Said>>,
+) -> Decided<Message<Said>, NotDone> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some(once) = once
+        && let Some(before) = once::said(&transaction, tenant, once, now_ms)?
+    {
+        return Ok(before);
+    }
+    let decided = work(&transaction)?;
+    if let Ok(said) = &decided {
+        if let Some(once) = once {
+            once::keep(&transaction, tenant, once, &said.head, now_ms)?;
+        }
+        transaction.commit()?;
+    }
+    Ok(decided.map_err(NotDone::from))
+}
+
 /// An entry as it lies in the file.
-struct Row {
+struct Row<'v> {
     id: i64,
     generation: Generation,
     expires_ms: Option<u64>,
     bytes: u64,
-    metadata: Vec<u8>,
-    value: Vec<u8>,
+    metadata: Cow<'v, [u8]>,
+    value: Cow<'v, [u8]>,
 }
 
-impl Row {
+impl Row<'_> {
     fn is_live(&self, now_ms: u64) -> bool {
         self.expires_ms.is_none_or(|end| end > now_ms)
     }
 }
 
-fn read(connection: &Connection, at: &At) -> rusqlite::Result<Option<Row>> {
+fn read(connection: &Connection, at: &At) -> rusqlite::Result<Option<Row<'static>>> {
     let sql = "SELECT id, generation, expires_ms, bytes, metadata, value FROM entries
                WHERE tenant = ?1 AND store = ?2 AND key = ?3";
     let Space { tenant, store } = &at.space;
@@ -297,8 +317,8 @@ fn read(connection: &Connection, at: &At) -> rusqlite::Result<Option<Row>> {
                 generation: row.get(1)?,
                 expires_ms: row.get(2)?,
                 bytes: row.get(3)?,
-                metadata: row.get(4)?,
-                value: row.get(5)?,
+                metadata: Cow::Owned(row.get(4)?),
+                value: Cow::Owned(row.get(5)?),
             })
         })
         .optional()
@@ -310,7 +330,7 @@ fn get(connection: &Connection, at: &At, now_ms: u64) -> rusqlite::Result<Messag
         Some(row) => {
             let ttl_ms = row.expires_ms.map(|end| end.saturating_sub(now_ms));
             let head = Said::Found { generation: row.generation, ttl_ms, age_ms: 0 };
-            Message { head, metadata: row.metadata, value: row.value }
+            Message { head, metadata: row.metadata.into_owned(), value: row.value.into_owned() }
         }
     })
 }
@@ -318,13 +338,13 @@ fn get(connection: &Connection, at: &At, now_ms: u64) -> rusqlite::Result<Messag
 fn put(
     store: &Transaction<'_>,
     quotas: &KvQuotas,
-    put: PutAsk,
-    metadata: Vec<u8>,
-    value: Vec<u8>,
+    put: &PutAsk,
+    metadata: &[u8],
+    value: &[u8],
     now_ms: u64,
 ) -> Decided<Message<Said>> {
-    let PutAsk { at, mode, if_generation, ttl_ms, has_metadata } = put;
-    let there = read(store, &at)?;
+    let PutAsk { ref at, mode, if_generation, ttl_ms, has_metadata } = *put;
+    let there = read(store, at)?;
     let live = there.as_ref().filter(|row| row.is_live(now_ms));
     let generation_fits = if_generation.is_none_or(|wanted| live.is_some_and(|row| row.generation == wanted));
     if !generation_fits || (mode == Mode::Add && live.is_some()) {
@@ -335,13 +355,13 @@ fn put(
         generation: 0,
         expires_ms: ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms)),
         bytes: 0,
-        metadata,
-        value,
+        metadata: Cow::Borrowed(metadata),
+        value: Cow::Borrowed(value),
     };
     if let (Mode::Append | Mode::Prepend, Some(before)) = (mode, live) {
         new.value = match mode {
-            Mode::Prepend => [new.value.as_slice(), &before.value].concat(),
-            _ => [before.value.as_slice(), &new.value].concat(),
+            Mode::Prepend => Cow::Owned([value, &before.value].concat()),
+            _ => Cow::Owned([&before.value, value].concat()),
         };
         if !has_metadata {
             new.metadata.clone_from(&before.metadata);
@@ -360,7 +380,7 @@ fn put(
     if let Some(before) = &there {
         remove(store, before.id, tenant.as_str(), name.as_str(), before.bytes)?;
     }
-    let generation = insert(store, &at, &new)?;
+    let generation = insert(store, at, &new)?;
     Ok(match within(quotas, had, used(store, tenant.as_str())?) {
         Ok(()) => Ok(Message::bare(Said::Stored { generation })),
         Err(refusal) => Err(refusal),
@@ -393,7 +413,7 @@ fn within(quotas: &KvQuotas, had: Used, has: Used) -> Result<(), Refusal> {
 }
 
 /// Writes a row where there is none, and counts it.
-fn insert(store: &Transaction<'_>, at: &At, row: &Row) -> rusqlite::Result<Generation> {
+fn insert(store: &Transaction<'_>, at: &At, row: &Row<'_>) -> rusqlite::Result<Generation> {
     let Space { tenant, store: name } = &at.space;
     let (tenant, name) = (tenant.as_str(), name.as_str());
     store.prepare_cached("INSERT OR IGNORE INTO tenants VALUES (?1, 0, 0, 0, 0)")?.execute([tenant])?;

@@ -461,6 +461,29 @@ fn what_has_expired_leaves_in_bounded_batches_though_nobody_writes() {
 }
 
 #[test]
+fn a_tenant_at_a_quota_gets_the_room_of_its_expired_entries_though_others_have_many() {
+    let (now, advance) = clock!(advance);
+    let kv = Kv::with_clock(now);
+    let max = KvQuotas::default().stores_per_tenant_max;
+    let passing = |at| PutAsk { ttl_ms: Some(2_000), ..writes(at) };
+    // Those of others expired first and are more than writes take along.
+    for n in 0..200 {
+        kv.put_with(passing(of("others", "s", &format!("k{n}"))), b"v").unwrap();
+    }
+    advance(1);
+    for n in 0..max {
+        kv.put_with(passing(at(&format!("s{n}"), "k")), b"v").unwrap();
+    }
+    let new = || kv.put_with(writes(at("new", "k")), b"v");
+    advance(1_998);
+    assert_eq!(new(), Err(Refusal::Quota { of: "stores".into(), max }), "none of its own has expired");
+    advance(2);
+    new().unwrap();
+    assert!(kv.used("others").1 > 0, "they were first in the queue, and are not gone yet");
+    assert_eq!(kv.used("acme"), (1, 1, 2));
+}
+
+#[test]
 fn a_read_does_not_wait_for_a_read_that_is_under_way() {
     let kv = Kv::open();
     kv.put(at("s", "k"), "v");
