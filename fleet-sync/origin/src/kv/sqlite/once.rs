@@ -11,9 +11,11 @@ use crate::kv::Once;
 pub const KEY_BYTES_MAX: usize = 128;
 /// How long a name is kept, ms: a week, as long as the deploy API keeps its answers.
 pub(super) const KEEP_MS: u64 = 7 * 24 * 3_600_000;
-/// Names of one tenant, about 300 bytes each; the oldest go. At ten writes a second without a pause they last for almost
-/// three hours, which is more than clients go on trying.
+/// Names of one tenant, of all its apps together and about 300 bytes each; the oldest go. At ten writes a second without
+/// a pause they last for almost three hours, at a thousand, each with its fsync, for 100 s: clients
+/// that try for longer than that may write twice (docs/limits.md).
 pub(super) const OF_TENANT_MAX: u64 = 100_000;
+
 /// What was said to the write of this name, if there was one.
 pub(super) fn said(
     store: &Connection,
