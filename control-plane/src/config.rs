@@ -43,7 +43,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
 }
 
-/// Quotas of each tenant. Lowered below what a tenant has, they delete nothing: it can read, delete and replace, not add.
+/// Quotas of each tenant. Lowered below what a tenant has, they delete nothing: it can read, delete, and replace by what is
+/// not larger, and not add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KvConfig {

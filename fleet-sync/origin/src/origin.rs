@@ -22,7 +22,7 @@ use crate::{
     blobs::{BlobStore, LocalBlobs},
     ca::{CaError, FleetCa},
     clock::now_ms,
-    kv::{KvError, KvQuotas, KvStore, SqliteKv, Swept},
+    kv::{KvError, KvQuotas, KvStore, SqliteKv, sweeper},
     log::{AppendError, LogBatch, LogError, LogStore, SqliteLog},
     nodes::{Convergence, NodeStatus, Nodes},
     publish::{PublishError, Published},
@@ -39,10 +39,6 @@ const LEASE_RENEWAL: Duration = Duration::from_millis(1_500);
 const SIGHTINGS_KEPT: Duration = Duration::from_secs(5);
 /// Key-value operations of nodes at once. Each may hold 8 MiB twice, asked and said.
 const KV_AT_ONCE_MAX: usize = 32;
-/// Pause between two looks for expired key-value entries, when the last one found no more than a batch.
-const KV_SWEEP_PAUSE: Duration = Duration::from_secs(10);
-/// Pause when there is more: a million entries are gone in two minutes, and writes have most of the time between.
-const KV_NEXT_SWEEP_PAUSE: Duration = Duration::from_millis(100);
 /// Longest life of a join token.
 pub const JOIN_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -216,7 +212,8 @@ impl Origin {
         let office = origin.publish("system", None, start).await;
         office.map_err(|error| OriginError::Office(Box::new(error)))?;
         tokio::spawn(keep_office(Arc::downgrade(&origin), epoch));
-        tokio::spawn(sweep_kv(Arc::downgrade(&origin)));
+        let alive = Arc::downgrade(&origin);
+        tokio::spawn(sweeper::run(move || alive.upgrade().map(|origin| origin.kv())));
         Ok(origin)
     }
 
@@ -423,23 +420,6 @@ async fn keep_office(origin: std::sync::Weak<Origin>, epoch: Epoch) {
                 tracing::warn!(error = %error, "writing node sightings down");
             }
         }
-    }
-}
-
-/// Takes expired key-value entries out, until the origin is gone.
-async fn sweep_kv(origin: std::sync::Weak<Origin>) {
-    let mut pause = KV_SWEEP_PAUSE;
-    loop {
-        tokio::time::sleep(pause).await;
-        let Some(kv) = origin.upgrade().map(|origin| origin.kv()) else { return };
-        pause = match kv.sweep().await {
-            Ok(Swept::Some) => KV_NEXT_SWEEP_PAUSE,
-            Ok(Swept::All) => KV_SWEEP_PAUSE,
-            Err(error) => {
-                tracing::warn!(%error, cause = ?error.source, "taking expired key-value entries out");
-                KV_SWEEP_PAUSE
-            }
-        };
     }
 }
 

@@ -5,6 +5,7 @@
 //! app declared. The API asks for tokens, the sync listener for a node's certificate, the node for the declaration.
 
 mod sqlite;
+pub(crate) mod sweeper;
 
 use artifact::Digest;
 use async_trait::async_trait;
@@ -30,7 +31,7 @@ pub trait KvStore: Send + Sync + 'static {
 }
 
 /// How much one tenant may have. A tenant that has more, because it had more before, may read and delete, and write what
-/// does not make it more.
+/// does not make it more: replace an entry by one that is not larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvQuotas {
     /// Stores that hold something.
