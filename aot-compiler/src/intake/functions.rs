@@ -347,3 +347,23 @@ mod tests {
         );
     }
 }
+    #[test]
+    fn a_type_without_end_is_written_to_its_bound_and_no_further() {
+        let mut types = "(type $t0 u8)".to_owned();
+        for n in 1..=5 {
+            let before = format!("$t{} ", n - 1);
+            types += &format!("(type $t{n} (tuple {}))", before.repeat(10));
+        }
+        let wasm = wat::parse_str(format!(
+            r#"(component (import "a:b/c" (instance {types} (export "f" (func (result $t5))))))"#
+        ));
+        let wasm = wasm.unwrap();
+        let walked = walk::walk(&wasm).unwrap();
+        let mut written = items(&walked.types, "a:b/c").filter_map(|(_, item)| match item {
+            Item::Function(id) => Some(text(&walked.types, &Handles::new(), id).len()),
+            _ => None,
+        });
+        let bytes = written.next().unwrap();
+        assert!((TYPE_BYTES_MAX..TYPE_BYTES_MAX + 64).contains(&bytes), "{bytes}");
+    }
+
