@@ -41,7 +41,7 @@ fn minimal_programs_of_both_lanes_are_admitted() {
     );
     let component = admit(&component()).unwrap();
     assert_eq!(component.lane, Lane::Wasi);
-    assert_eq!(component.imports, ["wasi:random/random@0.2.3"]);
+    assert_eq!(component.imports, ["wasi:http/types@0.2.3", "wasi:random/random@0.2.3"]);
 }
 
 #[test]
@@ -133,6 +133,44 @@ fn components_of_other_worlds_get_a_sentence_with_the_cure() {
     refused_text(&exporting("wasi:http/incoming-handler@0.2.0-rc-2023"), world, &["0.2.0-rc-2023"]);
     refused_text(&exporting("wasi:http/incoming-handler@0.2.9"), world, &["without its function \"handle\""]);
     refused_text(&exporting("acme:shop/cart@1.0.0"), world, &["exports acme:shop/cart@1.0.0"]);
+}
+
+#[test]
+fn a_handler_that_no_node_could_call_is_refused_with_its_type() {
+    let handling = |params: &str| support::component_handling("", params);
+    let offered = "func(own<incoming-request>, own<response-outparam>)";
+    let world = RefusalCode::WrongWorld;
+    for (params, found) in [
+        (r#"(param "a" u32) (param "b" u32)"#, "func(u32, u32)"),
+        (
+            r#"(param "a" (own $outparam)) (param "b" (own $request))"#,
+            "func(own<response-outparam>, own<incoming-request>)",
+        ),
+        (r#"(param "a" (borrow $request)) (param "b" (own $outparam))"#, "func(borrow<incoming-request>, "),
+    ] {
+        refused_text(
+            &handling(params),
+            world,
+            &["incoming-handler@0.2.3 with \"handle\" as", found, offered],
+        );
+    }
+    // Neither is one that is no function, nor one of the program's own resources of the same name.
+    let no_function = r#"(component
+        (type $t u32)
+        (instance $handler (export "handle" (type $t)))
+        (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))"#;
+    refused_text(no_function, world, &["without its function \"handle\""]);
+    let own = r#"(component
+        (type $r' (resource (rep i32)))
+        (type $o' (resource (rep i32)))
+        (export $r "incoming-request" (type $r'))
+        (export $o "response-outparam" (type $o'))
+        (core module $m (func (export "handle") (param i32 i32)))
+        (core instance $i (instantiate $m))
+        (func $handle (param "a" (own $r)) (param "b" (own $o)) (canon lift (core func $i "handle")))
+        (instance $handler (export "handle" (func $handle)))
+        (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))"#;
+    refused_text(own, world, &["func(own<?>, own<?>)", offered]);
 }
 
 #[test]

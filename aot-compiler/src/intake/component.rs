@@ -1,7 +1,10 @@
 //! The shape of a wasi lane program: it handles HTTP requests and imports only what a node links.
 
 use artifact::compile::{Refusal, RefusalCode};
-use wasmparser::{ComponentTypeRef, TypeBounds, component_types::ComponentEntityType};
+use wasmparser::{
+    ComponentTypeRef, TypeBounds,
+    component_types::{ComponentEntityType, ComponentFuncTypeId},
+};
 
 use super::{
     functions,
@@ -43,7 +46,7 @@ impl<'a> Interface<'a> {
 
 /// The interfaces it imports, sorted, if it is a component this lane can run.
 pub(super) fn check(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
-    check_world(walked)?;
+    let handler = handler(walked)?;
     let mut imports = Vec::new();
     for (name, ty) in &walked.imports {
         match ty {
@@ -67,14 +70,26 @@ pub(super) fn check(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
             }
         }
     }
-    functions::check(&walked.types, imports.iter().copied())?;
+    let handles = functions::check(&walked.types, imports.iter().copied())?;
+    if let Err(why) = functions::check_handler(&walked.types, &handles, handler.function) {
+        let message =
+            format!("the component exports {} with \"{}\"{why}", shown(handler.interface), HANDLER.2);
+        return Err(refuse(RefusalCode::WrongWorld, message));
+    }
     let mut imports: Vec<String> = imports.into_iter().map(str::to_owned).collect();
     imports.sort_unstable();
     Ok(imports)
 }
 
-/// It exports the handler of `wasi:http` 0.2, with its function.
-fn check_world(walked: &Walked<'_>) -> Result<(), Refusal> {
+/// What answers requests.
+struct Handler<'a> {
+    /// The name it is exported under.
+    interface: &'a str,
+    function: ComponentFuncTypeId,
+}
+
+/// The exported handler of `wasi:http` 0.2, with its function.
+fn handler<'a>(walked: &Walked<'a>) -> Result<Handler<'a>, Refusal> {
     let (package, interface, function) = HANDLER;
     let exports = || walked.exports.iter().filter_map(|name| Some((*name, Interface::parse(name)?)));
     let handler =
@@ -83,15 +98,18 @@ fn check_world(walked: &Walked<'_>) -> Result<(), Refusal> {
         return Err(refuse(RefusalCode::WrongWorld, other_world(walked)));
     };
     let types = walked.types.as_ref();
-    let has_function = match types.component_item_for_export(name).map(|item| item.ty) {
-        Some(ComponentEntityType::Instance(id)) => types[id].exports.contains_key(function),
-        _ => false,
+    let found = match types.component_item_for_export(name).map(|item| item.ty) {
+        Some(ComponentEntityType::Instance(id)) => types[id].exports.get(function).map(|item| item.ty),
+        _ => None,
     };
-    if !has_function {
-        let message = format!("the component exports {} without its function \"{function}\"", shown(name));
-        return Err(refuse(RefusalCode::WrongWorld, message));
+    match found {
+        Some(ComponentEntityType::Func(function)) => Ok(Handler { interface: name, function }),
+        _ => {
+            let message =
+                format!("the component exports {} without its function \"{function}\"", shown(name));
+            Err(refuse(RefusalCode::WrongWorld, message))
+        }
     }
-    Ok(())
 }
 
 /// Why a component without the handler is not run, with the cure for what it seems to be.

@@ -1,4 +1,5 @@
-//! Functions of the interfaces a component imports, held to those that are linked: by name, and by type.
+//! Functions of the interfaces a component imports, held to those that are linked: by name, and by type. And the one it
+//! exports, held to what nodes call.
 //!
 //! Types are compared as a text that two types share when they are structurally equal, which is what a node's linker
 //! asks for: records by their fields, variants by their cases, handles by the kind of what they stand for. Names of
@@ -23,6 +24,8 @@ use super::{refuse, shown, walk};
 
 /// A component that imports everything in `wit/`.
 const OFFERED_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/offered.wasm"));
+/// The type of `handle` of `wasi:http/incoming-handler`.
+const HANDLER_TYPE: &str = "func(own<incoming-request>, own<response-outparam>)";
 /// Bytes of a type's text: the longest that is offered has 1,900. A longer one is another type.
 const TYPE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a type in a refusal.
@@ -59,7 +62,7 @@ static OFFERED: LazyLock<Offered> = LazyLock::new(|| {
 });
 
 /// Kinds of handles by their resources. A resource has the name it is first exported under.
-type Handles<'a> = HashMap<ResourceId, &'a str>;
+pub(super) type Handles<'a> = HashMap<ResourceId, &'a str>;
 
 /// What an interface exports.
 enum Item {
@@ -71,11 +74,12 @@ enum Item {
     Other(&'static str),
 }
 
-/// Checks every function of the `interfaces`, which are offered, in the order of their imports.
+/// Checks every function of the `interfaces`, which are offered, in the order of their imports. The kinds of handles they
+/// bring.
 pub(super) fn check<'a>(
     types: &'a Types,
     interfaces: impl IntoIterator<Item = &'a str>,
-) -> Result<(), Refusal> {
+) -> Result<Handles<'a>, Refusal> {
     let mut handles = Handles::new();
     for interface in interfaces {
         for (name, item) in items(types, interface) {
@@ -91,7 +95,22 @@ pub(super) fn check<'a>(
             }
         }
     }
-    Ok(())
+    Ok(handles)
+}
+
+/// Checks the function that answers requests: nodes call it with what they link, so its handles are those of imports.
+pub(super) fn check_handler(
+    types: &Types,
+    handles: &Handles<'_>,
+    function: ComponentFuncTypeId,
+) -> Result<(), String> {
+    match text(types, handles, function) {
+        ty if ty == HANDLER_TYPE => Ok(()),
+        ty => Err(format!(
+            " as {}; it is called as {HANDLER_TYPE}: build with wasi:http as published",
+            cut(&ty)
+        )),
+    }
 }
 
 fn check_function(interface: &str, name: &str, ty: &str) -> Result<(), String> {
@@ -335,19 +354,6 @@ mod tests {
     }
 
     #[test]
-    fn no_type_that_is_offered_is_cut_off_and_every_handle_has_a_kind() {
-        for (function, ty) in &OFFERED.functions {
-            assert!(ty.len() < TYPE_BYTES_MAX / 4 && !ty.contains('?'), "{function:?}: {ty}");
-        }
-        assert_eq!(OFFERED.functions.len(), 210, "as many as `wit/` has");
-        let read = ("wasi:io/streams".to_owned(), "[method]input-stream.read".to_owned());
-        assert_eq!(
-            OFFERED.functions[&read],
-            "func(borrow<input-stream>, u64) -> result<list<u8>, variant{last-operation-failed: own<error>, closed}>"
-        );
-    }
-}
-    #[test]
     fn a_type_without_end_is_written_to_its_bound_and_no_further() {
         let mut types = "(type $t0 u8)".to_owned();
         for n in 1..=5 {
@@ -367,3 +373,16 @@ mod tests {
         assert!((TYPE_BYTES_MAX..TYPE_BYTES_MAX + 64).contains(&bytes), "{bytes}");
     }
 
+    #[test]
+    fn no_type_that_is_offered_is_cut_off_and_every_handle_has_a_kind() {
+        for (function, ty) in &OFFERED.functions {
+            assert!(ty.len() < TYPE_BYTES_MAX / 4 && !ty.contains('?'), "{function:?}: {ty}");
+        }
+        assert_eq!(OFFERED.functions.len(), 210, "as many as `wit/` has");
+        let read = ("wasi:io/streams".to_owned(), "[method]input-stream.read".to_owned());
+        assert_eq!(
+            OFFERED.functions[&read],
+            "func(borrow<input-stream>, u64) -> result<list<u8>, variant{last-operation-failed: own<error>, closed}>"
+        );
+    }
+}

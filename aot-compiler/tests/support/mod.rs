@@ -21,14 +21,24 @@ pub fn component() -> Vec<u8> {
     wat::parse_str(component_text(import)).expect("written here")
 }
 
-/// A wasi lane program with these imports. Its handler has another type than the standard's, which only a linker sees.
+/// A wasi lane program with these imports. It answers no request: its handler does nothing.
 pub fn component_text(imports: &str) -> String {
+    component_handling(imports, r#"(param "request" (own $request)) (param "response-out" (own $outparam))"#)
+}
+
+/// One whose handler has these parameters, of which the core function gets two numbers.
+pub fn component_handling(imports: &str, params: &str) -> String {
     format!(
         r#"(component
+            (import "wasi:http/types@0.2.3" (instance $types
+              (export "incoming-request" (type (sub resource)))
+              (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $outparam))
             {imports}
-            (core module $m (func (export "handle")))
+            (core module $m (func (export "handle") (param i32 i32)))
             (core instance $i (instantiate $m))
-            (func $handle (canon lift (core func $i "handle")))
+            (func $handle {params} (canon lift (core func $i "handle")))
             (instance $handler (export "handle" (func $handle)))
             (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))"#
     )
