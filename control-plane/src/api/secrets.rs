@@ -134,9 +134,7 @@ pub async fn set_secrets(
     let id = AppId { tenant: caller.tenant.clone(), app };
     // As for one, with the places, so that it is known which value is whose.
     let places: Vec<SecretAt> = values.iter().map(|(at, _)| at.clone()).collect();
-    let seal_key = plane.secrets.to_text();
-    let parts = std::iter::once(seal_key.as_bytes()).chain(values.iter().map(|(_, value)| value.expose()));
-    let print = Digest::of_parts(&parts.collect::<Vec<_>>());
+    let print = print_of(&plane.secrets.to_text(), &values);
     let object = format!("{}/{} secrets", id.app, values.len());
     let (work_plane, set_by, tenant) = (Arc::clone(&plane), caller.token_id.clone(), caller.tenant.clone());
     let work = async move {
@@ -149,6 +147,18 @@ pub async fn set_secrets(
         once(&work_plane, &tenant, key.as_ref(), &request, set).await
     };
     Ok(Json(audited(&plane, &caller, "secrets.set", object, work).await?))
+}
+
+/// The digest of values under our own key. Each has its length before it: where one ends and the next begins is part of
+/// what is asked for.
+fn print_of(seal_key: &str, values: &[(SecretAt, SecretValue)]) -> Digest {
+    let lengths: Vec<[u8; 8]> =
+        values.iter().map(|(_, value)| (value.expose().len() as u64).to_le_bytes()).collect();
+    let mut parts = vec![seal_key.as_bytes()];
+    for ((_, value), length) in values.iter().zip(&lengths) {
+        parts.extend([length.as_slice(), value.expose()]);
+    }
+    Digest::of_parts(&parts)
 }
 
 /// What a request holds, checked. A refusal names the secret and says nothing of its value.
@@ -269,4 +279,21 @@ fn place(caller: &Caller, app: AppName, name: SecretName, store: Option<StoreNam
 /// What the active version declares.
 fn declared(plane: &Plane, id: &AppId) -> std::collections::BTreeSet<SecretAt> {
     plane.fleet.view().active(id).map(|active| active.version.config.secrets_needed()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_values_tells_where_one_ends_and_the_next_begins() {
+        let values = |a: &str, b: &str| {
+            let at = |name: &str| SecretAt { store: None, name: name.parse().unwrap() };
+            [("A", a), ("B", b)].map(|(name, value)| (at(name), SecretValue::new(value.into())))
+        };
+        let print = |key: &str, a: &str, b: &str| print_of(key, &values(a, b));
+        assert_eq!(print("key", "ab", "c"), print("key", "ab", "c"));
+        assert_ne!(print("key", "ab", "c"), print("key", "a", "bc"));
+        assert_ne!(print("key", "ab", "c"), print("other", "ab", "c"));
+    }
 }

@@ -125,6 +125,19 @@ async fn several_secrets_are_set_together_as_one_version_or_not_at_all() {
     );
 }
 
+#[tokio::test]
+async fn the_same_bytes_in_other_secrets_are_another_request_under_a_key() {
+    let plane = Plane::without_compiler().await;
+    let set = |a: &str, b: &str| {
+        let secret = |name: &str, value: &str| json!({ "name": name, "value_base64": BASE64.encode(value) });
+        let ask = plane.ask(Method::POST, "/v1/apps/shop/secrets").header("idempotency-key", "once");
+        ask.json(json!({ "secrets": [secret("A", a), secret("B", b)] })).send()
+    };
+    let first = set("ab", "c").await.ok();
+    assert_eq!(set("ab", "c").await.ok(), first);
+    assert_eq!(set("a", "bc").await.code(), "idempotency_key_reused", "the values end elsewhere");
+}
+
 /// Every file under a directory that holds these bytes.
 fn files_with(directory: &Path, needle: &[u8]) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
