@@ -28,6 +28,10 @@ use crate::{
     upload::{Change, DeployError, Edit, change},
 };
 
+/// Bytes of the names in the audit row of several secrets: all 512 that can be set at once when they have 30 characters
+/// each. Longer ones than that are 256 KiB in all, more than a row should be.
+const AUDITED_BYTES_MAX: usize = 16 << 10;
+
 /// The app's secrets by name: those that are set, and those the active version declares.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/secrets", tag = "secrets", security(("token" = [])),
@@ -135,7 +139,7 @@ pub async fn set_secrets(
     // As for one, with the places, so that it is known which value is whose.
     let places: Vec<SecretAt> = values.iter().map(|(at, _)| at.clone()).collect();
     let print = print_of(&plane.secrets.to_text(), &values);
-    let object = format!("{}/{} secrets", id.app, values.len());
+    let object = format!("{}/{}", id.app, audited_places(&places));
     let (work_plane, set_by, tenant) = (Arc::clone(&plane), caller.token_id.clone(), caller.tenant.clone());
     let work = async move {
         let request = ("secrets", id.clone(), places, print);
@@ -159,6 +163,20 @@ fn print_of(seal_key: &str, values: &[(SecretAt, SecretValue)]) -> Digest {
         parts.extend([length.as_slice(), value.expose()]);
     }
     Digest::of_parts(&parts)
+}
+
+/// The places by name, as many as an audit row holds.
+fn audited_places(places: &[SecretAt]) -> String {
+    let mut named = String::new();
+    for (n, at) in places.iter().enumerate() {
+        let at = at.to_string();
+        if named.len() + at.len() > AUDITED_BYTES_MAX {
+            return format!("{named} and {} more", places.len() - n);
+        }
+        named.push_str(if n > 0 { ", " } else { "" });
+        named.push_str(&at);
+    }
+    named
 }
 
 /// What a request holds, checked. A refusal names the secret and says nothing of its value.
@@ -284,6 +302,22 @@ fn declared(plane: &Plane, id: &AppId) -> std::collections::BTreeSet<SecretAt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_audit_row_names_the_secrets_until_it_is_full() {
+        let at = |store: Option<&str>, name: String| SecretAt {
+            store: store.map(|store| store.parse().unwrap()),
+            name: name.parse().unwrap(),
+        };
+        let few = [at(None, "A".into()), at(None, "B".into()), at(Some("my vault"), "A".into())];
+        assert_eq!(audited_places(&few), "A, B, A (store my vault)");
+        let longest: Vec<SecretAt> = (0..ENTRIES_MAX).map(|n| at(None, format!("{n:0>255}"))).collect();
+        let row = audited_places(&longest);
+        assert!(row.ends_with(" and 449 more"), "{}", &row[row.len() - 40..]);
+        assert!(row.len() < AUDITED_BYTES_MAX + 300, "{}", row.len());
+        let usual: Vec<SecretAt> = (0..ENTRIES_MAX).map(|n| at(None, format!("{n:0>30}"))).collect();
+        assert!(audited_places(&usual).ends_with("511"));
+    }
 
     #[test]
     fn the_digest_of_values_tells_where_one_ends_and_the_next_begins() {

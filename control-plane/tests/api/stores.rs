@@ -136,6 +136,10 @@ async fn the_same_bytes_in_other_secrets_are_another_request_under_a_key() {
     let first = set("ab", "c").await.ok();
     assert_eq!(set("ab", "c").await.ok(), first);
     assert_eq!(set("a", "bc").await.code(), "idempotency_key_reused", "the values end elsewhere");
+    let store = rusqlite::Connection::open(plane.data_dir().join("admin.sqlite")).unwrap();
+    let row = "SELECT object FROM audit WHERE action = 'secrets.set' AND outcome = 'ok' LIMIT 1";
+    let object: String = store.query_row(row, [], |row| row.get(0)).unwrap();
+    assert_eq!(object, "shop/A, B", "the row tells which were set");
 }
 
 /// Every file under a directory that holds these bytes.
