@@ -1,5 +1,8 @@
 //! What every write has in common: it runs to its end though the client is gone, it leaves an audit row, and under an
 //! `Idempotency-Key` it happens once and is answered alike each time.
+//!
+//! The keys of key-value writes are a space of their own, kept beside the values (`kv`): nothing here looks there, so a key
+//! that such a write used is free for one of these. Only the other way round is it refused.
 
 use std::sync::Arc;
 

@@ -337,6 +337,26 @@ async fn a_page_ends_in_a_cursor_and_an_append_with_a_key_is_done_once() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_key_value_write_is_free_for_others_and_theirs_is_not_for_it() {
+    let plane = Plane::without_compiler().await;
+    let write = |key: &'static str| {
+        let ask = plane.ask(Method::PUT, "/v1/kv/s/a?mode=append").header("idempotency-key", key);
+        ask.bytes(b"1".to_vec()).send()
+    };
+    let set = |key: &'static str| {
+        let ask = plane.ask(Method::PUT, "/v1/apps/shop/secrets/A").header("idempotency-key", key);
+        ask.bytes(b"value".to_vec()).send()
+    };
+    let written = write("first-a-write").await.ok();
+    set("first-a-write").await.ok();
+    assert_eq!(write("first-a-write").await.code(), "idempotency_key_reused", "the other one has it now");
+    set("first-a-secret").await.ok();
+    assert_eq!(write("first-a-secret").await.code(), "idempotency_key_reused");
+    assert_eq!(written["generation"], 1);
+    assert_eq!(plane.ask(Method::GET, "/v1/kv/s/a").send().await.ok(), json!(1), "written once");
+}
+
+#[tokio::test]
 async fn tenants_do_not_meet_and_a_token_reaches_what_it_is_for() {
     let Some(plane) = Plane::with_real_compiler().await else { return };
     let (a, b) = (plane.tenant("a").await, plane.tenant("b").await);
