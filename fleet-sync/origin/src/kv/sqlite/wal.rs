@@ -35,9 +35,10 @@ pub(super) fn hold_small(writer: &Connection, wal: &Path, busy: Duration) -> rus
         return Ok(());
     }
     writer.busy_timeout(WAIT)?;
-    let (is_busy, pages): (bool, i64) =
-        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let emptied =
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?)));
     writer.busy_timeout(busy)?;
+    let (is_busy, pages): (bool, i64) = emptied?;
     if is_busy {
         tracing::warn!(pages, "the write-ahead log of the key-value store is large and a read keeps it so");
     }
