@@ -14,6 +14,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use http::{HeaderName, HeaderValue};
+
 use super::door::{Event, Fact, Source};
 use crate::{
     exchange::{Bill, Exchange},
@@ -28,6 +30,23 @@ pub const FREE_BYTES: usize = 64 << 10;
 pub const GRANT_BYTES: usize = 256 << 10;
 /// What may be added after a recount before the next one, where the node has it: handles are not counted for each byte.
 const HEADROOM_BYTES: usize = FREE_BYTES / 2;
+
+/// What a name of a header field costs beside its text, and [`VALUE_BYTES`]: a place of a map has 104 bytes and 4 of an
+/// index, of all places half may be free, and the text is an allocation.
+pub const NAME_BYTES: usize = 96;
+/// What a value costs beside its bytes, so that empty ones are not free: one more of a name has 72 bytes, of which there
+/// may be as many again free.
+pub const VALUE_BYTES: usize = 144;
+
+/// What the name of a field costs in a map.
+pub fn name_bytes(name: &HeaderName) -> usize {
+    name.as_str().len() + NAME_BYTES
+}
+
+/// What a value of a field costs in a map.
+pub fn value_bytes(value: &HeaderValue) -> usize {
+    value.len() + VALUE_BYTES
+}
 
 /// An execution's account.
 #[derive(Debug)]

@@ -30,6 +30,10 @@ use crate::{
 /// Small writes are gathered in buffers of this size, so that a body of many small writes leaves in few pieces.
 const GATHER_BYTES: usize = 64 * 1024;
 
+/// What a piece costs beside its bytes: its place, of which there may be as many again free, and an allocation with its
+/// rounding.
+const PIECE_BYTES: usize = 2 * size_of::<Piece>() + 32;
+
 /// A part of a body.
 #[derive(Debug)]
 enum Piece {
@@ -104,12 +108,29 @@ impl HeldBody {
         HeldBody { pieces: VecDeque::from([Piece::Bytes(bytes)]), trailers: HeaderMap::new() }
     }
 
+    /// What the host would hold for so many bytes more at the end.
+    pub(super) fn cost_back(&self, length: usize) -> usize {
+        if self.gathers(length) { length } else { HeldBody::cost_front(length) }
+    }
+
+    /// The same at the beginning, where each has a piece of its own.
+    pub(super) fn cost_front(length: usize) -> usize {
+        if length == 0 { 0 } else { length + PIECE_BYTES }
+    }
+
+    /// Would they go to a piece that is there?
+    fn gathers(&self, length: usize) -> bool {
+        matches!(self.pieces.back(), Some(Piece::Open(open)) if open.len() + length <= GATHER_BYTES)
+    }
+
     /// Adds bytes at the end.
     pub(super) fn push_back(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let gathers = self.gathers(bytes.len());
         match self.pieces.back_mut() {
-            Some(Piece::Open(open)) if open.len() + bytes.len() <= GATHER_BYTES => {
-                open.extend_from_slice(bytes)
-            }
+            Some(Piece::Open(open)) if gathers => open.extend_from_slice(bytes),
             _ if bytes.len() <= GATHER_BYTES => self.pieces.push_back(Piece::Open(BytesMut::from(bytes))),
             _ => self.pieces.push_back(Piece::Bytes(Bytes::copy_from_slice(bytes))),
         }
@@ -117,6 +138,9 @@ impl HeldBody {
 
     /// Adds bytes at the beginning.
     pub(super) fn push_front(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.pieces.push_front(Piece::Bytes(Bytes::copy_from_slice(bytes)));
     }
 
@@ -376,6 +400,20 @@ mod tests {
         assert_eq!(all, b"begin middle end");
         assert_eq!(body.known_length(), Some(0));
         assert_eq!(mixed().read(&mut []), Ok(Some(0)));
+    }
+
+    #[test]
+    fn what_has_no_bytes_is_no_piece_and_costs_nothing() {
+        let mut body = HeldBody::default();
+        for _ in 0..3 {
+            body.push_front(b"");
+            body.push_back(b"");
+        }
+        assert_eq!((body.pieces.len(), body.cost_back(0), HeldBody::cost_front(0)), (0, 0, 0));
+        assert_eq!((body.cost_back(1), HeldBody::cost_front(1)), (1 + PIECE_BYTES, 1 + PIECE_BYTES));
+        body.push_back(b"x");
+        assert_eq!((body.pieces.len(), body.cost_back(1)), (1, 1), "gathered");
+        assert_eq!(body.cost_back(GATHER_BYTES), GATHER_BYTES + PIECE_BYTES);
     }
 
     #[test]

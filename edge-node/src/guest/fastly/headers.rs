@@ -9,6 +9,7 @@ use super::{
     call,
     memory::{GuestMemory, ListOut},
 };
+use crate::host::held::{name_bytes, value_bytes};
 
 /// Header fields one request or response may have (DESIGN §4).
 const FIELDS_MAX: usize = 100;
@@ -83,7 +84,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
                 let values = memory.bytes(values, values_length)?;
                 fields(state, handle)?;
                 let values = split(values)?;
-                state.hold(name.as_str().len() + values.iter().map(HeaderValue::len).sum::<usize>())?;
+                state.hold(name_bytes(&name) + values.iter().map(value_bytes).sum::<usize>())?;
                 set_all(fields(state, handle)?, name, values)
             })
         },
@@ -96,7 +97,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
                 let name = read_name(memory, name, name_length)?;
                 let value = read_value(memory.bytes(value, value_length)?)?;
                 fields(state, handle)?;
-                state.hold(name.as_str().len() + value.len())?;
+                state.hold(name_bytes(&name) + value_bytes(&value))?;
                 let fields = fields(state, handle)?;
                 fields.remove(&name);
                 append(fields, name, value)
@@ -111,7 +112,7 @@ pub(super) fn add(linker: &mut Linker<FastlyState>, module: &str, fields: Fields
                 let name = read_name(memory, name, name_length)?;
                 let value = read_value(memory.bytes(value, value_length)?)?;
                 fields(state, handle)?;
-                state.hold(name.as_str().len() + value.len())?;
+                state.hold(name_bytes(&name) + value_bytes(&value))?;
                 append(fields(state, handle)?, name, value)
             })
         },

@@ -9,12 +9,13 @@ use wasmtime::{Caller, Linker};
 use super::{
     FastlyState,
     abi::{Answer, Status, code},
-    body::GuestBody,
+    body::{GuestBody, HeldBody},
     call, enter,
     handles::Item,
     headers::{append, read_name, read_value},
     memory::ListOut,
 };
+use crate::host::held::{name_bytes, value_bytes};
 
 pub(super) const MODULE: &str = "fastly_http_body";
 /// The `end` of a write.
@@ -77,7 +78,7 @@ fn add_trailers(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
                 let name = read_name(memory, name, name_length)?;
                 let value = read_value(memory.bytes(value, value_length)?)?;
                 state.handles.body(body)?;
-                state.hold(name.as_str().len() + value.len())?;
+                state.hold(name_bytes(&name) + value_bytes(&value))?;
                 match state.handles.body(body)? {
                     GuestBody::Held(held) => append(&mut held.trailers, name, value),
                     GuestBody::Streaming(streaming) => append(&mut streaming.trailers, name, value),
@@ -170,8 +171,10 @@ async fn write(mut guest: Guest<'_>, body: u32, buffer: u32, length: u32, end: u
     memory.write_u32(written, 0)?;
     let bytes = memory.bytes(buffer, length)?;
     match (state.handles.body(body)?, end) {
-        (GuestBody::Held(_), BACK | FRONT) => {
-            state.hold(bytes.len())?;
+        (GuestBody::Held(held), BACK | FRONT) => {
+            let cost =
+                if end == BACK { held.cost_back(bytes.len()) } else { HeldBody::cost_front(bytes.len()) };
+            state.hold(cost)?;
             let held = state.handles.body(body)?.held()?;
             if end == BACK { held.push_back(bytes) } else { held.push_front(bytes) }
         }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::host::{
     body::Incoming,
+    held::{name_bytes, value_bytes},
     outbound::{Fetch, FetchError},
     wait,
 };
@@ -53,10 +54,10 @@ struct Change {
 impl Change {
     fn bytes(&self) -> usize {
         let value = match &self.what {
-            What::Append(value) | What::Insert(value) => value.len(),
+            What::Append(value) | What::Insert(value) => value_bytes(value),
             What::Remove => 0,
         };
-        self.name.as_str().len() + value
+        name_bytes(&self.name) + value
     }
 }
 

@@ -16,17 +16,14 @@ use wasmtime::{
 };
 
 use super::{At, Cx, State, handles::Holds, http_types::HeaderError};
-use crate::limits::{EXECUTION, Limit, LimitReached};
+use crate::{
+    host::held::{name_bytes, value_bytes},
+    limits::{EXECUTION, Limit, LimitReached},
+};
 
-/// Bytes of one list of fields in memory, [`NAME_BYTES`] and [`VALUE_BYTES`] included. The largest head that the front
+/// Bytes of one list of fields in memory, as [`name_bytes`] and [`value_bytes`] have it. The largest head that the front
 /// lets in has 88 KiB of it; a guest may hold many lists.
 pub const FIELDS_BYTES_MAX: usize = 128 * 1024;
-/// What a name costs beside its text, and [`VALUE_BYTES`]: a place of a map has 104 bytes and 4 of an index, of all
-/// places half may be free, and the text is an allocation.
-const NAME_BYTES: usize = 96;
-/// What a value costs beside its bytes, so that empty ones are no way around [`FIELDS_BYTES_MAX`]: one more of a name has
-/// 72 bytes, of which there may be as many again free.
-const VALUE_BYTES: usize = 144;
 
 /// See the module.
 pub struct Fields {
@@ -157,14 +154,6 @@ impl Fields {
         }
         Ok(())
     }
-}
-
-fn name_bytes(name: &HeaderName) -> usize {
-    name.as_str().len() + NAME_BYTES
-}
-
-fn value_bytes(value: &HeaderValue) -> usize {
-    value.len() + VALUE_BYTES
 }
 
 fn map_bytes(map: &HeaderMap) -> usize {
@@ -344,7 +333,16 @@ fn clone(mut cx: Cx<'_>, (fields,): (Resource<Fields>,)) -> Result<(Resource<Fie
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{exchange::Responder, front::InboundBody, host::Host, memory::Budget, testing};
+    use crate::{
+        exchange::Responder,
+        front::InboundBody,
+        host::{
+            Host,
+            held::{NAME_BYTES, VALUE_BYTES},
+        },
+        memory::Budget,
+        testing,
+    };
 
     fn value(text: &'static str) -> HeaderValue {
         HeaderValue::from_static(text)

@@ -7,15 +7,15 @@ use http::Request;
 
 use super::script::{
     Arg::{At, N, T, To},
-    Out, Script,
+    Memory, Out, Script,
 };
 use crate::{
     exchange::{Exchange, Responder},
     front::InboundBody,
-    guest::fastly::{FastlyState, abi::Status},
+    guest::fastly::{FastlyState, abi::Status, body::HeldBody},
     host::{
         Host,
-        held::{FREE_BYTES, GRANT_BYTES},
+        held::{FREE_BYTES, GRANT_BYTES, NAME_BYTES, VALUE_BYTES},
     },
     limits::Limit,
     memory::Budget,
@@ -109,15 +109,70 @@ pub fn what_the_host_holds_is_bounded() {
     let mut guest = Script::new();
     let body = guest.gives(NEW, vec![]);
     let written = guest.out(4);
-    // 256 KiB of memory, 256 times over: 64 MiB.
-    for _ in 0..256 {
-        guest.call("fastly_http_body.write", &[At(body), N(0), N(256 << 10), N(BACK), To(written)]);
+    // 256 KiB of memory, 256 times over, the last less by what all pieces cost: 64 MiB.
+    let piece = HeldBody::cost_front(1) as u32 - 1;
+    for length in [256 << 10; 255].into_iter().chain([(256 << 10) - 256 * piece]) {
+        guest.call("fastly_http_body.write", &[At(body), N(0), N(length), N(BACK), To(written)]);
     }
     let one_more = [At(body), N(0), N(1), N(BACK), To(written)];
     guest.answers(Status::LimitExceeded, "fastly_http_body.write", &one_more);
     let secret = guest.out(4);
     guest.answers(Status::LimitExceeded, "fastly_secret_store.from_bytes", &[T("x"), To(secret)]);
     guest.run();
+}
+
+/// Runs a script on a node without memory: the host may hold 64 KiB for it.
+fn on_a_full_node(guest: &Script) -> Memory {
+    let host = Arc::new(Host { memory: Budget::new(0, 0).unwrap(), ..testing::bare_host() });
+    let deployment = Arc::new(testing::deployment("test", 1, super::config()));
+    guest.run_in(Exchange::begin(deployment, testing::connection(), host), super::get("/"))
+}
+
+/// Does a call up to 2,000 times, until it answers that the limit is met; how often it was done.
+fn until_refused(guest: &mut Script, call: &str) -> Out {
+    let count = guest.out(4);
+    guest.then(&format!(
+        "(block $refused (loop $more
+            (local.set $status (call {call}))
+            (br_if $refused (i32.eq (local.get $status) (i32.const {})))
+            (if (local.get $status) (then unreachable))
+            (i32.store (i32.const {at}) (i32.add (i32.load (i32.const {at})) (i32.const 1)))
+            (br_if $more (i32.lt_u (i32.load (i32.const {at})) (i32.const 2000)))))",
+        Status::LimitExceeded as i32,
+        at = count.0,
+    ));
+    count
+}
+
+pub fn every_piece_and_field_costs_what_it_takes() {
+    let mut guest = Script::new();
+    let (body, response, written) =
+        (guest.gives(NEW, vec![]), guest.gives("fastly_http_resp.new", vec![]), guest.out(4));
+    let text = guest.text("x");
+    write(&mut guest, body, "", FRONT); // imports it
+    let write = |length: u32, end: u32| {
+        format!(
+            "$fastly_http_body.write (i32.load (i32.const {})) (i32.const {}) (i32.const {length})
+             (i32.const {end}) (i32.const {})",
+            body.0, text.0, written.0
+        )
+    };
+    let empty = [FRONT, BACK].map(|end| until_refused(&mut guest, &write(0, end)));
+    guest.call("fastly_http_resp.header_insert", &[At(response), T("x"), T("")]);
+    let insert = format!(
+        "$fastly_http_resp.header_insert (i32.load (i32.const {})) (i32.const {text}) (i32.const 1)
+         (i32.const {text}) (i32.const 0)",
+        response.0,
+        text = text.0
+    );
+    let fields = until_refused(&mut guest, &insert);
+    let pieces = until_refused(&mut guest, &write(1, FRONT));
+    let memory = on_a_full_node(&guest);
+    assert_eq!(empty.map(|count| memory.u32(count)), [2_000; 2], "they cost nothing");
+    let field = NAME_BYTES + VALUE_BYTES + 1;
+    assert_eq!(memory.u32(fields) as usize, FREE_BYTES / field - 1);
+    let left = FREE_BYTES % field;
+    assert_eq!(memory.u32(pieces) as usize, left / HeldBody::cost_front(1));
 }
 
 #[test]

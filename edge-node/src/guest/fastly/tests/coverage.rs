@@ -39,6 +39,7 @@ suite! {
     bodies::trailers_are_there_when_the_body_was_read,
     bodies::a_wrong_use_of_a_body_is_refused,
     bodies::what_the_host_holds_is_bounded,
+    bodies::every_piece_and_field_costs_what_it_takes,
     heads::what_is_over_a_limit_is_refused_and_counted,
     backends::a_declared_backend_can_be_asked_about,
     backends::a_backend_that_the_program_made_can_be_asked_about,
