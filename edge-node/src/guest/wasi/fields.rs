@@ -28,8 +28,11 @@ pub const FIELDS_BYTES_MAX: usize = 128 * 1024;
 /// See the module.
 pub struct Fields {
     map: Arc<HeaderMap>,
-    /// In memory. None for those of the client's request, which are held anyway.
+    /// In memory, with the room that deleted fields have left: a map never gives it back. None for those of the client's
+    /// request, which are held anyway.
     bytes: usize,
+    /// Of them in use. Not counted for fields of the client's request, which do not change.
+    used: usize,
     is_fixed: bool,
 }
 
@@ -57,7 +60,8 @@ impl Fields {
     /// Fields of a message from outside: what belongs to a connection is not the guest's to see, and it changes nothing.
     pub fn received(map: HeaderMap) -> Fields {
         let fields = Fields::of_client(map);
-        Fields { bytes: map_bytes(&fields.map), ..fields }
+        let used = map_bytes(&fields.map);
+        Fields { bytes: used, used, ..fields }
     }
 
     /// The same of the client's request, whose fields are there for as long as the guest is.
@@ -66,11 +70,11 @@ impl Fields {
         for name in hidden {
             map.remove(name);
         }
-        Fields { map: Arc::new(map), bytes: 0, is_fixed: true }
+        Fields { map: Arc::new(map), bytes: 0, used: 0, is_fixed: true }
     }
 
     fn empty() -> Fields {
-        Fields { map: Arc::default(), bytes: 0, is_fixed: false }
+        Fields { map: Arc::default(), bytes: 0, used: 0, is_fixed: false }
     }
 
     /// The same fields, never to be changed: those of a message that was made.
@@ -80,12 +84,13 @@ impl Fields {
 
     /// Another handle on the same unchangeable fields.
     pub fn share(&self) -> Fields {
-        Fields { map: self.map.clone(), bytes: self.bytes, is_fixed: true }
+        Fields { map: self.map.clone(), is_fixed: true, ..*self }
     }
 
     /// A copy that may be changed.
     fn copy(&self) -> Fields {
-        Fields { map: self.map.clone(), bytes: map_bytes(&self.map), is_fixed: false }
+        let used = map_bytes(&self.map);
+        Fields { map: self.map.clone(), bytes: self.bytes.max(used), used, is_fixed: false }
     }
 
     /// To read them.
@@ -104,8 +109,31 @@ impl Fields {
         Arc::unwrap_or_clone(self.map)
     }
 
-    fn bytes_mut(&mut self) -> Result<&mut usize, HeaderError> {
-        if self.is_fixed { Err(HeaderError::Immutable) } else { Ok(&mut self.bytes) }
+    fn check_mutable(&self) -> Result<(), HeaderError> {
+        if self.is_fixed { Err(HeaderError::Immutable) } else { Ok(()) }
+    }
+
+    /// So many bytes are to be in use.
+    fn grow_to(&mut self, used: usize) -> Result<(), Fault> {
+        if used > FIELDS_BYTES_MAX {
+            return Err(Fault::TooLarge);
+        }
+        self.used = used;
+        self.bytes = self.bytes.max(used);
+        Ok(())
+    }
+
+    /// Moves what is left to a map without the room of what is gone, when that is more than half. Each field that moves
+    /// was outnumbered by deleted ones, so that this costs no more than they did.
+    fn shrink(&mut self) {
+        if self.used > self.bytes / 2 {
+            return;
+        }
+        let map = Arc::make_mut(&mut self.map);
+        let old = std::mem::take(map);
+        map.reserve(old.keys_len());
+        map.extend(old);
+        self.bytes = self.used;
     }
 
     fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Fault> {
@@ -115,8 +143,8 @@ impl Fields {
             return Err(HeaderError::InvalidSyntax.into());
         }
         let more = if is_new { name_bytes(&name) } else { 0 } + value_bytes(&value);
-        let bytes = self.bytes_mut()?;
-        *bytes = fits(bytes.saturating_add(more))?;
+        self.check_mutable()?;
+        self.grow_to(self.used.saturating_add(more))?;
         Arc::make_mut(&mut self.map).try_append(name, value).map_err(|_| Fault::TooLarge)?;
         Ok(())
     }
@@ -128,8 +156,8 @@ impl Fields {
         let mut values = values.into_iter();
         let Some(first) = values.next() else { return self.delete(&name) };
         let more = if is_new { name_bytes(&name) } else { 0 } + after;
-        let bytes = self.bytes_mut()?;
-        *bytes = fits(bytes.saturating_sub(before).saturating_add(more))?;
+        self.check_mutable()?;
+        self.grow_to(self.used.saturating_sub(before).saturating_add(more))?;
         let map = Arc::make_mut(&mut self.map);
         let mut entry = match map.try_entry(name).map_err(|_| Fault::TooLarge)? {
             Entry::Vacant(place) => place.try_insert_entry(first).map_err(|_| Fault::TooLarge)?,
@@ -139,18 +167,20 @@ impl Fields {
             }
         };
         values.for_each(|value| entry.append(value));
+        self.shrink();
         Ok(())
     }
 
     fn delete(&mut self, name: &HeaderName) -> Result<(), Fault> {
-        self.bytes_mut()?;
+        self.check_mutable()?;
         if self.map.contains_key(name)
             && let Entry::Occupied(entry) =
                 Arc::make_mut(&mut self.map).try_entry(name).map_err(|_| Fault::TooLarge)?
         {
             let (name, values) = entry.remove_entry_mult();
             let freed = name_bytes(&name) + values.map(|value| value_bytes(&value)).sum::<usize>();
-            self.bytes = self.bytes.saturating_sub(freed);
+            self.used = self.used.saturating_sub(freed);
+            self.shrink();
         }
         Ok(())
     }
@@ -158,10 +188,6 @@ impl Fields {
 
 fn map_bytes(map: &HeaderMap) -> usize {
     map.keys().map(name_bytes).sum::<usize>() + map.values().map(value_bytes).sum::<usize>()
-}
-
-fn fits(bytes: usize) -> Result<usize, Fault> {
-    if bytes > FIELDS_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(bytes) }
 }
 
 /// Names that belong to a connection, or that the host sets: the same as on `wasmtime-wasi-http`.
@@ -377,9 +403,47 @@ mod tests {
         assert!(fields.append(name("x"), value("two")).is_ok());
         assert_eq!(fields.bytes, one + 3 + VALUE_BYTES);
         assert!(fields.set(name("x"), vec![value("six")]).is_ok());
-        assert_eq!((fields.bytes, fields.copy().bytes), (one, one));
+        assert_eq!((fields.used, fields.copy().used), (one, one));
         assert!(fields.delete(&name("x")).is_ok());
-        assert_eq!(fields.bytes, 0);
+        assert_eq!((fields.bytes, fields.used), (0, 0));
+    }
+
+    #[test]
+    fn bytes_are_counted_for_as_long_as_they_are_allocated() {
+        let with_values = |names: &[&str]| {
+            let mut fields = Fields::empty();
+            for number in 0..800 {
+                assert!(fields.append(name(names[number % names.len()]), value("")).is_ok());
+            }
+            fields
+        };
+        // All of it goes: the map, too.
+        let mut fields = with_values(&["x"]);
+        let full = fields.bytes;
+        assert!(fields.delete(&name("x")).is_ok());
+        assert_eq!((fields.bytes, fields.map.capacity()), (0, 0));
+        // A third of it goes: it stays, for who shares it and who copies it as well.
+        let mut fields = with_values(&["x", "y", "z"]);
+        assert!(fields.delete(&name("y")).is_ok());
+        assert!(fields.bytes >= full && fields.used < full * 3 / 4);
+        assert_eq!([fields.share().bytes, fields.copy().bytes], [fields.bytes; 2]);
+        // More than half: what is left is as it was, and has moved.
+        let at = |fields: &Fields| std::ptr::from_ref(&fields.map["z"]);
+        let before = at(&fields);
+        assert!(fields.set(name("x"), vec![value("v")]).is_ok());
+        assert!(fields.bytes == fields.used && before != at(&fields));
+        assert_eq!(fields.bytes, map_bytes(&fields.map));
+        assert_eq!(
+            (fields.map.get_all("x").iter().count(), fields.map.get_all("z").iter().count()),
+            (1, 266)
+        );
+        assert_eq!(fields.map.keys().collect::<Vec<_>>(), ["x", "z"], "in their order");
+        // Room of what is gone does not count against the largest list there may be.
+        let large = || HeaderValue::from_bytes(&[b'v'; FIELDS_BYTES_MAX / 2]).unwrap();
+        for _ in 0..3 {
+            assert!(fields.append(name("large"), large()).is_ok());
+            assert!(fields.delete(&name("large")).is_ok());
+        }
     }
 
     #[test]
