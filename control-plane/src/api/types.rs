@@ -327,7 +327,7 @@ pub struct KvListQuery {
     pub cursor: Option<String>,
 }
 
-/// One page of keys.
+/// One page of keys. It may be empty and not the last: only a null `next` says that there are no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KvKeys {
     /// In the order of their bytes.

@@ -154,7 +154,7 @@ pub enum Said {
         /// Was there one?
         existed: bool,
     },
-    /// Some keys.
+    /// Some keys. None of them, with a `next`, is a page that looked at expired entries only: there may be more.
     Page {
         /// In the order of their bytes.
         keys: Vec<String>,

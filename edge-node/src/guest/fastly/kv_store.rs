@@ -265,11 +265,25 @@ pub(super) struct Asked {
     prefix: Option<String>,
 }
 
+impl Asked {
+    /// Asks for a page.
+    fn ask(
+        &self,
+        state: &mut FastlyState,
+        store: &kv::Store,
+        cursor: Option<String>,
+    ) -> Result<List, Status> {
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        Operation::started(kv::list(&mut state.exchange, store, prefix, self.limit, cursor))
+    }
+}
+
 /// A list under way.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) operation: List,
     asked: Asked,
+    store: kv::Store,
 }
 
 fn add_list(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
@@ -277,9 +291,8 @@ fn add_list(linker: &mut Linker<FastlyState>) -> wasmtime::Result<()> {
         call(guest, |memory, state| {
             let from = store(&mut state.handles, from)?;
             let (asked, cursor) = read_list(memory, mask, options)?;
-            let prefix = asked.prefix.as_deref().unwrap_or_default();
-            let started = kv::list(&mut state.exchange, &from, prefix, asked.limit, cursor);
-            let listing = Listing { operation: Operation::started(started)?, asked };
+            let operation = asked.ask(state, &from, cursor)?;
+            let listing = Listing { operation, asked, store: from };
             let handle = state.insert(Item::KvList(Box::new(listing)))?;
             memory.write_u32(list, handle)
         })
@@ -316,8 +329,15 @@ async fn list_wait(mut guest: Guest<'_>, list: u32, body: u32, outcome: u32) -> 
     let (mut memory, state) = enter(&mut guest)?;
     memory.write_u32(body, INVALID_HANDLE)?;
     memory.write_u32(outcome, Outcome::Uninitialized as u32)?;
-    let Listing { operation, asked } = *state.handles.take::<Box<Listing>>(list)?;
-    let answer = operation.wait().await;
+    let Listing { operation, asked, store } = *state.handles.take::<Box<Listing>>(list)?;
+    let mut answer = operation.wait().await;
+    // A page may be empty before the end; SDKs take an empty one for the end.
+    while let Ok(Page { keys, next: next @ Some(_) }) = &mut answer
+        && keys.is_empty()
+    {
+        let cursor = next.take();
+        answer = asked.ask(guest.data_mut(), &store, cursor)?.wait().await;
+    }
     let (mut memory, state) = enter(&mut guest)?;
     match answer {
         Ok(page) => {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     exchange::Exchange,
-    host::kv::{self, Entry, Generation, Insert, KvError, Mode, PAGE_KEYS_MAX, Pending, Store},
+    host::kv::{self, Entry, Generation, Insert, KvError, Mode, PAGE_KEYS_MAX, Page, Pending, Store},
     limits::{EXECUTION, Limit},
 };
 
@@ -187,6 +187,21 @@ impl State {
         Ok(self.handles.get(bucket)?.store.clone())
     }
 
+    /// The first page after `cursor` that is not empty, or the end: programs may take an empty one for it.
+    pub(super) async fn page(
+        &mut self,
+        store: &Store,
+        mut cursor: Option<String>,
+    ) -> Result<Result<Page, KvError>> {
+        loop {
+            let page = self.ask(|exchange| kv::list(exchange, store, "", PAGE_KEYS_MAX, cursor)).await?;
+            match page {
+                Ok(Page { keys, next: next @ Some(_) }) if keys.is_empty() => cursor = next,
+                page => return Ok(page),
+            }
+        }
+    }
+
     /// Starts an operation and waits for its answer.
     async fn ask<T>(
         &mut self,
@@ -327,7 +342,7 @@ fn list_keys(
     Box::new(async move {
         let state = cx.data_mut();
         let store = state.store(&bucket)?;
-        let page = state.ask(|exchange| kv::list(exchange, &store, "", PAGE_KEYS_MAX, cursor)).await?;
+        let page = state.page(&store, cursor).await?;
         Ok(told(page.map(|page| Keys { keys: page.keys, cursor: page.next })))
     })
 }
@@ -347,7 +362,7 @@ fn list_keys_numbered(
                 (store.clone(), Some(page.clone()))
             }
         };
-        let page = match state.ask(|exchange| kv::list(exchange, &store, "", PAGE_KEYS_MAX, cursor)).await? {
+        let page = match state.page(&store, cursor).await? {
             Ok(page) => page,
             Err(error) => return Ok(told(Err(error))),
         };

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
-use super::Program;
+use super::{Program, State};
 use crate::{
     exchange::{Exchange, GuestRequest, Responder},
     failure::Failure,
@@ -647,6 +647,24 @@ fn a_swap_meets_what_was_found_or_says_what_there_is_now() {
         (call $swap (i32.load (i32.const 72)) (i32.const 16) (i32.const 2) (i32.const 64))
         (if (call $answer) (then unreachable))"#;
     assert_eq!(shopped(&shopping((0, 5), &again), &[("k", "x")]).0, [("k".to_owned(), b"on".to_vec())]);
+}
+
+/// For programs that take an empty page for the end.
+#[test]
+fn a_page_without_keys_is_the_last() {
+    let mut exchange = exchange(AppConfig { kv_stores: vec!["carts".into()], ..AppConfig::default() });
+    let kv = Arc::new(MemoryKv::with_expired("gone"));
+    exchange.host = Arc::new(Host { kv, ..testing::bare_host() });
+    let store = kv::open(&exchange, "carts").unwrap();
+    local(async {
+        for key in ["gone/1", "gone/2", "gone/3", "gone/4", "gone/5", "there"] {
+            let how = kv::Insert::default();
+            kv::insert(&mut exchange, &store, key, "v".into(), how).unwrap().await.unwrap();
+        }
+        let mut state = State::new(exchange, get(), Responder::new().0);
+        let page = state.page(&store, None).await.unwrap().unwrap();
+        assert_eq!(page, kv::Page { keys: vec!["there".into()], next: None });
+    });
 }
 
 #[test]

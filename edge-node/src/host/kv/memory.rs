@@ -16,9 +16,20 @@ pub struct MemoryKv(Mutex<Held>);
 struct Held {
     entries: BTreeMap<At, (u64, Vec<u8>, Vec<u8>)>,
     last: u64,
+    /// See [`MemoryKv::with_expired`].
+    expired: Option<&'static str>,
 }
 
+/// Entries that one page of a store with expired ones looks at.
+const LOOKS_MAX: usize = 2;
+
 impl MemoryKv {
+    /// One where entries whose keys begin so have expired: lists skip them, and end pages early, even empty, that look at
+    /// many.
+    pub fn with_expired(prefix: &'static str) -> MemoryKv {
+        MemoryKv(Mutex::new(Held { expired: Some(prefix), ..Held::default() }))
+    }
+
     /// Every entry, for a test that looks from outside: store, key, value.
     pub fn entries(&self) -> Vec<(String, String, Vec<u8>)> {
         let held = self.0.lock();
@@ -78,11 +89,18 @@ impl Held {
                 let wanted = |key: &&str| {
                     key.starts_with(&prefix) && cursor.as_ref().is_none_or(|last| *key > last.as_str())
                 };
-                let mut keys: Vec<String> = in_store.filter(wanted).map(str::to_owned).collect();
-                let more = keys.len() > limit as usize;
-                keys.truncate(limit as usize);
-                let next = keys.last().filter(|_| more).cloned();
-                Ok(Message::bare(Said::Page { keys, next }))
+                let has_expired = |key: &str| self.expired.is_some_and(|prefix| key.starts_with(prefix));
+                let looks_max = if self.expired.is_some() { LOOKS_MAX } else { usize::MAX };
+                let (mut keys, mut looked) = (Vec::new(), Vec::new());
+                for key in in_store.filter(wanted) {
+                    if keys.len() == limit as usize || looked.len() == looks_max {
+                        let next = looked.last().map(|last: &&str| (*last).to_owned());
+                        return Ok(Message::bare(Said::Page { keys, next }));
+                    }
+                    looked.push(key);
+                    keys.extend((!has_expired(key)).then(|| key.to_owned()));
+                }
+                Ok(Message::bare(Said::Page { keys, next: None }))
             }
         }
     }

@@ -66,6 +66,7 @@ suite! {
     stores::configuration_is_read_from_its_store,
     stores::secrets_are_read_from_their_store_or_made,
     stores::entries_are_written_found_listed_and_deleted,
+    stores::a_page_without_keys_is_the_last,
     stores::an_insert_keeps_its_conditions,
     stores::options_that_are_unknown_are_refused,
     stores::metadata_that_does_not_fit_leaves_the_answer,

@@ -8,12 +8,22 @@ use artifact::{
     secrets::{PinnedSecret, SecretAt, SecretValue},
 };
 
+use futures_util::FutureExt as _;
+
 use super::script::{
     Arg::{At, N, T, To},
     Memory, Out, Script,
 };
 use crate::{
-    exchange::Exchange, generation::Deployment, guest::fastly::abi::Status, host::secrets::Secrets, testing,
+    exchange::Exchange,
+    generation::Deployment,
+    guest::fastly::abi::Status,
+    host::{
+        Host,
+        kv::{self, memory::MemoryKv},
+        secrets::Secrets,
+    },
+    testing,
 };
 
 pub fn configuration_is_read_from_its_store() {
@@ -173,6 +183,44 @@ pub fn entries_are_written_found_listed_and_deleted() {
     assert_eq!((&keys["data"], &keys["meta"]["limit"]), (&serde_json::json!(["a/1"]), &1.into()));
     assert!(keys["meta"]["next_cursor"].is_string(), "{keys}");
     assert_eq!((memory.u32(gone.outcome), memory.u32(gone.body)), (3, u32::MAX - 1), "not found");
+}
+
+/// An exchange that has done so many operations, of an app whose store has so many entries that expired, and one more.
+fn with_expired(entries: u32, done: u32) -> Exchange {
+    let host = Host { kv: Arc::new(MemoryKv::with_expired("gone")), ..testing::bare_host() };
+    let config = AppConfig { kv_stores: vec!["carts".into()], ..super::config() };
+    let deployment = Arc::new(testing::deployment("test", 1, config));
+    let mut exchange = Exchange::begin(deployment, testing::connection(), Arc::new(host));
+    let store = kv::open(&exchange, "carts").unwrap();
+    for number in 0..done {
+        let key = if number < entries { format!("gone/{number:03}") } else { "there".to_owned() };
+        let put = kv::insert(&mut exchange, &store, &key, "v".into(), kv::Insert::default()).unwrap();
+        put.now_or_never().unwrap().unwrap();
+    }
+    exchange
+}
+
+pub fn a_page_without_keys_is_the_last() {
+    let list = |guest: &mut Script| {
+        let store = guest.gives("fastly_kv_store.open", vec![T("carts")]);
+        let options = guest.fields(&[0, 0, 0, 0, 0, 0]);
+        guest.gives("fastly_kv_store.list", vec![At(store), N(0), To(options)])
+    };
+    let mut guest = Script::new();
+    let (listing, page, outcome) = (list(&mut guest), guest.out(4), guest.out(4));
+    guest.call("fastly_kv_store.list_wait", &[At(listing), To(page), To(outcome)]);
+    let keys = read(&mut guest, page);
+    let memory = guest.run_in(with_expired(9, 10), super::get("/"));
+    assert_eq!(memory.u32(outcome), 1);
+    assert_eq!(memory.text(keys.0, keys.1), r#"{"data":["there"],"meta":{"limit":100}}"#);
+
+    // Each round is an operation. Where there are no more of them, it is an error, not the end.
+    let mut guest = Script::new();
+    let (listing, page, outcome) = (list(&mut guest), guest.out(4), guest.out(4));
+    let arguments = [At(listing), To(page), To(outcome)];
+    guest.answers(Status::LimitExceeded, "fastly_kv_store.list_wait", &arguments);
+    let memory = guest.run_in(with_expired(9, kv::OPERATIONS_MAX - 3), super::get("/"));
+    assert_eq!((memory.u32(page), memory.u32(outcome)), (u32::MAX - 1, 0));
 }
 
 pub fn an_insert_keeps_its_conditions() {
