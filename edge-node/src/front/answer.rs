@@ -132,6 +132,8 @@ fn frame_body(response: &mut Response<OutboundBody>, method: &Method) {
         // May say what GET would have sent.
         if let Some(length @ 1..) = exact {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        } else if !is_one_length(response.headers()) {
+            response.headers_mut().remove(CONTENT_LENGTH);
         }
         discard(mem::take(response.body_mut()));
     } else if status == StatusCode::NO_CONTENT {
@@ -205,6 +207,20 @@ mod tests {
         assert!(head.body().is_end_stream());
         assert_eq!(head.headers()["content-length"], "5");
         assert!(finished(Method::GET, hello(304)).body().is_end_stream());
+        for (method, status) in [(Method::HEAD, 200), (Method::GET, 304)] {
+            let lengths = |lengths: &[&str]| {
+                let mut response = Response::builder().status(status).body(OutboundBody::Empty).unwrap();
+                for length in lengths {
+                    response.headers_mut().append(CONTENT_LENGTH, length.parse().unwrap());
+                }
+                let response = finished(method.clone(), response);
+                response.headers().get_all(CONTENT_LENGTH).iter().cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(lengths(&["500"]), ["500"], "that of another body");
+            for no_length in [&["5", "6"][..], &["+5"], &["x"]] {
+                assert!(lengths(no_length).is_empty(), "{no_length:?}");
+            }
+        }
         let none = finished(Method::GET, hello(204));
         assert!(none.body().is_end_stream() && none.headers().is_empty());
         assert_eq!(finished(Method::GET, hello(103)).status(), 500);

@@ -8,7 +8,8 @@
 //!    buffer: head and body leave in one write.
 //! 3. Otherwise the rest of the run becomes a task of this worker and the body streams. A client that goes away drops
 //!    the body, which aborts the task; a run stopped by a limit drops its end of the body, which aborts the response.
-//!    A body dropped after all that its `Content-Length` promised is a whole one, and the run goes on.
+//!    A body dropped after all that its `Content-Length` promised is a whole one, and the run goes on. One that is longer
+//!    or shorter breaks off, on every protocol.
 //!
 //! A run that outlives its tick, and one of an app that did so lately, goes on in the slow lane ([`crate::lane`]). All of
 //! the above stays as it is, but that polling the run is then waiting for its end.
@@ -96,7 +97,7 @@ pub async fn drive(
     let response = driven.until_head(head).await?;
     let (head, body) = response.into_parts();
     let body = match body {
-        OutboundBody::Boxed(stream) => driven.quick_body(stream).await,
+        OutboundBody::Boxed(stream) => driven.quick_body(stream, announced_length(&head.headers)).await,
         ready => {
             driven.poll_on().await;
             Collected::Whole(ready)
@@ -277,8 +278,8 @@ impl Driven {
         .await
     }
 
-    /// Step 2.
-    async fn quick_body(&mut self, mut stream: Stream) -> Collected {
+    /// Step 2. `announced` is the body's length by its head.
+    async fn quick_body(&mut self, mut stream: Stream, announced: Option<u64>) -> Collected {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let ended = poll_fn(|cx| {
             loop {
@@ -318,7 +319,7 @@ impl Driven {
         match ended {
             Some(Ok(())) => {
                 self.poll_on().await;
-                whole(frames)
+                whole(frames, announced)
             }
             Some(Err(error)) => Collected::Broken(frames, error),
             None => Collected::Partly(frames, stream),
@@ -426,8 +427,12 @@ fn joined(frames: Vec<Frame<Bytes>>) -> Vec<Frame<Bytes>> {
     data.into_iter().chain(others).collect()
 }
 
-/// One buffer, unless there are trailers.
-fn whole(mut frames: Vec<Frame<Bytes>>) -> Collected {
+fn data_bytes(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, Bytes::len) as u64
+}
+
+/// One buffer, which has its true length whatever was announced, unless there are trailers.
+fn whole(mut frames: Vec<Frame<Bytes>>, announced: Option<u64>) -> Collected {
     if frames.iter().any(Frame::is_trailers) {
         let body = StreamedBody {
             ready: frames.into_iter(),
@@ -435,7 +440,7 @@ fn whole(mut frames: Vec<Frame<Bytes>>) -> Collected {
             task: None,
             account: Account::none(),
             bill: Arc::default(),
-            bytes_left: None,
+            bytes_left: announced,
             settled: false,
         };
         return Collected::Whole(OutboundBody::stream(body));
@@ -484,7 +489,8 @@ struct StreamedBody {
     task: Option<JoinHandle<()>>,
     account: Arc<Account>,
     bill: Arc<Bill>,
-    /// What is left of the length the guest announced. hyper drops an h1 body at its last byte.
+    /// What is left of the length the guest announced, which it is held to: h2 and h3 would send whatever comes. hyper
+    /// drops an h1 body at its last byte.
     bytes_left: Option<u64>,
     /// Sent whole, or broken off by us: dropping it says nothing about the client.
     settled: bool,
@@ -495,6 +501,17 @@ impl StreamedBody {
     fn complete(&mut self) {
         self.task = None;
         self.settled = true;
+    }
+
+    /// Does it become longer than was announced, or end before?
+    fn breaks_promise(&self, next: Option<&Result<Frame<Bytes>, BodyError>>) -> bool {
+        let Some(left) = self.bytes_left else { return false };
+        match next {
+            Some(Ok(frame)) if frame.is_trailers() => left > 0,
+            Some(Ok(frame)) => data_bytes(frame) > left,
+            Some(Err(_)) => false,
+            None => left > 0,
+        }
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -525,11 +542,18 @@ impl http_body::Body for StreamedBody {
         let frame = match frame {
             // A stopped guest's end of the body closes as if it were complete; only its failure tells.
             None if self.account.failed() => Some(Err(BodyError::GuestAborted)),
+            frame if self.breaks_promise(frame.as_ref()) => {
+                // Its guest may still do what it has to do, as for a response that nobody gets the body of.
+                self.complete();
+                self.rest = Err(BodyError::GuestAborted);
+                self.ready = Vec::new().into_iter();
+                Some(Err(BodyError::GuestAborted))
+            }
             frame => frame,
         };
         match &frame {
             Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let bytes = data_bytes(frame);
                 self.bytes_left = self.bytes_left.map(|left| left.saturating_sub(bytes));
                 if self.bytes_left == Some(0) && !frame.is_trailers() {
                     self.complete();

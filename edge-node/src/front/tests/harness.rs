@@ -32,12 +32,17 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::front::{
-    BodyError, Connection, Drain, Handler, InboundBody, OutboundBody, Protocol,
-    answer::plain,
-    authority::Target,
-    h3, sockets, tcp,
-    tls::{self, CertificateTable},
+use crate::{
+    account::Account,
+    exchange::Responder,
+    front::{
+        BodyError, Connection, Drain, Handler, InboundBody, OutboundBody, Protocol,
+        answer::plain,
+        authority::Target,
+        h3, sockets, tcp,
+        tls::{self, CertificateTable},
+    },
+    guest::drive::drive,
 };
 
 pub const ALL: [Protocol; 3] = [Protocol::H1, Protocol::H2, Protocol::H3];
@@ -67,6 +72,9 @@ impl Handler for Paths {
             Ok(authority) => authority,
             Err(refusal) => return plain(refusal.status(), refusal.to_string()),
         };
+        if let Some(pieces) = head.uri.path().strip_prefix("/five/") {
+            return five(pieces).await;
+        }
         Response::new(match head.uri.path() {
             "/echo" => OutboundBody::stream(body),
             "/read" => match body.collect().await {
@@ -97,6 +105,24 @@ impl Handler for Paths {
             _ => "full".into(),
         })
     }
+}
+
+/// The response of a guest that announces five bytes and streams these pieces.
+async fn five(pieces: &str) -> Response<OutboundBody> {
+    let (responder, head) = Responder::new();
+    let pieces: Vec<_> = pieces.split(',').map(|piece| Bytes::from(piece.to_owned())).collect();
+    let pieces = futures_util::stream::unfold(pieces.into_iter(), |mut pieces| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        pieces.next().map(|piece| (Ok(Frame::data(piece)), pieces))
+    });
+    let mut response = Response::new(OutboundBody::stream(StreamBody::new(pieces)));
+    response.headers_mut().insert("content-length", 5.into());
+    let run = Box::pin(async move {
+        responder.send(response);
+        Ok(())
+    });
+    let wall = Duration::from_secs(60);
+    drive(run, head, Arc::default(), wall, Account::none(), None).await.unwrap()
 }
 
 /// Makes 64 KiB whenever asked, and counts.

@@ -107,6 +107,24 @@ fn an_aborted_response_is_seen_as_aborted() {
 }
 
 #[test]
+fn a_response_of_another_length_than_announced_is_seen_as_aborted() {
+    local(async {
+        let server = Server::start();
+        for protocol in ALL {
+            let whole = server.ask(protocol, get("/five/ab,cde")).await.unwrap();
+            assert_eq!(whole.headers()["content-length"], "5", "{protocol:?}");
+            assert_eq!(whole.body(), "abcde", "{protocol:?}");
+            for pieces in ["ab", "ab,cdef", "abcdef", "abcde,f"] {
+                let answer = server.ask(protocol, get(&format!("/five/{pieces}"))).await;
+                // On h1 the announced length is where it ends.
+                let ends = protocol == Protocol::H1 && pieces == "abcde,f";
+                assert_eq!(answer.is_ok(), ends, "{protocol:?} {pieces}: {answer:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_panic_is_a_500_and_the_connection_lives() {
     local(async {
         let server = Server::start();

@@ -186,6 +186,33 @@ fn a_body_dropped_at_its_announced_end_is_whole_and_before_it_the_clients_doing(
     });
 }
 
+/// Its guest has done nothing wrong that would end it: it goes on, as one whose client needs no body.
+#[test]
+fn a_body_of_another_length_than_announced_breaks_off_and_its_guest_goes_on() {
+    local(async {
+        for (announced, frames) in [(3, 2), (1, 1), (0, 0)] {
+            let (done, mut ended) = mpsc::channel(1);
+            let guest = |_: Arc<Bill>, responder: Responder| pausing(Some(announced), responder, done);
+            let mut body = driven(guest, Account::none()).await.unwrap().into_body();
+            for _ in 0..frames {
+                body.frame().await.unwrap().unwrap();
+            }
+            for _ in 0..2 {
+                let next = body.frame().await.unwrap().map(drop);
+                assert_eq!(next, Err(BodyError::GuestAborted), "{announced}");
+            }
+            drop(body);
+            assert_eq!(ended.recv().await, Some(()), "{announced}");
+        }
+        // With trailers, collected.
+        for (announced, good) in [(None, true), (Some(1), true), (Some(2), false), (Some(0), false)] {
+            let frames = vec![frame("a"), Frame::trailers(HeaderMap::new())];
+            let Collected::Whole(body) = whole(frames, announced) else { panic!("not whole") };
+            assert_eq!(text(body).await.is_ok(), good, "{announced:?}");
+        }
+    });
+}
+
 #[test]
 fn an_announced_empty_body_that_nobody_asks_for_does_not_stop_its_guest() {
     local(async {

@@ -52,7 +52,7 @@ const NO_CACHE: &str = "Tag, times and surrogate keys are checked and kept with 
 
 /// Of `framing_headers_mode_set`.
 const FRAMING: &str = "Manual: a streamed body has the `Content-Length` of its head, and breaks off when that does not \
-                       come true; a complete one has its true length in either mode. `Transfer-Encoding` is never \
+                       come true; one that is complete when its head is sent has its true length in either mode. `Transfer-Encoding` is never \
                        the program's.";
 
 /// A module and its functions.
