@@ -125,7 +125,8 @@ impl Program {
                         responder.send(Response::new(OutboundBody::Empty));
                     }
                     if let Some(forwarding) = forwarding {
-                        drop(store); // its slot is for the next
+                        drop(store); // its slot and its memory are for the next
+                        bill.give_back_memory();
                         forwarding.sent().await;
                     }
                     Ok(())

@@ -1,5 +1,7 @@
 //! Requests that guests send, over real sockets to a backend on loopback.
 
+use std::time::Duration;
+
 use http::Request;
 
 use super::{
@@ -19,7 +21,7 @@ use crate::{
         door::{Door, Event, Source},
         tape::Tape,
     },
-    testing,
+    testing::{self, ask_in, local},
 };
 
 const REQ: &str = "fastly_http_req";
@@ -464,6 +466,33 @@ pub fn a_response_that_is_handed_over_holds_up_nobody() {
     // Who fails before it is there has failed.
     let failed = run_in(&script("unreachable").program(), origin.exchange(), get("/"));
     assert_eq!(failed.unwrap_err(), Failure::GuestTrap);
+}
+
+#[test]
+fn a_response_that_is_handed_over_holds_no_memory_of_its_guest() {
+    let origin = Origin::start();
+    let mut guest = Script::new();
+    let pending = send_async(&mut guest, "GET", "/slow", "");
+    // 8 MiB: more than is set aside for every guest.
+    guest.then("(if (i32.eq (memory.grow (i32.const 128)) (i32.const -1)) (then unreachable))");
+    guest.call("fastly_http_resp.send_downstream_pending", &[At(pending)]);
+    guest.responds();
+    let (program, exchange) = (guest.program(), origin.exchange());
+    let budget = exchange.host.memory.clone();
+    let (before, mut while_waiting) = (budget.bytes(), None);
+    local(async {
+        let mut asked = std::pin::pin!(ask_in(&program, exchange, get("/")));
+        let seen = loop {
+            tokio::select! {
+                biased;
+                seen = &mut asked => break seen.unwrap(),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+            while_waiting = Some(budget.bytes());
+        };
+        assert_eq!(seen.body, GREETING.as_bytes());
+    });
+    assert_eq!(while_waiting, Some(before), "the last look while its origin made it wait");
 }
 
 pub fn a_backend_that_the_program_made_is_reached() {
