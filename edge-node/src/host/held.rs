@@ -30,6 +30,9 @@ pub const FREE_BYTES: usize = 64 << 10;
 pub const GRANT_BYTES: usize = 256 << 10;
 /// What may be added after a recount before the next one, where the node has it: handles are not counted for each byte.
 const HEADROOM_BYTES: usize = FREE_BYTES / 2;
+/// Recounts in a row that found little room though little was added: each is a walk over up to 10,000 handles, and without
+/// a bound there could be one for every handle that is made.
+const CRAMPED_RECOUNTS_MAX: u32 = 8;
 
 /// What a name of a header field costs beside its text, and [`VALUE_BYTES`]: a place of a map has 104 bytes and 4 of an
 /// index, of all places half may be free, and the text is an allocation.
@@ -57,11 +60,23 @@ pub struct Held {
     granted: usize,
     /// There from the first question to a store on.
     arrivals: Option<Arrivals>,
+    cramped: Cramped,
+}
+
+/// What became of the last recounts.
+#[derive(Debug, Default)]
+struct Cramped {
+    /// See [`CRAMPED_RECOUNTS_MAX`].
+    recounts: u32,
+    /// What the last one found, in bytes.
+    counted: usize,
+    /// Why it got no more room.
+    by: Option<Limit>,
 }
 
 impl Default for Held {
     fn default() -> Held {
-        Held { bytes: 0, granted: FREE_BYTES, arrivals: None }
+        Held { bytes: 0, granted: FREE_BYTES, arrivals: None, cramped: Cramped::default() }
     }
 }
 
@@ -92,10 +107,33 @@ pub fn hold(exchange: &mut Exchange, bytes: usize) -> Result<(), LimitReached> {
     })
 }
 
+/// Asked before counting: not again and again where there is no room for more.
+pub fn may_recount(exchange: &mut Exchange) -> Result<(), LimitReached> {
+    let Held { bytes, cramped: Cramped { recounts, counted, by }, .. } = &exchange.held;
+    match by {
+        Some(limit) if *recounts >= CRAMPED_RECOUNTS_MAX && *bytes < counted + HEADROOM_BYTES => {
+            let limit = *limit;
+            Err(exchange.over(limit))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Replaces the sum by what was counted, which is all there is now.
 pub fn recounted(exchange: &mut Exchange, bytes: usize) -> Result<(), LimitReached> {
+    let added = exchange.held.bytes.saturating_sub(exchange.held.cramped.counted);
     exchange.held.bytes = bytes;
-    match grant(exchange, HEADROOM_BYTES) {
+    let granted = grant(exchange, HEADROOM_BYTES);
+    let Held { granted: room, cramped, .. } = &mut exchange.held;
+    let is_cramped = bytes + HEADROOM_BYTES > *room;
+    let recounts = if added < HEADROOM_BYTES { cramped.recounts + 1 } else { 1 };
+    *cramped = Cramped {
+        recounts: if is_cramped { recounts } else { 0 },
+        counted: bytes,
+        // Where the sum's own limit is near, all was granted that ever will be.
+        by: is_cramped.then(|| granted.err().unwrap_or(Limit::Held)),
+    };
+    match granted {
         Err(limit) if bytes > exchange.held.granted => Err(exchange.over(limit)),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -116,7 +154,7 @@ pub fn arrivals(exchange: &mut Exchange) -> Arrivals {
 /// the door.
 #[cold]
 fn grant(exchange: &mut Exchange, headroom: usize) -> Result<(), Limit> {
-    let Held { bytes, granted, arrivals } = &exchange.held;
+    let Held { bytes, granted, arrivals, .. } = &exchange.held;
     if *bytes > EXECUTION.held_bytes {
         return Err(Limit::Held);
     }
@@ -263,6 +301,33 @@ mod tests {
         hold(&mut exchange, EXECUTION.held_bytes - 1_000).unwrap();
         assert_eq!(budget.bytes() as usize, EXECUTION.held_bytes - FREE_BYTES);
         assert_eq!(recounted(&mut exchange, EXECUTION.held_bytes + 1), Err(LimitReached(Limit::Held)));
+    }
+
+    #[test]
+    fn who_has_no_room_is_not_counted_for_every_byte() {
+        // Adds and drops so many bytes where all but 10 are in use; how often they are counted before it is refused.
+        let recounts = |exchange: &mut Exchange, in_use: usize, added: usize| {
+            exchange.held = Held { granted: exchange.held.granted, ..Held::default() };
+            for count in 0..100 {
+                while exchange.held.add(added) {}
+                if let Err(LimitReached(limit)) = may_recount(exchange) {
+                    return (count, Some(limit));
+                }
+                recounted(exchange, in_use).unwrap();
+            }
+            (100, None)
+        };
+        let max = CRAMPED_RECOUNTS_MAX;
+        let mut full = on(&node(0));
+        let (in_use, refused) = (FREE_BYTES - 10, Some(Limit::NodeMemory));
+        assert_eq!(recounts(&mut full, in_use, 100), (max, refused));
+        assert!(full.bill.limits_met().has(Limit::NodeMemory));
+        // Much was added, or there is room after all: each recount was worth it.
+        assert_eq!(recounts(&mut full, in_use, HEADROOM_BYTES), (100, None));
+        assert_eq!(recounts(&mut full, FREE_BYTES - HEADROOM_BYTES, 100), (100, None));
+        let mut roomy = on(&node(1 << 30));
+        assert_eq!(recounts(&mut roomy, in_use, 100), (100, None));
+        assert_eq!(recounts(&mut roomy, EXECUTION.held_bytes - 10, 100), (max, Some(Limit::Held)));
     }
 
     #[test]

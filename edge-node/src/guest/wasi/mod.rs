@@ -186,6 +186,7 @@ impl State {
         if self.exchange.held.add(bytes) {
             return Ok(());
         }
+        held::may_recount(&mut self.exchange)?;
         let all = self.handles.held_bytes();
         Ok(held::recounted(&mut self.exchange, all)?)
     }
