@@ -115,10 +115,12 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Checks what a guest wants to send. `authority` is what the backend gets as `Host`.
+    /// Checks what a guest wants to send. `authority` is what the backend gets as `Host`; `sealed_for`, if it is that
+    /// host's own server, the name its deadline is sealed for.
     pub fn new(
         head: request::Parts,
         authority: Authority,
+        sealed_for: Option<&HostName>,
         fetches: &Fetches,
         seals: &Seals,
     ) -> Result<Outgoing, FetchError> {
@@ -141,7 +143,7 @@ impl Outgoing {
             || announced_length(&head.headers)? == Some(0);
         let mut headers = outgoing_headers(head.headers, host, fetches)?;
         let left = fetches.deadline.saturating_duration_since(Instant::now());
-        seals.write(&mut headers, left.as_millis() as u64, authority.host());
+        seals.write(&mut headers, left.as_millis() as u64, sealed_for);
         Ok(Outgoing { method, path, authority, headers, says_empty })
     }
 
@@ -295,7 +297,7 @@ mod tests {
 
     fn outgoing(request: Request<()>, fetches: &Fetches) -> Result<Outgoing, FetchError> {
         let authority = Authority::from_static("origin.example");
-        Outgoing::new(request.into_parts().0, authority, fetches, &seals())
+        Outgoing::new(request.into_parts().0, authority, Some(&origin()), fetches, &seals())
     }
 
     fn seals() -> Seals {
@@ -303,7 +305,11 @@ mod tests {
     }
 
     fn inherit(fetches: &mut Fetches, headers: &mut HeaderMap) -> bool {
-        fetches.inherit(headers, &"origin.example".parse().unwrap(), &seals())
+        fetches.inherit(headers, &origin(), &seals())
+    }
+
+    fn origin() -> HostName {
+        "origin.example".parse().unwrap()
     }
 
     #[test]
@@ -405,14 +411,14 @@ mod tests {
     fn a_deadline_is_inherited_when_it_is_shorter() {
         for (told, ms) in [(500, 500), (90_000, 60_000)] {
             let (mut fetches, mut headers) = (fetches(), HeaderMap::new());
-            seals().write(&mut headers, told, "origin.example");
+            seals().write(&mut headers, told, Some(&origin()));
             assert_eq!(inherit(&mut fetches, &mut headers), told == ms);
             let left = fetches.deadline().saturating_duration_since(Instant::now());
             assert!(left <= Duration::from_millis(ms), "{told}");
             assert!(left + Duration::from_millis(400) > Duration::from_millis(ms), "{told}");
         }
         let (mut over, mut headers) = (fetches(), HeaderMap::new());
-        seals().write(&mut headers, 0, "origin.example");
+        seals().write(&mut headers, 0, Some(&origin()));
         inherit(&mut over, &mut headers);
         assert_eq!(over.admit().err(), Some(FetchError::Deadline));
     }

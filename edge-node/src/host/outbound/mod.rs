@@ -76,7 +76,6 @@ use self::{
     body::{OpenSlot, Upload},
     deadline::Seals,
     fetch::Job,
-    head::Outgoing,
     made::{Keeping, Made},
     origins::{GroupKey, Groups, Health},
     payer::Payer,
@@ -269,7 +268,7 @@ fn prepare(
     let (head, body) = request.into_parts();
     let plan = Plan::find(&shared, exchange, target, &head, options)?;
     let announced = head::announced_length(&head.headers)?;
-    let head = Outgoing::new(head, plan.allowed.authority.clone(), &exchange.fetches, &shared.seals)?;
+    let head = plan.allowed.outgoing(head, &exchange.fetches, &shared.seals)?;
     let group = plan.group_key().map(|key| shared.groups.get(key));
     if let Some(group) = &group {
         plan.probe(&shared, group);

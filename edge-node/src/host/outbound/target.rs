@@ -3,16 +3,24 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use artifact::manifest::{
-    AppConfig, Backend,
-    origin::{HostPattern, Origin, Scheme},
+use artifact::{
+    HostName,
+    manifest::{
+        AppConfig, Backend,
+        origin::{HostPattern, Origin, OriginHost, Scheme},
+    },
 };
 use http::{
     HeaderMap, Uri, header, request,
     uri::{Authority, Scheme as UriScheme},
 };
 
-use super::{FetchError, Options, Target, limits};
+use super::{
+    FetchError, Options, Target,
+    deadline::Seals,
+    head::{Fetches, Outgoing},
+    limits,
+};
 
 /// A backend that may be asked.
 pub struct Allowed<'a> {
@@ -66,6 +74,24 @@ impl<'a> Allowed<'a> {
         };
         let times = Times::of(&backend, options);
         Ok(Allowed { backend, origins, authority, times })
+    }
+
+    /// The checked head of a request to it.
+    pub fn outgoing(
+        &self,
+        head: request::Parts,
+        fetches: &Fetches,
+        seals: &Seals,
+    ) -> Result<Outgoing, FetchError> {
+        Outgoing::new(head, self.authority.clone(), self.own_name().as_ref(), fetches, seals)
+    }
+
+    /// What it gets as `Host`, where that is the name of the servers themselves: nobody else's is connected to by it.
+    fn own_name(&self) -> Option<HostName> {
+        let name = HostName::from_authority_host(self.authority.host()).ok()?;
+        let is_its =
+            |origin: &Origin| matches!(&origin.host, OriginHost::Name(connected) if *connected == name);
+        self.origins.iter().all(is_its).then_some(name)
     }
 }
 
@@ -157,6 +183,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::host::outbound::{body::Sending, deadline};
 
     fn config() -> AppConfig {
         let backend = |url: &str| Backend { url: url.into(), ..Backend::default() };
@@ -208,6 +235,38 @@ mod tests {
         }
         let two = Request::get(uri).header("host", "a.example").header("host", "b.example");
         assert_eq!(plain(two), Err(FetchError::UriInvalid));
+    }
+
+    #[test]
+    fn a_deadline_is_sealed_only_for_the_host_that_is_connected_to() {
+        let seals = Seals::of(Some(artifact::seal::SecretsKey::from_bytes([1; 32])));
+        let is_sealed = |target: Target<'_>, uri: &str, host: Option<&str>| {
+            let (mut head, ()) = Request::get(uri).body(()).unwrap().into_parts();
+            host.map(|host| head.headers.insert("host", host.parse().unwrap()));
+            let config = config();
+            let allowed = Allowed::find(&config, &target, &head, Options::default()).unwrap();
+            let fetches = Fetches::new(std::time::Instant::now() + Duration::from_secs(9));
+            let message = allowed.outgoing(head, &fetches, &seals).unwrap().h1(Sending::Empty);
+            assert!(message.headers().contains_key(&deadline::MS));
+            message.headers().contains_key(&deadline::SEAL)
+        };
+        let plain = |host: &str| is_sealed(Target::Backend("plain"), "/", Some(host));
+        assert!(plain("plain.example") && plain("PLAIN.example.") && plain("plain.example:1"));
+        assert!(is_sealed(Target::Backend("plain"), "/", None));
+        assert!(is_sealed(Target::Url, "https://x.listed.example/", None));
+        assert!(!plain("shop.victim.example"), "the guest's word for the victim's");
+        assert!(!plain("192.0.2.1"), "no name, no node");
+        assert!(!is_sealed(Target::Backend("full"), "/", None), "its manifest names another");
+        let made = |url: &str, failover: Option<&str>, host: Option<&str>| {
+            let failover = failover.into_iter().map(str::to_owned).collect();
+            let (url, override_host) = (url.to_owned(), host.map(str::to_owned));
+            let backend = Backend { url, failover, override_host, ..Backend::default() };
+            is_sealed(Target::Dynamic(Arc::new(backend.into())), "/", None)
+        };
+        assert!(made("https://x.listed.example", None, None));
+        assert!(!made("https://x.listed.example", None, Some("shop.victim.example")));
+        let second = Some("https://second.example");
+        assert!(!made("https://x.listed.example", second, None), "two hosts, one of them somebody else's");
     }
 
     #[test]

@@ -79,13 +79,14 @@ impl FrontDoor {
     }
 
     /// Serves an app, `chain.localhost`, that passes its requests on to `next`, as a node of the fleet with this key.
-    fn open(self, fleet: u8, next: SocketAddr, wall_ms: u32) -> (ServingNode, Drain) {
+    fn open(self, fleet: u8, next: u16, wall_ms: u32) -> (ServingNode, Drain) {
         let settings = Settings { fleet: Some(SecretsKey::from_bytes([fleet; 32])), ..dev_settings() };
         let host = Host { outbound: Outbound::new(settings), ..testing::bare_host() };
         let config = AppConfig {
             hosts: vec!["chain.localhost".parse().unwrap()],
             limits: Limits { wall_ms, cpu_ms: 2_000, ..Limits::default() },
-            ..config(backend(format!("http://{next}")))
+            // By its name: a deadline is sealed only for who is connected to.
+            ..config(backend(format!("http://chain.localhost:{next}")))
         };
         let serving = ServingNode::new(host, config, PASSES_ON);
         let (drain, draining) = Drain::new();
@@ -111,7 +112,7 @@ fn a_guest_that_calls_itself_by_way_of_other_nodes_ends_at_its_depth() {
     testing::local(async {
         let (one, two) = (FrontDoor::new(), FrontDoor::new());
         let (address, other) = (one.address, two.address);
-        let (one, two) = (one.open(1, other, 60_000), two.open(1, address, 60_000));
+        let (one, two) = (one.open(1, other.port(), 60_000), two.open(1, address.port(), 60_000));
         let answer = call(address).await;
         assert!(answer.starts_with("HTTP/1.1 508"), "{answer}");
         let metrics =
@@ -129,7 +130,7 @@ fn the_deadline_of_the_first_is_that_of_the_last_unless_they_are_of_different_fl
         for (fleets, expected_ms) in [([1, 1, 1], 0..=5_000), ([1, 1, 2], 50_001..=60_000)] {
             let doors = [(); 3].map(|()| FrontDoor::new());
             let first = doors[0].address;
-            let nexts = [doors[1].address, doors[2].address, origin.address];
+            let nexts = [doors[1].address, doors[2].address, origin.address].map(|address| address.port());
             let mut serving = Vec::new();
             for (at, door) in doors.into_iter().enumerate() {
                 let wall_ms = if at == 0 { 5_000 } else { 60_000 };
