@@ -22,6 +22,7 @@ pub(crate) trait Reads: Unpin {
 /// See the module.
 pub(crate) struct Watched<S, R> {
     stream: S,
+    /// Dropped after the stream: it may stand for what is free when that is closed.
     reads: R,
 }
 

@@ -112,7 +112,7 @@ fn metered<T>(work: impl FnOnce() -> T, pay: impl FnOnce(u64)) -> T {
     done
 }
 
-/// Runs what an HTTP/2 connection consists of, which is several tasks, on its users' bills.
+/// Runs what an HTTP/2 connection consists of, which is several tasks, on its users' bills and until it ends.
 #[derive(Clone)]
 pub struct PaidExecutor(pub Arc<Live>);
 
@@ -121,7 +121,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PaidExecutor {
         let live = self.0.clone();
         tokio::spawn(async move {
             let mut task = pin!(task);
-            std::future::poll_fn(|cx| live.payers.pay(|| task.as_mut().poll(cx))).await;
+            live.while_it_lasts(std::future::poll_fn(|cx| live.payers.pay(|| task.as_mut().poll(cx)))).await;
         });
     }
 }

@@ -26,10 +26,14 @@ use artifact::{
     TenantName,
     manifest::origin::{Origin, OriginHost},
 };
+use futures_util::task::AtomicWaker;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     FetchError,
@@ -122,11 +126,51 @@ pub struct Live {
     /// Bytes that came over it.
     received: AtomicU64,
     streams_max: AtomicU32,
-    /// Until its task ends, or another connection gets it.
+    /// Until its socket is closed, or another connection gets it.
     room: Mutex<Option<Room>>,
+    /// Is it to end? Each of the tasks that it consists of asks.
+    is_over: watch::Sender<bool>,
+    /// Told when somebody leaves it.
+    left: AtomicWaker,
 }
 
 impl Live {
+    fn new(peer: SocketAddr, room: Room) -> Live {
+        Live {
+            peer,
+            began: Instant::now(),
+            payers: Payers::default(),
+            uses: AtomicU32::new(0),
+            used_ms: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
+            room: Mutex::new(Some(room)),
+            is_over: watch::Sender::new(false),
+            left: AtomicWaker::new(),
+        }
+    }
+
+    /// Ends all its tasks. An upload that the peer never takes would keep an HTTP/2 connection open for ever.
+    fn end(&self) {
+        self.is_over.send_replace(true);
+    }
+
+    /// Runs a task of the connection until that ends.
+    pub async fn while_it_lasts(&self, task: impl Future<Output = ()>) {
+        let mut is_over = self.is_over.subscribe();
+        tokio::select! {
+            biased;
+            () = task => {}
+            _ = is_over.wait_for(|is_over| *is_over) => {}
+        }
+    }
+
+    /// Waits until nobody uses it.
+    fn poll_unused(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.left.register(cx.waker());
+        if self.payers.count() == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Bytes that came over it so far: how a request tells whether its answer had begun.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
@@ -196,6 +240,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.live.used_ms.store(self.live.began.elapsed().as_millis() as u64, Relaxed);
         self.live.payers.leave(&self.payer);
+        self.live.left.wake();
     }
 }
 
@@ -278,7 +323,7 @@ impl Pool {
         found
     }
 
-    /// Closes a connection if it is idle still. Its room; the connection ends when its task has its next turn.
+    /// Closes a connection if it is idle still. Its room; the connection ends when its tasks have their next turn.
     fn close_idle(&self, key: &Arc<Key>, live: &Arc<Live>) -> Option<Room> {
         let mut shard = self.shard(key).lock();
         let members = shard.get_mut(key)?;
@@ -289,6 +334,7 @@ impl Pool {
             shard.remove(key);
         }
         drop(shard);
+        closed.live.end();
         closed.live.room.lock().take()
     }
 
@@ -301,27 +347,21 @@ impl Pool {
         payer: Payer,
     ) -> Result<Lease, FetchError> {
         let Connected { stream, peer, is_h2 } = connected;
-        let live = Arc::new(Live {
-            peer,
-            began: Instant::now(),
-            payers: Payers::default(),
-            uses: AtomicU32::new(0),
-            used_ms: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            streams_max: AtomicU32::new(limits::H2_STREAMS_MAX),
-            room: Mutex::new(Some(room)),
-        });
-        let io = TokioIo::new(Watched::new(stream, Counted(live.clone())));
+        let live = Arc::new(Live::new(peer, room));
+        let io = TokioIo::new(Watched::new(stream, Socket(live.clone())));
         let task = Task { pool: self.clone(), key: key.clone(), live: live.clone() };
         let sender = if is_h2 {
             let (sender, mut connection) =
                 h2_builder(live.clone()).handshake(io).await.map_err(|_| FetchError::Protocol)?;
-            let streams = live.clone();
+            let (streams, mut takes_requests) = (live.clone(), true);
             tokio::spawn(task.run(move |cx| {
-                let polled = Pin::new(&mut connection).poll(cx).map(drop);
-                let offered = u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX);
-                streams.streams_max.store(offered.min(limits::H2_STREAMS_MAX), Relaxed);
-                polled
+                if takes_requests {
+                    takes_requests = Pin::new(&mut connection).poll(cx).is_pending();
+                    let offered = u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX);
+                    streams.streams_max.store(offered.min(limits::H2_STREAMS_MAX), Relaxed);
+                }
+                // After a GOAWAY the requests under way go on.
+                if takes_requests { Poll::Pending } else { streams.poll_unused(cx) }
             }));
             self.keep(&key, Member { sender: Sender::H2(sender.clone()), live: live.clone() });
             Sender::H2(sender)
@@ -388,8 +428,7 @@ struct Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.pool.forget(&self.key, &self.live);
-        let room = self.live.room.lock().take();
-        drop(room);
+        self.live.end();
     }
 }
 
@@ -436,10 +475,17 @@ fn h2_builder(live: Arc<Live>) -> http2::Builder<PaidExecutor> {
     builder
 }
 
-/// Counts what comes in.
-struct Counted(Arc<Live>);
+/// Stands beside a connection's socket: counts what comes in, and gives the room back when the socket is closed.
+struct Socket(Arc<Live>);
 
-impl Reads for Counted {
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let room = self.0.room.lock().take();
+        drop(room);
+    }
+}
+
+impl Reads for Socket {
     fn polled(
         &mut self,
         _: &mut Context<'_>,

@@ -10,6 +10,7 @@ mod safety;
 mod secure;
 mod servers;
 mod sharing;
+mod unused;
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 

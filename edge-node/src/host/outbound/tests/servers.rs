@@ -105,24 +105,7 @@ impl Server {
 
     /// With a certificate of `authority` for `backend.example`.
     pub async fn secure(authority: &Authority, alpn: &[&[u8]], clients: Option<&Authority>) -> Server {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone());
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let builder = match clients {
-            Some(clients) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(clients.certificate.der().clone()).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-            None => builder.with_no_client_auth(),
-        };
-        let (chain, key) = authority.issue("backend.example");
-        let chain = rustls_pki_types::CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let mut config = builder.with_single_cert(vec![chain], key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = authority.acceptor(alpn, clients);
         Server::taking("127.0.0.1", move |stream, counts| {
             let acceptor = acceptor.clone();
             async move {
@@ -137,6 +120,42 @@ impl Server {
                 } else {
                     h1(stream, counts).await;
                 }
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2 by hand: takes no byte of a request's body, answers each at once, and says this afterwards, again and
+    /// again.
+    pub async fn unwilling(authority: &Authority, afterwards: &'static [u8]) -> Server {
+        let acceptor = authority.acceptor(&[b"h2"], None);
+        Server::taking("127.0.0.1", move |stream, counts| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let _ = unwilling(stream, &counts, afterwards).await;
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: says GOAWAY when it was asked something.
+    pub async fn leaving(authority: &Authority) -> Server {
+        let acceptor = authority.acceptor(&[b"h2"], None);
+        Server::taking("127.0.0.1", move |stream, counts| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let of_answers = counts.clone();
+                let service = service_fn(move |request| answer(request, of_answers.clone()));
+                let builder = http2::Builder::new(TokioExecutor::new());
+                let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+                let is_asked = super::until("somebody asks", || counts.asked.load(SeqCst) > 0);
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    () = is_asked => connection.as_mut().graceful_shutdown(),
+                }
+                let _ = connection.await;
             }
         })
         .await
@@ -203,6 +222,42 @@ pub fn nobody() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
+/// See [`Server::unwilling`].
+async fn unwilling(
+    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
+    counts: &Counts,
+    afterwards: &[u8],
+) -> std::io::Result<()> {
+    const PREFACE_BYTES: usize = 24;
+    const NO_WINDOW: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    const ACKNOWLEDGED: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    stream.read_exact(&mut [0; PREFACE_BYTES]).await?;
+    stream.write_all(&NO_WINDOW).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let [_, high, low, kind, flags, id @ ..] = head;
+        let mut payload = vec![0; usize::from(high) << 8 | usize::from(low)];
+        stream.read_exact(&mut payload).await?;
+        match (kind, flags & 1) {
+            (1, _) => {
+                counts.asked.fetch_add(1, SeqCst);
+                let ok = [&[0, 0, 1, 1, 5][..], &id, &[0x88]].concat(); // all of it, the last of the stream: 200
+                stream.write_all(&ok).await?;
+                while !afterwards.is_empty() {
+                    stream.write_all(afterwards).await?;
+                    stream.flush().await?;
+                    counts.produced.fetch_add(afterwards.len(), SeqCst);
+                }
+            }
+            (4, 0) => stream.write_all(&ACKNOWLEDGED).await?,
+            (6, 0) => stream.write_all(&[&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &payload].concat()).await?,
+            _ => {}
+        }
+        stream.flush().await?;
+    }
+}
+
 async fn read_head(stream: &mut TcpStream) -> bool {
     let (mut head, mut byte) = (Vec::new(), [0; 1]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -258,6 +313,14 @@ async fn answer(request: Request<Incoming>, counts: Arc<Counts>) -> Result<Respo
         "/slow" => {
             let _cancelled = Cancelled(counts);
             std::future::pending::<()>().await;
+        }
+        "/halves" => {
+            let frames = futures_util::stream::unfold(["half", "half"].iter(), |mut halves| async {
+                let half = halves.next()?;
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                Some((Ok(Frame::data(Bytes::from_static(half.as_bytes()))), halves))
+            });
+            *response.body_mut() = StreamBody::new(frames).boxed_unsync();
         }
         "/stall" => {
             let _ = request;
@@ -332,6 +395,28 @@ impl Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Authority { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// TLS with a certificate for `backend.example`, for clients of `clients` alone.
+    fn acceptor(&self, alpn: &[&[u8]], clients: Option<&Authority>) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = match clients {
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(clients.certificate.der().clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let (chain, key) = self.issue("backend.example");
+        let chain = rustls_pki_types::CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut config = builder.with_single_cert(vec![chain], key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     pub fn pem(&self) -> String {
