@@ -1,12 +1,12 @@
 //! A host → addresses that may be connected to.
 //!
-//! Each name is looked up once at a time, whoever waits for it, and the answer is used for a few seconds. Whoever
-//! connects gets addresses and never a name, so that nothing is looked up a second time after the check.
+//! Each name is looked up once at a time for each tenant, whoever of it waits, and the answer is used for a few seconds,
+//! by all tenants. Whoever connects gets addresses and never a name, so that nothing is looked up a second time after the check.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use artifact::{HostName, TenantName, manifest::origin::OriginHost};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use super::{FetchError, address::Policy, limits, share::Turns};
@@ -51,31 +51,25 @@ pub struct Resolver(Arc<Shared>);
 struct Shared {
     lookup: Box<dyn Lookup>,
     policy: Policy,
-    known: Mutex<HashMap<HostName, Known>>,
+    /// For all tenants.
+    known: Mutex<HashMap<HostName, Answered>>,
     /// Of the node, shared among tenants.
     turns: Turns,
-    /// Lookups under way or waiting, of each tenant that has any.
-    of_tenants: Mutex<HashMap<TenantName, usize>>,
+    /// Of each tenant that has lookups under way or waiting.
+    asked: Mutex<HashMap<TenantName, Asked>>,
 }
 
-enum Known {
-    /// Being looked up; the answer comes here.
-    Asked(watch::Receiver<Option<Answer>>),
-    /// Looked up, and good until then.
-    Answered(Answer, Instant),
-}
+/// An answer, and until when it is good.
+type Answered = (Answer, Instant);
+
+/// Where an answer will come.
+type Coming = watch::Receiver<Option<Answer>>;
 
 impl Resolver {
     /// A resolver that gives out only what `policy` permits.
     pub fn new(lookup: Box<dyn Lookup>, policy: Policy) -> Resolver {
         let turns = Turns::new(limits::LOOKUPS_AT_ONCE_MAX);
-        Resolver(Arc::new(Shared {
-            lookup,
-            policy,
-            known: Mutex::default(),
-            turns,
-            of_tenants: Mutex::default(),
-        }))
+        Resolver(Arc::new(Shared { lookup, policy, known: Mutex::default(), turns, asked: Mutex::default() }))
     }
 
     /// The addresses of a host that may be connected to: at least one, at most [`limits::ADDRESSES_MAX`]. A lookup is
@@ -108,60 +102,94 @@ impl Resolver {
     }
 
     /// An answer, or where it will come.
-    fn known_or_ask(
-        &self,
-        tenant: &TenantName,
-        name: &HostName,
-    ) -> Result<Answer, watch::Receiver<Option<Answer>>> {
-        let now = Instant::now();
-        let mut all = self.0.known.lock();
-        match all.get(name) {
-            Some(Known::Answered(answer, until)) if now < *until => return Ok(answer.clone()),
-            // Has an error when the asking task went down with its runtime.
-            Some(Known::Asked(coming)) if coming.has_changed().is_ok() => return Err(coming.clone()),
-            _ => {}
+    fn known_or_ask(&self, tenant: &TenantName, name: &HostName) -> Result<Answer, Coming> {
+        if let Some(answer) = self.0.known(name) {
+            return Ok(answer);
         }
-        let Some(asking) = Asking::begin(&self.0, tenant) else { return Ok(Err(FetchError::DnsTimeout)) };
-        if all.len() >= limits::LOOKUPS_KEPT_MAX {
-            make_room(&mut all, now);
+        let mut asked = self.0.asked.lock();
+        let own = asked.entry(tenant.clone()).or_default();
+        // Has an error when the asking task went down with its runtime.
+        if let Some(coming) = own.names.get(name).filter(|coming| coming.has_changed().is_ok()) {
+            return Err(coming.clone());
         }
-        let coming = ask(asking, name.clone());
-        all.insert(name.clone(), Known::Asked(coming.clone()));
+        if own.lookups >= limits::LOOKUPS_WAITING_PER_TENANT_MAX {
+            return Ok(Err(FetchError::DnsTimeout));
+        }
+        own.lookups += 1;
+        let (tell, coming) = watch::channel(None);
+        own.names.insert(name.clone(), coming.clone());
+        let asking = Asking { shared: self.0.clone(), tenant: tenant.clone(), name: name.clone(), tell };
+        drop(asked); // a task that cannot be started is dropped here, and then locks it
+        // In a task of its own: a waiter that gives up must not end the lookup for the others.
+        tokio::spawn(asking.look_up());
         Err(coming)
     }
 }
 
-/// In a task of its own: a waiter that gives up must not end the lookup for the others.
-fn ask(asking: Asking, name: HostName) -> watch::Receiver<Option<Answer>> {
-    let (tell, coming) = watch::channel(None);
-    tokio::spawn(async move { asking.shared.look_up(&asking.tenant, name, tell).await });
-    coming
+/// What a tenant asks now.
+#[derive(Default)]
+struct Asked {
+    /// Where answers come. By tenant: the turn that a lookup waits for is a part of its tenant's, and nobody else is to
+    /// wait for that.
+    names: HashMap<HostName, Coming>,
+    /// Lookups under way or waiting, with those that come too late.
+    lookups: usize,
 }
 
 /// A lookup that counts as one of its tenant's.
 struct Asking {
     shared: Arc<Shared>,
     tenant: TenantName,
+    name: HostName,
+    tell: watch::Sender<Option<Answer>>,
 }
 
 impl Asking {
-    /// `None` when the tenant has too many lookups under way.
-    fn begin(shared: &Arc<Shared>, tenant: &TenantName) -> Option<Asking> {
-        let mut of_tenants = shared.of_tenants.lock();
-        let own = of_tenants.get(tenant).copied().unwrap_or(0);
-        if own >= limits::LOOKUPS_WAITING_PER_TENANT_MAX {
-            return None;
+    async fn look_up(self) {
+        let until = Instant::now() + limits::LOOKUP_TIMEOUT;
+        // A turn that does not come says nothing of the name: that is not remembered for others.
+        let _turn = match timeout_at(until, self.shared.turns.turn(&self.tenant)).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return self.answered(Err(FetchError::DnsError)),
+            Err(_late) => return self.answered(Err(FetchError::DnsTimeout)),
+        };
+        if let Some(answer) = self.shared.known(&self.name) {
+            return self.answered(answer); // another tenant was faster
         }
-        of_tenants.insert(tenant.clone(), own + 1);
-        Some(Asking { shared: shared.clone(), tenant: tenant.clone() })
+        let mut lookup = self.shared.lookup.lookup(self.name.clone());
+        let answer = match timeout_at(until, lookup.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_late) => {
+                self.answered(Err(FetchError::DnsTimeout));
+                // Its thread is still blocked, so its turn is still taken; and late is better than never.
+                lookup.await
+            }
+        };
+        self.shared.remember(self.name.clone(), answer.clone());
+        self.answered(answer);
+    }
+
+    /// Tells those who wait. Who asks from here on asks anew.
+    fn answered(&self, answer: Answer) {
+        self.tell.send_replace(Some(answer));
+        self.forget(&mut self.shared.asked.lock());
+    }
+
+    fn forget(&self, asked: &mut HashMap<TenantName, Asked>) {
+        let Some(own) = asked.get_mut(&self.tenant) else { return };
+        if own.names.get(&self.name).is_some_and(|coming| coming.same_channel(&self.tell.subscribe())) {
+            own.names.remove(&self.name);
+        }
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut own) = self.shared.of_tenants.lock().entry(self.tenant.clone()) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
+        let mut asked = self.shared.asked.lock();
+        self.forget(&mut asked);
+        if let Entry::Occupied(mut own) = asked.entry(self.tenant.clone()) {
+            own.get_mut().lookups = own.get().lookups.saturating_sub(1);
+            if own.get().lookups == 0 {
                 own.remove();
             }
         }
@@ -169,43 +197,29 @@ impl Drop for Asking {
 }
 
 impl Shared {
-    async fn look_up(&self, tenant: &TenantName, name: HostName, tell: watch::Sender<Option<Answer>>) {
-        let asked = async {
-            let _turn = self.turns.turn(tenant).await.ok_or(FetchError::DnsError)?;
-            self.lookup.lookup(name.clone()).await
-        };
-        let mut asked = pin!(asked);
-        let in_time = timeout(limits::LOOKUP_TIMEOUT, asked.as_mut()).await;
-        let is_late = in_time.is_err();
-        let answer = in_time.unwrap_or(Err(FetchError::DnsTimeout));
-        self.remember(name.clone(), answer.clone());
-        tell.send_replace(Some(answer));
-        if is_late {
-            // Its thread is still blocked, so its turns are still taken; and late is better than never.
-            let answer = asked.await;
-            self.remember(name.clone(), answer);
-        }
+    fn known(&self, name: &HostName) -> Option<Answer> {
+        let known = self.known.lock();
+        known.get(name).filter(|(_, until)| Instant::now() < *until).map(|(answer, _)| answer.clone())
     }
 
     fn remember(&self, name: HostName, answer: Answer) {
         let age = if answer.is_ok() { limits::LOOKUP_AGE_MAX } else { limits::LOOKUP_FAILURE_AGE_MAX };
-        self.known.lock().insert(name, Known::Answered(answer, Instant::now() + age));
+        let now = Instant::now();
+        let mut known = self.known.lock();
+        if known.len() >= limits::LOOKUPS_KEPT_MAX && !known.contains_key(&name) {
+            make_room(&mut known, now);
+        }
+        known.insert(name, (answer, now + age));
     }
 }
 
-/// Forgets what is old, or else any answer. What is under way is bounded by its tenants.
-fn make_room(all: &mut HashMap<HostName, Known>, now: Instant) {
-    all.retain(|_, known| matches!(known, Known::Answered(_, until) if now < *until) || known.is_asked());
-    if all.len() >= limits::LOOKUPS_KEPT_MAX
-        && let Some(any) = all.iter().find(|(_, known)| !known.is_asked()).map(|(name, _)| name.clone())
+/// Forgets what is old, or else any answer.
+fn make_room(known: &mut HashMap<HostName, Answered>, now: Instant) {
+    known.retain(|_, (_, until)| now < *until);
+    if known.len() >= limits::LOOKUPS_KEPT_MAX
+        && let Some(any) = known.keys().next().cloned()
     {
-        all.remove(&any);
-    }
-}
-
-impl Known {
-    fn is_asked(&self) -> bool {
-        matches!(self, Known::Asked(coming) if coming.has_changed().is_ok())
+        known.remove(&any);
     }
 }
 
@@ -454,7 +468,8 @@ mod tests {
         let flood: Vec<_> = flood.collect();
         tokio::time::sleep(limits::LOOKUP_TIMEOUT / 2).await;
         assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_MAX / 4, "the part of one tenant");
-        assert!(resolver.0.known.lock().len() <= limits::LOOKUPS_WAITING_PER_TENANT_MAX);
+        let waiting = resolver.0.asked.lock()[&tenant()].names.len();
+        assert_eq!(waiting, limits::LOOKUPS_WAITING_PER_TENANT_MAX);
         let other: TenantName = "other".parse().unwrap();
         let good = OriginHost::parse("good.example").unwrap();
         assert!(resolver.addresses(&other, &good).await.is_ok());
@@ -464,7 +479,37 @@ mod tests {
         // Threads that are still blocked are not replaced by others.
         assert_eq!(resolver.addresses(&tenant(), &slow(9_999)).await, Err(FetchError::DnsTimeout));
         assert_eq!(hanging.load(SeqCst), limits::LOOKUPS_AT_ONCE_MAX / 4);
-        assert!(!resolver.0.of_tenants.lock().contains_key(&other), "who waits for nothing takes no memory");
+        assert!(!resolver.0.asked.lock().contains_key(&other), "who waits for nothing takes no memory");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_a_tenant_has_queued_resolves_for_others() {
+        let resolver = Resolver::new(Box::new(Slow(Arc::default())), Policy::default());
+        let (other, good) = ("other".parse().unwrap(), OriginHost::parse("good.example").unwrap());
+        let mut queued = Vec::new();
+        for n in 0..limits::LOOKUPS_AT_ONCE_MAX {
+            let (resolver, slow) = (resolver.clone(), OriginHost::parse(&format!("n{n}.slow.example")));
+            queued.push(tokio::spawn(async move { resolver.addresses(&tenant(), &slow.unwrap()).await }));
+        }
+        tokio::task::yield_now().await;
+        // Behind those, and again when it has given up: its failure is nobody else's.
+        for _ in 0..2 {
+            let waits = tokio::spawn({
+                let (resolver, good) = (resolver.clone(), good.clone());
+                async move { resolver.addresses(&tenant(), &good).await }
+            });
+            let begin = Instant::now();
+            tokio::time::sleep(limits::LOOKUP_TIMEOUT / 5).await;
+            assert!(!waits.is_finished());
+            resolver.0.known.lock().clear();
+            assert!(resolver.addresses(&other, &good).await.is_ok());
+            assert!(begin.elapsed() < limits::LOOKUP_TIMEOUT / 2);
+            resolver.0.known.lock().clear();
+            assert_eq!(waits.await.unwrap(), Err(FetchError::DnsTimeout));
+            assert!(resolver.addresses(&other, &good).await.is_ok());
+            resolver.0.known.lock().clear();
+        }
+        assert_eq!(resolver.0.asked.lock()[&tenant()].lookups, limits::LOOKUPS_AT_ONCE_MAX / 4);
     }
 
     #[tokio::test]
