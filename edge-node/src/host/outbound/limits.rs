@@ -59,6 +59,12 @@ pub const IDLE_PER_ORIGIN_MAX: usize = 32;
 /// How long a connection may be idle: servers commonly close theirs after 60 s or more.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// What may come over a connection that nobody uses, before it is closed: nobody pays for reading it. What was on its way
+/// when a response was dropped, which is a stream's window at most, and 16 KiB for pings, settings and the like.
+pub const UNUSED_BYTES_MAX: usize = H2_STREAM_WINDOW_BYTES as usize + 16 * 1024;
+/// What one look at such a connection counts beside the bytes that it brings: TLS's own messages bring none.
+pub const UNUSED_READ_BYTES: usize = 64;
+
 /// HTTP/2: requests at once on one connection; further ones open another.
 pub const H2_STREAMS_MAX: u32 = 32;
 /// HTTP/2: response bytes held per stream for a guest that reads slowly (DESIGN §4).

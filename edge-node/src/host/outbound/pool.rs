@@ -348,7 +348,7 @@ impl Pool {
     ) -> Result<Lease, FetchError> {
         let Connected { stream, peer, is_h2 } = connected;
         let live = Arc::new(Live::new(peer, room));
-        let io = TokioIo::new(Watched::new(stream, Socket(live.clone())));
+        let io = TokioIo::new(Watched::new(stream, Socket::new(live.clone())));
         let task = Task { pool: self.clone(), key: key.clone(), live: live.clone() };
         let sender = if is_h2 {
             let (sender, mut connection) =
@@ -476,11 +476,28 @@ fn h2_builder(live: Arc<Live>) -> http2::Builder<PaidExecutor> {
 }
 
 /// Stands beside a connection's socket: counts what comes in, and gives the room back when the socket is closed.
-struct Socket(Arc<Live>);
+struct Socket {
+    live: Arc<Live>,
+    /// What came, and how often it was looked for, since somebody used it.
+    unused_bytes: usize,
+}
+
+impl Socket {
+    fn new(live: Arc<Live>) -> Socket {
+        Socket { live, unused_bytes: 0 }
+    }
+
+    /// Counts what nobody pays for. Is it too much?
+    fn is_flooded(&mut self, bytes: usize) -> bool {
+        let all = self.unused_bytes.saturating_add(bytes).saturating_add(limits::UNUSED_READ_BYTES);
+        self.unused_bytes = if self.live.payers.count() == 0 { all } else { 0 };
+        self.unused_bytes > limits::UNUSED_BYTES_MAX
+    }
+}
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let room = self.0.room.lock().take();
+        let room = self.live.room.lock().take();
         drop(room);
     }
 }
@@ -492,7 +509,10 @@ impl Reads for Socket {
         bytes: usize,
         outcome: Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        self.0.received.fetch_add(bytes as u64, Relaxed);
+        self.live.received.fetch_add(bytes as u64, Relaxed);
+        if self.is_flooded(bytes) {
+            return Poll::Ready(Err(io::Error::other("the backend speaks and nobody listens")));
+        }
         outcome
     }
 }

@@ -60,3 +60,23 @@ fn a_backend_that_goes_away_finishes_what_it_has_begun() {
         until("its place is free", || outbound.connections() == 0).await;
     });
 }
+
+#[test]
+fn a_backend_that_floods_a_connection_that_nobody_uses_loses_it() {
+    const PINGS: [u8; 17 * 100] = {
+        let (mut pings, mut at) = ([0; 17 * 100], 0);
+        while at < pings.len() {
+            (pings[at + 2], pings[at + 3]) = (8, 6);
+            at += 17;
+        }
+        pings
+    };
+    testing::local(async {
+        let (authority, outbound) = (Authority::new(), dev());
+        let server = Server::unwilling(&authority, &PINGS).await;
+        upload_in_vain(&outbound, &authority, &server).await;
+        until("the socket is closed", || server.counts.closed.load(SeqCst) == 1).await;
+        assert!(server.counts.produced.load(SeqCst) > limits::UNUSED_BYTES_MAX);
+        until("its place is free", || outbound.connections() == 0).await;
+    });
+}
