@@ -363,7 +363,6 @@ impl Pool {
                 // After a GOAWAY the requests under way go on.
                 if takes_requests { Poll::Pending } else { streams.poll_unused(cx) }
             }));
-            self.keep(&key, Member { sender: Sender::H2(sender.clone()), live: live.clone() });
             Sender::H2(sender)
         } else {
             let (sender, mut connection) =
@@ -371,7 +370,12 @@ impl Pool {
             tokio::spawn(task.run(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
             Sender::H1(sender)
         };
-        Ok(Lease::new(self.clone(), key, sender, live, false, payer))
+        let lease = Lease::new(self.clone(), key.clone(), sender, live.clone(), false, payer);
+        // Not before it is lent: whoever looks for an idle one would find it.
+        if let Some(Sender::H2(sender)) = &lease.sender {
+            self.keep(&key, Member { sender: Sender::H2(sender.clone()), live });
+        }
+        Ok(lease)
     }
 
     fn keep(&self, key: &Arc<Key>, member: Member) {
