@@ -59,6 +59,9 @@ pub const IDLE_PER_ORIGIN_MAX: usize = 32;
 /// How long a connection may be idle: servers commonly close theirs after 60 s or more.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// How often it is looked whether a connection is idle for too long, at most. One whose program wants less is not lent
+/// again after that, and closed a little later.
+pub const IDLE_LOOK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// What may come over a connection that nobody uses, before it is closed: nobody pays for reading it. What was on its way
 /// when a response was dropped, which is a stream's window at most, and 16 KiB for pings, settings and the like.
 pub const UNUSED_BYTES_MAX: usize = H2_STREAM_WINDOW_BYTES as usize + 16 * 1024;

@@ -180,6 +180,7 @@ impl Live {
     fn is_spent(&self, keeping: &Keeping) -> bool {
         keeping.reuses_max.is_some_and(|most| self.uses.load(Relaxed) > most)
             || keeping.age_max.is_some_and(|most| self.began.elapsed() >= most)
+            || self.idle().is_some_and(|idle| idle >= keeping.idle_max)
     }
 
     /// How long nobody has used it; `None` while somebody does.
@@ -439,7 +440,8 @@ impl Drop for Task {
 impl Task {
     /// Polls the connection until it ends or has been idle for too long.
     async fn run(self, mut connection: impl FnMut(&mut Context<'_>) -> Poll<()>) {
-        let idle_max = self.key.keeping().idle_max;
+        // While it is used the timer goes on at this pace, and nobody pays for it.
+        let idle_max = self.key.keeping().idle_max.max(limits::IDLE_LOOK_INTERVAL_MIN);
         let mut timer = pin!(sleep(idle_max));
         std::future::poll_fn(|cx| {
             if self.live.payers.pay(|| connection(cx)).is_ready() {
@@ -518,5 +520,40 @@ impl Reads for Socket {
             return Poll::Ready(Err(io::Error::other("the backend speaks and nobody listens")));
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use artifact::manifest::AppConfig;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_use_is_not_looked_at_all_the_time_however_short_it_may_be_idle() {
+        let (pool, tenant): (_, TenantName) = (Pool::default(), "default".parse().unwrap());
+        let keeping = Keeping { idle_max: Duration::from_millis(1), ..Keeping::default() };
+        let key = Key::new(tenant.clone(), Origin::parse("http://a.example").unwrap(), None, None);
+        let key = Arc::new(key.kept(Some(keeping)));
+        let live = Arc::new(Live::new(([127, 0, 0, 1], 80).into(), pool.room(&tenant).unwrap()));
+        let payer = Payer::of(&testing::exchange(AppConfig::default()));
+        live.payers.join(payer.clone());
+        let looks = Arc::new(AtomicU32::new(0));
+        let counted = looks.clone();
+        let task = Task { pool: pool.clone(), key, live: live.clone() };
+        let task = tokio::spawn(task.run(move |_| {
+            counted.fetch_add(1, Relaxed);
+            Poll::Pending
+        }));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!((2..=11).contains(&looks.load(Relaxed)), "{looks:?}");
+        assert!(!live.is_spent(&keeping) && !task.is_finished());
+        live.used_ms.store(live.began.elapsed().as_millis() as u64, Relaxed);
+        live.payers.leave(&payer);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(live.is_spent(&keeping), "nobody gets it any more");
+        tokio::time::sleep(limits::IDLE_LOOK_INTERVAL_MIN * 2).await;
+        assert!(task.is_finished());
     }
 }
