@@ -46,7 +46,8 @@ pub const ADDRESSES_MAX: usize = 6;
 /// An attempt that is not through after this long gets company by the next address (RFC 8305 §5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// TLS settings kept for reuse, with their session tickets: about 10 KiB each when used.
+/// TLS settings kept for reuse, with their session tickets: about 10 KiB each when used. Of a tenant at most a third of the
+/// places that are left (`share`); more of its own take the place of those that it did not use for longest.
 pub const TLS_SETTINGS_KEPT_MAX: usize = 1_024;
 /// Servers per TLS settings whose session tickets are kept.
 pub const TLS_SESSIONS_MAX: usize = 64;

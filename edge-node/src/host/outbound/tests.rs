@@ -8,7 +8,7 @@ mod http;
 mod made;
 mod safety;
 mod secure;
-mod servers;
+pub(super) mod servers;
 mod sharing;
 mod unused;
 

@@ -24,7 +24,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
-use super::{FetchError, limits, made::Narrowing};
+use super::{FetchError, limits, made::Narrowing, share::Share};
 use crate::front::tls::{ALPN_H1, ALPN_H2};
 
 /// What tells one TLS definition from another: its authorities, certificate, key and narrowing. `None`: the
@@ -41,10 +41,66 @@ pub struct Tls {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct TlsStore {
     platform: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
-    kept: Mutex<HashMap<(TenantName, Identity), Arc<ClientConfig>>>,
+    kept: Mutex<Settings>,
+}
+
+impl Default for TlsStore {
+    fn default() -> TlsStore {
+        TlsStore { platform: OnceLock::new(), kept: Mutex::new(Settings::of(limits::TLS_SETTINGS_KEPT_MAX)) }
+    }
+}
+
+/// Settings kept for reuse. Their places are shared: a guest makes new ones for nothing, and must drive out its own.
+struct Settings {
+    share: Share,
+    of_tenants: HashMap<TenantName, HashMap<Identity, Kept>>,
+    /// Counts uses, to tell what was used last.
+    clock: u64,
+}
+
+struct Kept {
+    config: Arc<ClientConfig>,
+    used: u64,
+}
+
+impl Settings {
+    fn of(max: usize) -> Settings {
+        Settings { share: Share::new(max), of_tenants: HashMap::new(), clock: 0 }
+    }
+
+    fn find(&mut self, tenant: &TenantName, identity: &Identity) -> Option<Arc<ClientConfig>> {
+        self.clock += 1;
+        let kept = self.of_tenants.get_mut(tenant)?.get_mut(identity)?;
+        kept.used = self.clock;
+        Some(kept.config.clone())
+    }
+
+    /// Keeps settings, in the place of those of the same tenant that were not used for longest if it may have no more.
+    fn keep(&mut self, tenant: &TenantName, identity: Identity, config: Arc<ClientConfig>) {
+        self.clock += 1;
+        let is_new = self.of_tenants.get(tenant).is_none_or(|own| !own.contains_key(&identity));
+        if is_new && !self.share.take(tenant) {
+            let has_any = self.of_tenants.contains_key(tenant);
+            let most = self.of_tenants.iter().max_by_key(|(_, own)| own.len()).map(|(most, _)| most.clone());
+            let giver = if has_any { Some(tenant.clone()) } else { most };
+            let Some(giver) = giver else { return };
+            self.drop_oldest(&giver); // costs it a few full handshakes
+            self.share.pass(&giver, tenant);
+        }
+        let kept = Kept { config, used: self.clock };
+        self.of_tenants.entry(tenant.clone()).or_default().insert(identity, kept);
+    }
+
+    fn drop_oldest(&mut self, tenant: &TenantName) {
+        let Some(own) = self.of_tenants.get_mut(tenant) else { return };
+        let oldest = own.iter().min_by_key(|(_, kept)| kept.used).map(|(identity, _)| *identity);
+        oldest.map(|oldest| own.remove(&oldest));
+        if own.is_empty() {
+            self.of_tenants.remove(tenant);
+        }
+    }
 }
 
 impl TlsStore {
@@ -67,18 +123,11 @@ impl TlsStore {
     /// The settings for a backend.
     pub fn settings(&self, tenant: &TenantName, definition: &Definition<'_>) -> Result<Tls, FetchError> {
         let identity = definition.identity();
-        let name = (tenant.clone(), identity);
-        if let Some(config) = self.kept.lock().get(&name) {
-            return Ok(Tls { config: config.clone(), identity });
+        if let Some(config) = self.kept.lock().find(tenant, &identity) {
+            return Ok(Tls { config, identity });
         }
         let config = Arc::new(self.make(definition)?);
-        let mut kept = self.kept.lock();
-        if kept.len() >= limits::TLS_SETTINGS_KEPT_MAX
-            && let Some(any) = kept.keys().next().cloned()
-        {
-            kept.remove(&any); // costs its owner a few full handshakes
-        }
-        kept.insert(name, config.clone());
+        self.kept.lock().keep(tenant, identity, config.clone());
         Ok(Tls { config, identity })
     }
 
@@ -230,4 +279,45 @@ fn own_roots(pem: &str) -> Option<Arc<WebPkiServerVerifier>> {
 /// `None` when there are no roots.
 fn verifier(roots: RootCertStore) -> Option<Arc<WebPkiServerVerifier>> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_of_many_settings_drives_out_its_own() {
+        let config = TlsStore::default().make(&Definition {
+            backend: &Backend { ca_pem: Some(ca()), ..Backend::default() },
+            key: None,
+            narrowing: None,
+        });
+        let config = Arc::new(config.unwrap());
+        let tenant = |name: &str| name.parse::<TenantName>().unwrap();
+        let identity = |n: u32| Some(Digest::of(&n.to_le_bytes()));
+        let mut settings = Settings::of(40);
+        settings.keep(&tenant("small"), None, config.clone());
+        for n in 0..1_000 {
+            settings.keep(&tenant("greedy"), identity(n), config.clone());
+            assert!(settings.find(&tenant("greedy"), &identity(0)).is_some(), "{n}: used again and again");
+            settings.keep(&tenant("greedy"), identity(n), config.clone()); // made by two at once
+        }
+        assert!(settings.find(&tenant("small"), &None).is_some());
+        let greedy = settings.of_tenants[&tenant("greedy")].len();
+        assert!((9..=10).contains(&greedy), "{greedy}: a quarter");
+        assert!(settings.find(&tenant("greedy"), &identity(999)).is_some());
+        assert!(settings.find(&tenant("greedy"), &identity(1)).is_none());
+        for n in 0..200 {
+            let late = tenant(&format!("t{n}"));
+            settings.keep(&late, None, config.clone());
+            assert!(settings.find(&late, &None).is_some());
+        }
+        assert_eq!(settings.share.taken(), settings.of_tenants.values().map(HashMap::len).sum::<usize>());
+        assert_eq!(settings.share.taken(), 40);
+        assert!(settings.of_tenants[&tenant("t199")].len() == 1, "who has one place has it");
+    }
+
+    fn ca() -> String {
+        crate::host::outbound::tests::servers::Authority::new().pem()
+    }
 }
