@@ -207,6 +207,8 @@ pub struct Bill {
     slices_ns: AtomicU64,
     /// What the node did for it beside its slices: TLS and HTTP towards backends.
     beside_ns: AtomicU64,
+    /// Of it, what it did for several executions at once.
+    shared_ns: AtomicU64,
     /// Who polls the run, while that waits.
     over: AtomicWaker,
     slice_start_ns: AtomicU64,
@@ -272,6 +274,12 @@ impl Bill {
         self.slices_ns().saturating_add(self.beside_ns.load(Relaxed))
     }
 
+    /// The part of [`Bill::cpu_ns`] that its limit is held against. What was done for several executions at once is not:
+    /// how much that is, each decides for the others.
+    pub fn limited_ns(&self) -> u64 {
+        self.cpu_ns().saturating_sub(self.shared_ns.load(Relaxed))
+    }
+
     /// CPU time of the ended slices alone, in nanoseconds: what a lane judges a guest by, since nothing else would move
     /// with it to another.
     pub fn slices_ns(&self) -> u64 {
@@ -281,6 +289,12 @@ impl Bill {
     /// Adds what the node did for it beside its slices, in nanoseconds. On any thread.
     pub fn add_beside(&self, ns: u64) {
         self.beside_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// The same for its part of what the node did for several executions at once.
+    pub fn add_shared(&self, ns: u64) {
+        self.shared_ns.fetch_add(ns, Relaxed);
+        self.add_beside(ns);
     }
 
     /// A run that waits is to be polled when work beside its slices has used up its CPU time.

@@ -260,7 +260,7 @@ impl Driven {
     }
 
     fn is_over_cpu(&self) -> bool {
-        self.account.deployment().is_some_and(|app| is_over_cpu(app, &self.bill, self.bill.cpu_ns()))
+        self.account.deployment().is_some_and(|app| is_over_cpu(app, &self.bill, self.bill.limited_ns()))
     }
 
     fn has_ended(&self) -> bool {

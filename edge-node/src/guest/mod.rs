@@ -101,7 +101,7 @@ pub fn new_store<S: HasExchange>(engine: &Engine, state: S) -> Store<S> {
         let exchange = context.data_mut().exchange();
         let limit_ns = u64::from(exchange.limits().cpu_ms) * 1_000_000;
         let slice_ns = exchange.bill.slice_ns_running();
-        if exchange.bill.cpu_ns() + slice_ns >= limit_ns {
+        if exchange.bill.limited_ns() + slice_ns >= limit_ns {
             return Err(wasmtime::Error::from(exchange.over(Limit::Cpu)));
         }
         if slice_ns < SLICE_NS_MIN {

@@ -395,7 +395,7 @@ impl Lane {
         // Before the look below: what is billed from here on wakes it.
         bill.wake_when_over(&waker);
         let ended = match polled {
-            Ok(Poll::Pending) => is_over_cpu(deployment, bill, bill.cpu_ns() + bill.slice_ns_running())
+            Ok(Poll::Pending) => is_over_cpu(deployment, bill, bill.limited_ns() + bill.slice_ns_running())
                 .then_some(Some(Failure::CpuLimit)),
             Ok(Poll::Ready(Ok(()))) => Some(None),
             Ok(Poll::Ready(Err(error))) => Some(Some(classify(&error, bill))),
