@@ -40,3 +40,6 @@ pub mod serve;
 #[cfg(test)]
 mod testing;
 pub mod worker;
+
+/// What a node allocates with: an execution takes 1 to 5 % less with mimalloc than with glibc (docs/benchmarks.md).
+pub use mimalloc::MiMalloc as Allocator;

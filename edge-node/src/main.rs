@@ -5,6 +5,9 @@ use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 use anyhow::Context as _;
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: edge_node::Allocator = edge_node::Allocator;
+
 /// The POP node of a Skerry fleet.
 #[derive(Parser)]
 #[command(version)]

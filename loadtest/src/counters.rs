@@ -3,7 +3,7 @@
 //! System calls are counted from outside ([`crate::micro::syscalls`]): there is no safe way to do it from within.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
+    alloc::{GlobalAlloc, Layout},
     fs::File,
     io::Read as _,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -59,8 +59,11 @@ static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, counting while it is told to. Otherwise it costs one load and a branch.
+/// A node's allocator, counting while it is told to. Otherwise it costs one load and a branch.
 struct CountingAllocator;
+
+/// What is measured is what a node runs on.
+static NODES: edge_node::Allocator = edge_node::Allocator;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -72,31 +75,31 @@ fn count(bytes: usize) {
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator with the very arguments it came with, so its contract is
+// SAFETY: every call is passed on to a node's allocator with the very arguments it came with, so its contract is
 // kept if the caller keeps it; `count` only touches atomics and cannot allocate or unwind.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's promises about `layout` are the ones `System` asks for.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's promises about `layout` are the ones [`NODES`] asks for.
+        unsafe { NODES.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { NODES.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
-        // SAFETY: as above; `pointer` came from `System`, because every allocation does.
-        unsafe { System.realloc(pointer, layout, size) }
+        // SAFETY: as above; `pointer` came from it, because every allocation does.
+        unsafe { NODES.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { NODES.dealloc(pointer, layout) }
     }
 }
 
