@@ -102,6 +102,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// What a command has found: for a person, or as JSON.
+fn print<R: serde::Serialize>(
+    report: &R,
+    as_json: bool,
+    text: impl FnOnce(&R) -> String,
+) -> anyhow::Result<()> {
+    match as_json {
+        true => println!("{}", serde_json::to_string_pretty(report)?),
+        false => print!("{}", text(report)),
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

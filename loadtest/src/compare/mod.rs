@@ -104,10 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let measured =
         rounds(args.rounds, servers, |server| one(&scenario, server, wire, &places, &stop), &stop)?;
     let report = Report::new(machine, method, measured, left_out);
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print!("{}", report.text()),
-    }
+    crate::print(&report, args.json, Report::text)?;
     Ok(if args.check { report.verdict } else { Verdict::NoGoal })
 }
 

@@ -91,10 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     }
     eprintln!();
     let report = Report::new(machine, args.new_apps, wasm.len(), first, &runs)?;
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print!("{}", report.text()),
-    }
+    crate::print(&report, args.json, Report::text)?;
     Ok(if args.check { report.verdict } else { Verdict::NoGoal })
 }
 

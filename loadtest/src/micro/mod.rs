@@ -87,10 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         reports.push(one(args, &bench, &runtime, &guest).with_context(|| format!("measuring {name}"))?);
     }
     let report = Report::new(machine, bench.settings(), reports);
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print!("{}", report.text()),
-    }
+    crate::print(&report, args.json, Report::text)?;
     Ok(if args.check { report.verdict() } else { Verdict::NoGoal })
 }
 

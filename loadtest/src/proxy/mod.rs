@@ -69,10 +69,7 @@ struct Report {
 /// Measures and prints.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = measure(args)?;
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print!("{}", report.text()),
-    }
+    crate::print(&report, args.json, Report::text)?;
     Ok(if args.check { report.verdict } else { Verdict::NoGoal })
 }
 

@@ -62,10 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let (machine, before) = (Machine::here(), Ticks::now());
     let outcome = with_progress(&scenario, &target)?;
     let report = Report::new(machine, scenario, &target, outcome, Ticks::share_since(before));
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print!("{}", report.text()),
-    }
+    crate::print(&report, args.json, Report::text)?;
     if let Some(path) = &args.html {
         fs::write(path, page::html(&report)).with_context(|| format!("writing {}", path.display()))?;
     }

@@ -1,4 +1,4 @@
-//! Places that all tenants share: connections to backends, lookups.
+//! Places that all tenants share: connections to backends, lookups, TLS settings.
 //!
 //! One rule instead of a part for each: **a tenant may have at most a third of what is left**. Alone it gets a quarter of
 //! all; n that want all they can get end at 1/(n + 3) each, and three times such a part is still there for those who come.
