@@ -6,8 +6,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::Serialize;
-
 use super::{Entry, queue::LineQueue};
 use crate::failure::Failure;
 
@@ -15,6 +13,8 @@ use crate::failure::Failure;
 /// path, 253 of host name and 32 of method of its own: 10 MiB when every line is as long as it may be. It also keeps
 /// its deployment, which many lines share, and nothing of the request's own buffers.
 const QUEUE_LINES_MAX: usize = 8 * 1024;
+/// Bytes that are written at once when there are as many: some 200 lines.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Where lines go. Cheap to clone.
 #[derive(Clone)]
@@ -29,72 +29,62 @@ pub struct AccessLine {
     failure: Option<Failure>,
 }
 
-/// A line's JSON form.
-#[derive(Serialize)]
-struct Text<'a> {
-    time_ms: u64,
-    request: String,
-    protocol: &'static str,
-    peer: String,
-    method: &'a str,
-    host: Option<&'a str>,
-    path: &'a str,
-    /// 0 when the client was gone before the response.
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    duration_us: u64,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    run: Option<RunText>,
-}
-
-#[derive(Serialize)]
-struct RunText {
-    app: String,
-    version: u64,
-    cpu_us: u64,
-    instantiate_us: u64,
-    memory_peak_kib: u64,
-}
-
 impl AccessLine {
     pub(super) fn new(entry: Entry, status: u16, failure: Option<Failure>) -> AccessLine {
         let duration = entry.started.elapsed();
         AccessLine { entry, time: SystemTime::now(), duration, status, failure }
     }
 
-    fn text(&self) -> Text<'_> {
+    /// Its JSON form and a line end. Written by hand: at 100,000 lines a second a serializer's fields and texts were 4 % of
+    /// all the node did. What needs no escapes has none: an id, numbers, host names and methods, which are tokens.
+    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let entry = &self.entry;
-        Text {
-            time_ms: self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
-            request: entry.id.to_string(),
-            protocol: entry.protocol.name(),
-            peer: entry.peer.to_string(),
-            method: entry.method.as_str(),
-            host: entry.host.as_ref().map(|host| host.as_str()),
-            path: &entry.path,
-            status: self.status,
-            error: self.failure.map(Failure::code),
-            duration_us: self.duration.as_micros() as u64,
-            run: entry.run.as_ref().map(|(deployment, bill)| RunText {
-                app: deployment.id.to_string(),
-                version: deployment.version,
-                cpu_us: bill.cpu_ns() / 1_000,
-                instantiate_us: bill.instantiate_ns() / 1_000,
-                memory_peak_kib: bill.memory_peak_bytes() / 1_024,
-            }),
+        let time_ms = self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        write!(
+            out,
+            r#"{{"time_ms":{time_ms},"request":"{}","protocol":"{}","peer":"{}","method":"{}","host":"#,
+            entry.id,
+            entry.protocol.name(),
+            entry.peer,
+            entry.method
+        )?;
+        match &entry.host {
+            Some(host) => write!(out, r#""{host}""#)?,
+            None => out.write_all(b"null")?,
         }
+        out.write_all(br#","path":"#)?;
+        serde_json::to_writer(&mut *out, &entry.path)?;
+        // 0 when the client was gone before the response.
+        write!(out, r#","status":{}"#, self.status)?;
+        if let Some(failure) = self.failure {
+            write!(out, r#","error":"{}""#, failure.code())?;
+        }
+        write!(out, r#","duration_us":{}"#, self.duration.as_micros())?;
+        if let Some((deployment, bill)) = &entry.run {
+            write!(
+                out,
+                r#","app":"{}","version":{},"cpu_us":{},"instantiate_us":{},"memory_peak_kib":{}"#,
+                deployment.id,
+                deployment.version,
+                bill.cpu_ns() / 1_000,
+                bill.instantiate_ns() / 1_000,
+                bill.memory_peak_bytes() / 1_024
+            )?;
+        }
+        out.write_all(b"}\n")
     }
 }
 
 impl AccessLog {
     /// A log that writes to `out` from its own thread, which ends when the last handle is dropped.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<AccessLog> {
-        let mut out = io::BufWriter::new(out);
-        let queue = LineQueue::start("access-log", QUEUE_LINES_MAX, move |line| match line {
-            Some(line) => write_line(&mut out, &line),
-            // A closed pipe or full disk loses lines, not requests.
-            None => drop(out.flush()),
+        let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, out);
+        let queue = LineQueue::start("access-log", QUEUE_LINES_MAX, move |line| {
+            let written = match line {
+                Some(line) => AccessLine::write_to(&line, &mut out),
+                None => out.flush(),
+            };
+            drop(written); // a closed pipe or full disk loses lines, not requests
         });
         queue.map(AccessLog)
     }
@@ -107,12 +97,6 @@ impl AccessLog {
     /// Lines dropped so far.
     pub fn dropped(&self) -> u64 {
         self.0.dropped()
-    }
-}
-
-fn write_line(out: &mut impl Write, line: &AccessLine) {
-    if serde_json::to_writer(&mut *out, &line.text()).is_ok() {
-        let _ = out.write_all(b"\n");
     }
 }
 
@@ -141,7 +125,7 @@ mod tests {
     fn a_line_is_written_when_the_last_holder_lets_go_and_is_one_line_whatever_is_in_it() {
         let written = Written::default();
         let log = AccessLog::start(written.clone()).unwrap();
-        let (head, ()) = http::Request::get("http://a.example/p%0Aq?secret=1").body(()).unwrap().into_parts();
+        let (head, ()) = http::Request::get("http://a.example/p%0A\"q?secret=1").body(()).unwrap().into_parts();
         let host = "a.example".parse().ok();
         let account = Account::open(&head, host, &connection(), RequestId::new(), None, &log);
         account.responded(http::StatusCode::NOT_FOUND);
@@ -157,7 +141,7 @@ mod tests {
         assert_eq!(text.matches('\n').count(), 1);
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["status"], &line["error"]), (&404.into(), &"no_route".into()));
-        assert_eq!((&line["host"], &line["path"]), (&"a.example".into(), &"/p%0Aq".into()));
+        assert_eq!((&line["host"], &line["path"]), (&"a.example".into(), &"/p%0A\"q".into()));
         assert!(!text.contains("secret"), "queries may hold secrets and are not logged");
     }
 

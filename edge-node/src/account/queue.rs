@@ -18,15 +18,17 @@ use std::{
 /// How long the writer sleeps between two looks at its queue: longer lets more lines wait, shorter wakes more often.
 const NAP: Duration = Duration::from_millis(5);
 
-/// The sending end. Cheap to clone; the thread ends when the last one is dropped.
-pub(super) struct LineQueue<T> {
+/// The sending end. A clone is one count, since every request makes one; the thread ends when the last one is dropped.
+pub(super) struct LineQueue<T>(Arc<Sending<T>>);
+
+struct Sending<T> {
     lines: mpsc::SyncSender<T>,
-    dropped: Arc<AtomicU64>,
+    dropped: AtomicU64,
 }
 
 impl<T> Clone for LineQueue<T> {
     fn clone(&self) -> LineQueue<T> {
-        LineQueue { lines: self.lines.clone(), dropped: self.dropped.clone() }
+        LineQueue(self.0.clone())
     }
 }
 
@@ -48,19 +50,19 @@ impl<T: Send + 'static> LineQueue<T> {
                 thread::sleep(NAP);
             }
         })?;
-        Ok(LineQueue { lines, dropped: Arc::default() })
+        Ok(LineQueue(Arc::new(Sending { lines, dropped: AtomicU64::new(0) })))
     }
 
     /// Queues a line, or drops and counts it.
     pub(super) fn push(&self, line: T) {
-        if self.lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+        if self.0.lines.try_send(line).is_err() {
+            self.0.dropped.fetch_add(1, Relaxed);
         }
     }
 
     /// Lines dropped so far.
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+        self.0.dropped.load(Relaxed)
     }
 }
 
