@@ -107,35 +107,51 @@ impl Body for CountedBody {
     }
 }
 
-/// Ends an h1 connection whose request head takes longer than [`HEAD_TIMEOUT`].
+/// Ends an h1 connection whose request head takes longer than [`HEAD_TIMEOUT`], from the connection's start or the head's
+/// first byte until its request begins.
 ///
-/// hyper has one timer for a head and for the pause before it; it is set to the idle timeout, and this one measures the
-/// head alone: from the connection's start or a head's first byte until its request begins.
+/// Nearly every head comes in one read, and then there is nothing to wait for: the timer is set when a reader comes back
+/// for more of a head.
 pub(super) struct HeadTimer {
     activity: Rc<Activity>,
     timer: Pin<Box<Sleep>>,
-    /// How many requests had begun when the timer was set; more have begun: the head came in.
-    armed_at: Option<u64>,
+    head: Head,
+}
+
+/// What is known of the head that comes next. Each holds how many requests had begun: more have, and the head came in.
+#[derive(Debug, Clone, Copy)]
+enum Head {
+    /// None of it is here.
+    None,
+    /// A read brought its beginning, and perhaps all of it.
+    Begun(u64),
+    /// It took more than one read, and the timer is set.
+    Timed(u64),
 }
 
 impl HeadTimer {
     pub(super) fn new(activity: Rc<Activity>) -> HeadTimer {
-        HeadTimer { activity, timer: Box::pin(sleep(HEAD_TIMEOUT)), armed_at: Some(0) }
+        HeadTimer { activity, timer: Box::pin(sleep(HEAD_TIMEOUT)), head: Head::Timed(0) }
+    }
+
+    /// Before a read: has the head's time passed?
+    fn expired(&mut self, cx: &mut Context<'_>) -> bool {
+        let begun = self.activity.begun.get();
+        match self.head {
+            Head::Begun(at) if at == begun => {
+                self.timer.as_mut().reset(Instant::now() + HEAD_TIMEOUT);
+                self.head = Head::Timed(at);
+            }
+            Head::Timed(at) if at == begun => {}
+            _ => self.head = Head::None,
+        }
+        matches!(self.head, Head::Timed(_)) && self.timer.as_mut().poll(cx).is_ready()
     }
 
     fn bytes_came(&mut self) {
-        let between_requests = self.activity.in_flight() == 0;
-        if self.armed_at.is_none() && between_requests {
-            self.timer.as_mut().reset(Instant::now() + HEAD_TIMEOUT);
-            self.armed_at = Some(self.activity.begun.get());
+        if let (Head::None, 0) = (self.head, self.activity.in_flight()) {
+            self.head = Head::Begun(self.activity.begun.get());
         }
-    }
-
-    fn expired(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.armed_at != Some(self.activity.begun.get()) {
-            self.armed_at = None;
-        }
-        self.armed_at.is_some() && self.timer.as_mut().poll(cx).is_ready()
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     Connection, Draining, Handler, InboundBody, Protocol, TlsInfo,
     answer::answer,
     connection::{Activity, CountedBody, HeadTimer},
-    limits::{self, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT},
+    limits::{self, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT},
     tls::ALPN_H2,
     watched::Watched,
 };
@@ -144,8 +144,8 @@ async fn h1<H: Handler>(
     let io = TokioIo::new(Watched::new(stream, HeadTimer::new(Rc::clone(&activity))));
     let requests = service_fn(requests(Arc::new(connection), shared, Rc::clone(&activity)));
     let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
+        // The head's clock is `HeadTimer`'s, the pause's `Activity`'s: hyper's own would be set anew for every request.
+        .header_read_timeout(None)
         .max_buf_size(limits::HEAD_BYTES_HELD_MAX)
         .half_close(false)
         .serve_connection(io, requests);
