@@ -3,7 +3,7 @@
 //! Accepting, TLS and framing come before it ([`crate::front`]); it knows no protocol. Answers of its own are
 //! [`Failure`]s.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use artifact::HostName;
 use http::{Request, Response, StatusCode, request};
@@ -67,7 +67,7 @@ impl Server {
         };
 
         // code: in memory, or loaded now. That wait has its own bound and is not the guest's.
-        let left = exchange.fetches.deadline().saturating_duration_since(Instant::now());
+        let left = exchange.fetches.deadline().saturating_duration_since(exchange.started);
         let loaded = match self.node.code.get(deployment).await {
             Ok(loaded) => loaded,
             Err(error) => {

@@ -203,17 +203,21 @@ impl Driven {
 
     /// One slice on this thread. A run whose time here is over is in the slow lane afterwards.
     fn poll_here(&mut self, cx: &mut Context<'_>) {
-        let Place::Here(run) = &mut self.place else { return };
-        let slice = self.bill.slice();
+        let Driven { place, bill, .. } = self;
+        let Place::Here(run) = place else { return };
+        let slice = bill.slice();
         let polled = run.as_mut().poll(cx);
+        if polled.is_ready() {
+            *place = Place::Ended; // tearing an instance down is the guest's cost too
+        }
         drop(slice);
         if polled.is_pending() {
             // Before the look below: what is billed from here on wakes it.
             self.bill.wake_when_over(cx.waker());
         }
         match polled {
-            Poll::Ready(Ok(())) => self.end(None),
-            Poll::Ready(Err(error)) => self.end(Some(classify(&error, &self.bill))),
+            Poll::Ready(Ok(())) => self.settle(None),
+            Poll::Ready(Err(error)) => self.settle(Some(classify(&error, &self.bill))),
             Poll::Pending if self.is_over_cpu() => {
                 self.end(Some(Failure::CpuLimit));
             }
@@ -246,13 +250,19 @@ impl Driven {
         }
     }
 
-    /// The run is over. One in the slow lane settles there what it leaves.
+    /// Ends the run. One in the slow lane settles there what it leaves.
     fn end(&mut self, failure: Option<Failure>) {
         self.failure = failure;
         let Place::Here(run) = std::mem::replace(&mut self.place, Place::Ended) else { return };
         let slice = self.bill.slice();
-        drop(run); // tearing an instance down is the guest's cost too
+        drop(run);
         drop(slice);
+        self.settle(failure);
+    }
+
+    /// The run is gone: its memory goes back, and its app is judged by what it cost.
+    fn settle(&mut self, failure: Option<Failure>) {
+        self.failure = failure;
         self.bill.give_back_memory();
         if let Some(deployment) = self.account.deployment() {
             deployment.standing.ended(self.bill.slices_ns());

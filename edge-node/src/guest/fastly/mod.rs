@@ -108,13 +108,12 @@ impl Program {
         let Program { engine, instances, memory } = self;
         let (engine, instances, memory) = (engine.clone(), instances.clone(), *memory);
         async move {
-            let started_ns = crate::meter::now_ns();
             let bill = exchange.bill.clone();
             let mut store = new_store(&engine, FastlyState::new(exchange, request, responder)?);
             let instance = instances.instantiate_async(&mut store).await?;
             let exported = instance.get_module_export(&mut store, &memory).and_then(Extern::into_memory);
             store.data_mut().memory = exported;
-            bill.instantiated(crate::meter::now_ns() - started_ns);
+            bill.instantiated(bill.slice_ns_running());
 
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             match start.call_async(&mut store, ()).await {

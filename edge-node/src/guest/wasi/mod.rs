@@ -120,12 +120,11 @@ impl Program {
     ) -> impl Future<Output = Result<()>> + Send + 'static {
         let Program(linked) = self.clone();
         async move {
-            let started_ns = crate::meter::now_ns();
             let bill = exchange.bill.clone();
             let mut store = new_store(&linked.engine, State::new(exchange, request, responder));
             // Async, although a start function has nothing to wait for: one that spins must yield like any guest.
             let instance = linked.instances.instantiate_async(&mut store).await?;
-            bill.instantiated(crate::meter::now_ns() - started_ns);
+            bill.instantiated(bill.slice_ns_running());
 
             let handles = &mut store.data_mut().handles;
             let call = (handles.push(IncomingRequest)?, handles.push(ResponseOutparam)?);
