@@ -13,8 +13,9 @@ use crate::{
     serve::Server,
 };
 
-/// Tasks a worker polls before it looks at its sockets again. Tokio's default of 61 lets 61 guests of 1 ms each pass.
-const EVENT_INTERVAL: u32 = 8;
+/// Tasks a worker polls before it looks at its sockets again: a look is a system call. Tokio's default of 61 lets as many
+/// guests of 1 ms each pass, which only strangers are ([`crate::lane::standing`]), and of those few at once.
+const EVENT_INTERVAL: u32 = 32;
 
 /// What one worker serves.
 pub struct Work {
