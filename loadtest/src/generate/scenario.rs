@@ -21,6 +21,7 @@ const HOSTS_MAX: u32 = 10_000;
 const EXPONENT_MAX: f64 = 10.0;
 /// Ten pieces a second, of 64 KiB.
 const SLOW_BYTES_PER_SECOND_MAX: u64 = 640 << 10;
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(10);
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const PATH_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 64;
@@ -45,6 +46,8 @@ pub struct Scenario {
     /// Every request on a connection of its own; connecting is part of its latency.
     pub new_connection_each: bool,
     pub pace: Pace,
+    /// How long the client sleeps between two looks at its sockets; zero: the kernel wakes it with every answer.
+    pub look_every: Duration,
     pub seed: u64,
 }
 
@@ -147,6 +150,8 @@ struct File {
     #[serde(default)]
     pace: Pace,
     #[serde(default)]
+    look_every_us: u64,
+    #[serde(default)]
     seed: u64,
 }
 
@@ -179,6 +184,7 @@ impl Scenario {
             hosts: file.hosts,
             new_connection_each: file.new_connection_each,
             pace: file.pace,
+            look_every: Duration::from_micros(file.look_every_us),
             seed: file.seed,
         };
         scenario.check(&mut wrong);
@@ -275,6 +281,14 @@ impl Scenario {
                 );
             }
         }
+        must(
+            self.look_every <= LOOK_EVERY_MAX,
+            format!("look_every_us must be at most {}", LOOK_EVERY_MAX.as_micros()),
+        );
+        must(
+            self.look_every.is_zero() || self.arrivals == Arrivals::Closed,
+            "look_every_us is for closed loops: what arrives at fixed times must start then".into(),
+        );
         self.request.check(wrong);
     }
 }
