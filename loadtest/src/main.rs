@@ -10,6 +10,9 @@
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
 //!
+//! What commands share: [`progress`] and [`stop`] while they measure, [`page`] for a browser, [`machine`] and
+//! [`statistics`] in what they say.
+//!
 //! Deliberately absent so far: the fleet simulation.
 
 mod compare;
@@ -19,13 +22,17 @@ mod generate;
 mod machine;
 mod micro;
 mod neighbours;
+mod page;
+mod progress;
 mod proxy;
 mod run;
 mod servers;
 mod statistics;
+mod stop;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// Measures Skerry.
@@ -113,6 +120,11 @@ fn print<R: serde::Serialize>(
         false => print!("{}", text(report)),
     }
     Ok(())
+}
+
+/// A page of it.
+fn write(path: &std::path::Path, page: &str) -> anyhow::Result<()> {
+    std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What is said of a row of measurements.
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
+
+/// Points of a curve of latencies: as many as a plot shows.
+const QUANTILES: [f64; 12] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
 
 /// Median and range. The median of batches ignores the few that the machine disturbed; the range shows how many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -35,6 +39,35 @@ impl Spread {
             p90: percentile(&sorted, 90.0)?,
             max: *sorted.last()?,
         })
+    }
+}
+
+/// What this part of all did not exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Point {
+    pub quantile: f64,
+    pub us: f64,
+}
+
+impl Point {
+    /// The curve of a histogram of nanoseconds.
+    pub fn all(latency_ns: &Histogram<u64>) -> Vec<Point> {
+        let at = |quantile| Point { quantile, us: latency_ns.value_at_quantile(quantile) as f64 / 1e3 };
+        QUANTILES.map(at).to_vec()
+    }
+
+    /// For a person.
+    pub fn name(&self) -> String {
+        quantile_name(self.quantile)
+    }
+}
+
+/// For a person.
+pub fn quantile_name(quantile: f64) -> String {
+    match quantile {
+        0.0 => "least".to_owned(),
+        1.0 => "most".to_owned(),
+        part => format!("p{}", (part * 1e6).round() / 1e4),
     }
 }
 

@@ -13,7 +13,9 @@ use std::{
 
 use crate::{
     generate::{self, Outcome, Progress, Protocol, Roots, Scenario, Target},
+    progress::Bar,
     servers::{Running, Wire},
+    statistics::Point,
 };
 
 use super::{
@@ -33,20 +35,23 @@ pub fn wire(scenario: &Scenario) -> Option<Wire> {
 }
 
 /// Asks a server that is ready. What goes wrong voids the round.
-pub fn measure(scenario: &Scenario, server: &Running, stop: &AtomicBool) -> Measured {
+pub fn measure(scenario: &Scenario, server: &Running, bar: &Bar, stop: &AtomicBool) -> Measured {
     let roots = server.ca_pem.clone().map_or(Roots::Any, Roots::Pem);
     let target = Target { address: server.address, authority: server.authority.clone(), roots };
     let looks = Looks::default();
-    let look = |progress: Progress| looks.take(progress, scenario.warm_up, &server.pids);
+    let look = |progress: Progress| {
+        bar.show(progress);
+        looks.take(progress, scenario.warm_up, &server.pids);
+    };
     let outcome = generate::generate(scenario, &target, &look, stop).map_err(|error| format!("{error:#}"))?;
     if stop.load(Relaxed) {
         return Err("it was stopped".to_owned());
     }
     let (first, last) = looks.both()?;
-    Round::new(&seen(&outcome), first, last, scenario.threads)
+    Round::new(&seen(&outcome, scenario.duration), first, last, scenario.threads)
 }
 
-fn seen(outcome: &Outcome) -> Seen {
+fn seen(outcome: &Outcome, duration: Duration) -> Seen {
     let at = |part| Duration::from_nanos(outcome.latency_ns.value_at_quantile(part));
     let errors = outcome.errors.iter().map(|(kind, count)| (kind.clone(), *count));
     let statuses = outcome.statuses.iter().filter(|(status, _)| **status != 200);
@@ -58,6 +63,9 @@ fn seen(outcome: &Outcome) -> Seen {
         p50: at(0.5),
         p99: at(0.99),
         p999: at(0.999),
+        latency_us: Point::all(&outcome.latency_ns),
+        // What comes after the last whole second is no rate.
+        per_second: outcome.per_second.iter().take(duration.as_secs() as usize).copied().collect(),
         client_cpu: outcome.client_cpu,
         late_starts: outcome.late_starts,
         stopped_early: outcome.stopped_early,

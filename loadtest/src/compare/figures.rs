@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::usage::{Machine, Usage};
-use crate::statistics::Summary;
+use crate::statistics::{Point, Summary};
 
 /// The client's threads are busy for this part of the time: it was what held the answers up.
 const CLIENT_BUSY: f64 = 0.95;
@@ -26,6 +26,9 @@ pub struct Seen {
     pub p50: Duration,
     pub p99: Duration,
     pub p999: Duration,
+    pub latency_us: Vec<Point>,
+    /// Answers of each whole second.
+    pub per_second: Vec<u64>,
     pub client_cpu: Duration,
     pub late_starts: u64,
     pub stopped_early: bool,
@@ -45,7 +48,7 @@ pub struct Look {
 }
 
 /// One server in one round.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Round {
     pub requests_per_second: f64,
     pub p50_us: f64,
@@ -64,6 +67,9 @@ pub struct Round {
     pub stolen_cores: f64,
     /// Part of the requests that did not start when they were to.
     pub late: f64,
+    pub latency_us: Vec<Point>,
+    /// Answers of each whole second.
+    pub per_second: Vec<u64>,
 }
 
 /// A round that counts, or why it does not.
@@ -102,6 +108,8 @@ impl Round {
             others_cores: busy.saturating_sub(server + client).as_secs_f64() / time,
             stolen_cores: last.machine.stolen.saturating_sub(first.machine.stolen).as_secs_f64() / time,
             late: seen.late_starts as f64 / seen.answered.max(1) as f64,
+            latency_us: seen.latency_us.clone(),
+            per_second: seen.per_second.clone(),
         })
     }
 

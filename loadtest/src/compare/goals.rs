@@ -59,6 +59,26 @@ pub struct Judged {
     pub verdict: Verdict,
 }
 
+impl Judged {
+    /// The ratio, for a person.
+    pub fn reached(&self) -> String {
+        match (self.reached, self.verdict) {
+            (Some(ratio), _) => format!("{ratio:.2}"),
+            (None, Verdict::NoGoal) => "not measured".to_owned(),
+            (None, _) => "void".to_owned(),
+        }
+    }
+}
+
+/// The most CPU in µs that a server may take by a goal against the bare server.
+pub fn ceiling(wire: Wire, ours: &str, bare: &str, bare_us: f64) -> Option<f64> {
+    let of = GOALS.iter().find(|goal| (goal.wire, goal.ours, goal.other) == (wire, ours, bare))?;
+    match of.reach {
+        Reach::AtMost(times) => Some(times * bare_us),
+        Reach::Fewer(_) => None,
+    }
+}
+
 /// Judges the goals of `wire`. One whose servers were not both asked for has no verdict; a void figure has not met it.
 pub fn judge(wire: Wire, cpu_us: impl Fn(&str) -> Known) -> Vec<Judged> {
     let of_wire = GOALS.iter().filter(|goal| goal.wire == wire);
@@ -123,6 +143,14 @@ mod tests {
         assert_eq!(judged[0], (Some(2.0), Verdict::Met));
         assert_eq!(judged[1], (Some(18.5 / 8.0), Verdict::NotMet));
         assert_eq!(judged[2], (None, Verdict::NoGoal), "as-hello was left out");
+    }
+
+    #[test]
+    fn a_ceiling_is_of_this_protocol_and_of_the_bare_server() {
+        assert_eq!(ceiling(Wire::H1, "fastly-hello", "hyper", 8.0), Some(16.0));
+        assert_eq!(ceiling(Wire::H2, "fastly-hello", "hyper", 10.0), Some(18.0));
+        assert_eq!(ceiling(Wire::H1, "fastly-hello", "viceroy", 8.0), None);
+        assert_eq!(ceiling(Wire::H1, "deno", "hyper", 8.0), None);
     }
 
     #[test]

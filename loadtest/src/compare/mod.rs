@@ -11,27 +11,22 @@
 //! | [`figures`] | what is told of a server |
 //! | [`goals`] | what is to be reached |
 //! | [`report`] | what is printed |
+//! | [`page`] | the same for a browser |
 
 mod client;
 mod figures;
 mod goals;
+mod page;
 mod report;
 mod usage;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::AtomicBool,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
 
 use self::{
     figures::Measured,
@@ -41,14 +36,13 @@ use crate::{
     Verdict,
     generate::Scenario,
     machine::Machine,
+    progress::{Bar, whole},
     servers::{
         Places, Server, Wire,
         lineup::{NAMES, lineup},
     },
+    stop,
 };
-
-/// The exit code of a second Ctrl-C, which does not wait for anybody.
-const IMPATIENT: i32 = 130;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -73,38 +67,37 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write a page with plots, all in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Exit with 1 if a goal is not met
     #[arg(long)]
     check: bool,
 }
 
-/// Measures and prints.
+/// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let scenario = scenario(args)?;
     let wire = client::wire(&scenario).context("no server here speaks HTTP/2 without TLS")?;
-    let stop = stop_when_told()?;
+    let stop = stop::when_told()?;
     let places = places(args)?;
     let machine = Machine::here();
     let (servers, left_out) = lineup(wire, &args.only, &places);
     for one in &left_out {
-        let cure = one.cure.as_ref().map_or_else(String::new, |cure| format!("; {cure}"));
-        eprintln!("left out: {}: {}{cure}", one.name, one.why);
+        eprintln!("left out: {}", one.text());
     }
     anyhow::ensure!(!servers.is_empty(), "there is no server to measure");
-    let method = Method {
-        scenario: scenario.name.clone(),
-        wire,
-        rounds: args.rounds,
-        seconds: scenario.duration.as_secs_f64(),
-        warm_up_seconds: scenario.warm_up.as_secs_f64(),
-        connections: scenario.connections,
-        streams: scenario.streams,
-        client_threads: scenario.threads,
-    };
-    let measured =
-        rounds(args.rounds, servers, |server| one(&scenario, server, wire, &places, &stop), &stop)?;
+    let bar = Bar::new(whole(&scenario) * args.rounds * servers.len() as u32)?;
+    let measure = |server: &Server| one(&scenario, server, wire, &places, &bar, &stop);
+    let measured = rounds(args.rounds, servers, measure, &bar, &stop);
+    drop(bar);
+    let method = Method { scenario, wire, rounds: args.rounds, stopped: stop::told(&stop) };
     let report = Report::new(machine, method, measured, left_out);
     crate::print(&report, args.json, Report::text)?;
+    if let Some(path) = &args.html {
+        crate::write(path, &page::html(&report))?;
+    }
+    anyhow::ensure!(!report.method.stopped, "it was told to stop: this is what there was");
     Ok(if args.check { report.verdict } else { Verdict::NoGoal })
 }
 
@@ -114,18 +107,6 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
         scenario.duration = Duration::from_secs(seconds.into());
     }
     Ok(scenario)
-}
-
-/// The first signal ends what is running and then this; a second one ends this at once.
-fn stop_when_told() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down, and raises it.
-        flag::register_conditional_shutdown(signal, IMPATIENT, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .context("listening for signals")?;
-    }
-    Ok(stop)
 }
 
 fn places(args: &Args) -> anyhow::Result<Places> {
@@ -142,40 +123,53 @@ fn places(args: &Args) -> anyhow::Result<Places> {
     })
 }
 
-/// A B C, A B C, and so on.
+/// A B C, A B C, and so on, until it is told to stop: a round that was cut short is none.
 fn rounds(
     rounds: u32,
     servers: Vec<Server>,
     measure: impl Fn(&Server) -> Measured,
+    bar: &Bar,
     stop: &AtomicBool,
-) -> anyhow::Result<Vec<(Server, Vec<Measured>)>> {
+) -> Vec<(Server, Vec<Measured>)> {
     let mut measured: Vec<(Server, Vec<Measured>)> =
         servers.into_iter().map(|server| (server, Vec::new())).collect();
     for round in 1..=rounds {
         for (server, so_far) in &mut measured {
-            eprintln!("round {round} of {rounds}: {}", server.name);
+            bar.load(format!("round {round} of {rounds}: {}", server.name));
             let one = measure(server);
-            anyhow::ensure!(!stop.load(Relaxed), "told to stop; every server has been ended");
+            if stop::told(stop) {
+                return measured;
+            }
             so_far.push(one);
         }
     }
-    Ok(measured)
+    measured
 }
 
 /// Starts one server, asks it, ends it. One that does not start is void as one that does not answer.
-fn one(scenario: &Scenario, server: &Server, wire: Wire, places: &Places, stop: &AtomicBool) -> Measured {
-    let running = server.start(wire, places, stop).map_err(|error| format!("{error:#}"))?;
-    client::measure(scenario, &running, stop)
+fn one(
+    scenario: &Scenario,
+    server: &Server,
+    wire: Wire,
+    places: &Places,
+    bar: &Bar,
+    stop: &AtomicBool,
+) -> Measured {
+    let started = server.start(wire, places, stop).map_err(|error| format!("{error:#}"));
+    let measured = started.and_then(|running| client::measure(scenario, &running, bar, stop));
+    bar.over(scenario);
+    measured
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Mutex, atomic::Ordering::Relaxed};
 
     use super::*;
 
-    fn servers() -> Vec<Server> {
-        ["a", "b"].map(Server::called).into()
+    fn all_rounds(measure: impl Fn(&Server) -> Measured, stop: &AtomicBool) -> Vec<(Server, Vec<Measured>)> {
+        let servers = ["a", "b"].map(Server::called).into();
+        rounds(3, servers, measure, &Bar::new(Duration::ZERO).unwrap(), stop)
     }
 
     #[test]
@@ -185,18 +179,23 @@ mod tests {
             order.lock().unwrap().push_str(server.name);
             Err("not now".to_owned())
         };
-        let measured = rounds(3, servers(), measure, &AtomicBool::new(false)).unwrap();
+        let measured = all_rounds(measure, &AtomicBool::new(false));
         assert_eq!(*order.lock().unwrap(), "ababab");
         assert!(measured.iter().all(|(_, rounds)| rounds.len() == 3));
     }
 
     #[test]
-    fn told_to_stop_nothing_more_is_started() {
-        let stop = AtomicBool::new(false);
+    fn told_to_stop_nothing_more_is_started_and_whole_rounds_are_kept() {
+        let (stop, asked) = (AtomicBool::new(false), Mutex::new(0));
         let measure = |_: &Server| {
-            assert!(!stop.swap(true, Relaxed), "another was started");
-            Err("it was stopped".to_owned())
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            assert!(!stop.load(Relaxed), "another was started");
+            stop.store(*asked == 4, Relaxed);
+            Ok(figures::tests::round())
         };
-        assert!(rounds(3, servers(), measure, &stop).is_err());
+        let measured = all_rounds(measure, &stop);
+        // The second round of the second was under way.
+        assert_eq!(measured.iter().map(|(_, rounds)| rounds.len()).collect::<Vec<_>>(), [2, 1]);
     }
 }

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     Verdict,
+    generate::Scenario,
     machine::Machine,
+    run::report::settings,
     servers::{Server, Wire, lineup::LeftOut},
     statistics::Summary,
 };
@@ -18,14 +20,25 @@ use crate::{
 /// How it was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Method {
-    pub scenario: String,
+    pub scenario: Scenario,
     pub wire: Wire,
     pub rounds: u32,
-    pub seconds: f64,
-    pub warm_up_seconds: f64,
-    pub connections: u32,
-    pub streams: u32,
-    pub client_threads: u32,
+    /// It was told to stop: rounds are missing.
+    pub stopped: bool,
+}
+
+impl Method {
+    /// Names and values.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let Method { scenario, rounds, .. } = self;
+        let rounds = format!("{rounds} interleaved; every server started anew, alone");
+        let mut rows =
+            vec![("scenario", settings(scenario)), ("seed", scenario.seed.to_string()), ("rounds", rounds)];
+        if self.stopped {
+            rows.push(("stopped", "before its end; this is what there was".to_owned()));
+        }
+        rows
+    }
 }
 
 /// One server.
@@ -76,20 +89,15 @@ impl Report {
 
     /// For a person.
     pub fn text(&self) -> String {
-        let Report { machine, method, .. } = self;
-        let Method { scenario, wire, rounds, seconds, warm_up_seconds, connections, streams, client_threads } =
-            method;
-        let mut text = format!(
-            "{}\nscenario  {scenario}: {}, {connections} connections, {streams} at once on each, {client_threads} client threads\n\
-             rounds    {rounds} interleaved, {seconds} s each after {warm_up_seconds} s; every server started anew, alone\n\n",
-            machine.text(),
-            wire.text(),
-        );
+        let mut text = format!("{}\n", self.machine.text());
+        for (name, value) in self.method.rows() {
+            let _ = writeln!(text, "{name:<10}{value}");
+        }
+        text.push('\n');
         self.table(&mut text);
         self.void(&mut text);
-        for LeftOut { name, why, cure } in &self.left_out {
-            let cure = cure.as_ref().map_or_else(String::new, |cure| format!("; {cure}"));
-            let _ = writeln!(text, "left out: {name}: {why}{cure}");
+        for one in &self.left_out {
+            let _ = writeln!(text, "left out: {}", one.text());
         }
         for warning in &self.warnings {
             let _ = writeln!(text, "warning: {warning}");
@@ -148,13 +156,9 @@ impl Report {
         if !self.goals.is_empty() {
             text.push('\n');
         }
-        for Judged { goal, reached, verdict } in &self.goals {
-            let reached = match (reached, verdict) {
-                (Some(ratio), _) => format!("{ratio:.2}"),
-                (None, Verdict::NoGoal) => "not measured".to_owned(),
-                (None, _) => "void".to_owned(),
-            };
-            let _ = writeln!(text, "goal: {goal:<50} {reached:>12}  {}", verdict.text());
+        for judged in &self.goals {
+            let Judged { goal, verdict, .. } = judged;
+            let _ = writeln!(text, "goal: {goal:<50} {:>12}  {}", judged.reached(), verdict.text());
         }
     }
 }
@@ -169,15 +173,16 @@ impl Row {
             figures: figures.ok(),
             cpu_ratio: None,
             rate_ratio: None,
-            rounds: rounds.iter().filter_map(|round| round.as_ref().ok().copied()).collect(),
+            rounds: rounds.iter().filter_map(|round| round.as_ref().ok().cloned()).collect(),
         }
     }
 }
 
 /// Fills in the ratios to the bare server.
 fn compare(rows: &mut [Row], wire: Wire) {
-    let bare = if wire == Wire::H3 { "quinn" } else { "hyper" };
-    let Some(bare) = rows.iter().find(|row| row.name == bare).and_then(|row| row.figures) else { return };
+    let Some(bare) = rows.iter().find(|row| row.name == wire.bare()).and_then(|row| row.figures) else {
+        return;
+    };
     for row in rows {
         let Some(figures) = row.figures else { continue };
         row.cpu_ratio = Some(figures.cpu_us.median / bare.cpu_us.median);
@@ -195,20 +200,20 @@ fn warnings(name: &str, rounds: &[Measured]) -> Vec<String> {
     all
 }
 
-fn range(Summary { median, min, max }: Summary, digits: usize) -> String {
+pub fn range(Summary { median, min, max }: Summary, digits: usize) -> String {
     format!("{median:.digits$} [{min:.digits$}..{max:.digits$}]")
 }
 
-fn ratio(ratio: Option<f64>) -> String {
+pub fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::compare::figures::tests::round;
 
-    fn report() -> Report {
+    pub fn report() -> Report {
         let machine = Machine {
             cpu: "CPU".into(),
             cores: 2,
@@ -218,16 +223,8 @@ mod tests {
             wasmtime: "48",
             build: "release".into(),
         };
-        let method = Method {
-            scenario: "hello-h1".into(),
-            wire: Wire::H1,
-            rounds: 2,
-            seconds: 3.0,
-            warm_up_seconds: 1.0,
-            connections: 32,
-            streams: 1,
-            client_threads: 1,
-        };
+        let scenario = Scenario::named("hello-h1").unwrap();
+        let method = Method { scenario, wire: Wire::H1, rounds: 2, stopped: false };
         let with = |cpu_us| Ok(Round { cpu_us, ..round() });
         let noisy = Ok(Round { cpu_us: 16.0, others_cores: 1.0, ..round() });
         let measured = vec![
@@ -245,7 +242,8 @@ mod tests {
         let text = report().text();
         for part in [
             "CPU, 2 cores",
-            "hello-h1: HTTP/1.1 in the clear, 32 connections",
+            "hello-h1: H1 in the clear, 32 connections × 1 on 1 threads, 10s after 2s",
+            "seed      0",
             "8.0 [8.0..8.5]   1.00",
             "15.0 [15.0..16.0]   1.88",
             "void: wasi-hello: 3 requests were not answered 200",

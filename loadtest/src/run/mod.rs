@@ -7,27 +7,19 @@
 //! | [`page`] | the same for a browser |
 //! | [`steal`] | CPU time that others took |
 
-mod page;
+pub mod page;
 mod place;
-mod report;
+pub mod report;
 mod steal;
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-};
-
-use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use std::{net::SocketAddr, path::PathBuf};
 
 use self::{report::Report, steal::Ticks};
 use crate::{
     Verdict,
-    generate::{Outcome, Progress, Scenario, Target, generate},
+    generate::{Outcome, Scenario, Target, generate},
     machine::Machine,
+    progress::{self, Bar},
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -64,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = Report::new(machine, scenario, &target, outcome, Ticks::share_since(before));
     crate::print(&report, args.json, Report::text)?;
     if let Some(path) = &args.html {
-        fs::write(path, page::html(&report)).with_context(|| format!("writing {}", path.display()))?;
+        crate::write(path, &page::html(&report))?;
     }
     match report.void {
         Some(void) => anyhow::bail!("the run is void: {void}"),
@@ -74,21 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
 
 /// Ctrl-C ends it with what there is.
 fn with_progress(scenario: &Scenario, target: &Target) -> anyhow::Result<Outcome> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // A second one kills: the first was not heard.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
-            .context("listening for Ctrl-C")?;
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("listening for Ctrl-C")?;
-    }
-    let total = scenario.warm_up + scenario.duration;
-    let bar = ProgressBar::new(total.as_millis() as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {elapsed_precise} {msg}")?);
-    let show = |progress: Progress| {
-        bar.set_position(progress.elapsed.min(progress.total).as_millis() as u64);
-        bar.set_message(format!("{} answers, {} errors", progress.answered, progress.errors));
-    };
-    let outcome = generate(scenario, target, &show, &stop);
-    bar.finish_and_clear();
-    outcome
+    let stop = crate::stop::when_told()?;
+    let bar = Bar::new(progress::whole(scenario))?;
+    generate(scenario, target, &|progress| bar.show(progress), &stop)
 }

@@ -1,121 +1,66 @@
-//! One HTML page of a run: no script, nothing from elsewhere, so that it can be sent and kept.
+//! One HTML page of a run.
 
-use std::fmt::Write as _;
-
-use super::report::{Point, Report, name};
-
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 280.0;
-/// Around a plot, for its numbers.
-const MARGIN: f64 = 60.0;
-
-const STYLE: &str = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;\
-    background:#fff}table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;\
-    text-align:left;vertical-align:top}svg{width:100%;height:auto}.void{color:#a00;font-weight:bold}\
-    .warning{color:#850}text{font:12px sans-serif;fill:#444}";
+use super::report::Report;
+use crate::{
+    page::{
+        self, Page,
+        plot::{Curve, Scale, curves},
+    },
+    statistics::{Point, quantile_name},
+};
 
 /// The page.
 pub fn html(report: &Report) -> String {
-    let title = escaped(&format!("Load: {} on {}", report.scenario.name, report.authority));
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head>\n\
-         <body><h1>{title}</h1>\n"
-    );
+    let mut page = Page::new(&format!("Load: {} on {}", report.scenario.name, report.authority));
     if let Some(void) = &report.void {
-        let _ = writeln!(page, "<p class=\"void\">The run is void: {}.</p>", escaped(void));
+        page.told("void", &format!("The run is void: {void}."));
     }
     for warning in &report.warnings {
-        let _ = writeln!(page, "<p class=\"warning\">Warning: {}.</p>", escaped(warning));
+        page.told("warning", &format!("Warning: {warning}."));
     }
-    page += "<table>\n";
-    for line in report.machine.text().lines() {
-        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-        row(&mut page, name, value.trim());
-    }
-    for (name, value) in report.rows() {
-        row(&mut page, name, &value);
-    }
-    page += "</table>\n<h2>Latency</h2>\n";
-    page += "<p>From the start of a request (in an open loop: from its intended start) to the last byte of its \
-             answer.</p>\n";
-    page += &latency(&report.latency_us);
-    page += "<table><tr><th>part of answers</th><th>µs</th></tr>\n";
-    for Point { quantile, us } in &report.latency_us {
-        row(&mut page, &name(*quantile), &format!("{us:.1}"));
-    }
-    row(&mut page, "mean", &format!("{:.1}", report.latency_mean_us));
-    page += "</table>\n<h2>Answers in each second</h2>\n";
-    page += &throughput(&report.per_second);
-    page += "</body></html>\n";
-    page
-}
-
-fn row(page: &mut String, name: &str, value: &str) {
-    let _ = writeln!(page, "<tr><td>{}</td><td>{}</td></tr>", escaped(name), escaped(value));
+    page.pairs(page::machine(&report.machine));
+    page.pairs(report.rows());
+    page.heading("Latency");
+    page.paragraph(
+        "From the start of a request (in an open loop: from its intended start) to the last byte of its answer.",
+    );
+    page.plot(&latency(&[("", &report.latency_us)], Scale::Linear));
+    let point = |point: &Point| vec![point.name(), format!("{:.1}", point.us)];
+    let mean = vec!["mean".to_owned(), format!("{:.1}", report.latency_mean_us)];
+    page.table(&["part of answers", "µs"], report.latency_us.iter().map(point).chain([mean]));
+    page.heading("Answers in each second");
+    let counts: Vec<f64> = report.per_second.iter().map(|count| *count as f64).collect();
+    page.plot(&throughput(&[("", counts)]));
+    page.finish()
 }
 
 /// Each nine as wide as the one before: what is rare would else be a pixel.
-fn latency(points: &[Point]) -> String {
-    let most = points.iter().map(|point| point.us).fold(0.0, f64::max);
+pub fn latency(named: &[(&str, &[Point])], scale: Scale) -> String {
     let place = |quantile: f64| (1.0 - quantile).max(1e-5).log10() / -5.0;
-    let places: Vec<_> = points.iter().map(|point| (place(point.quantile), point.us)).collect();
-    let marks = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0].map(|quantile| (place(quantile), name(quantile)));
-    plot("latency in µs by part of answers", &places, most, &marks)
-}
-
-fn throughput(per_second: &[u64]) -> String {
-    let most = per_second.iter().max().map_or(0.0, |most| *most as f64);
-    let last = per_second.len().saturating_sub(1).max(1) as f64;
-    let places: Vec<_> =
-        per_second.iter().enumerate().map(|(second, count)| (second as f64 / last, *count as f64)).collect();
-    let step = per_second.len().div_ceil(10).max(1);
-    let marks: Vec<_> = (0..per_second.len())
-        .step_by(step)
-        .map(|second| (second as f64 / last, format!("{second} s")))
+    let all: Vec<_> = named
+        .iter()
+        .map(|(name, points)| Curve {
+            name,
+            places: points.iter().map(|point| (place(point.quantile), point.us)).collect(),
+        })
         .collect();
-    plot("answers in each second", &places, most, &marks)
+    let marks =
+        [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0].map(|quantile| (place(quantile), quantile_name(quantile)));
+    curves("latency in µs by part of answers", &all, scale, &marks)
 }
 
-/// `places` are from 0 to 1 across, and from 0 to `most` up.
-fn plot(title: &str, places: &[(f64, f64)], most: f64, marks: &[(f64, String)]) -> String {
-    let across = |part: f64| MARGIN + part * (WIDTH - 2.0 * MARGIN);
-    let up = |value: f64| HEIGHT - MARGIN / 2.0 - value / most.max(1.0) * (HEIGHT - MARGIN);
-    let mut svg =
-        format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", escaped(title));
-    for quarter in 0..=4 {
-        let value = most.max(1.0) * f64::from(quarter) / 4.0;
-        let (left, right, y) = (across(0.0), across(1.0), up(value));
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value:.0}</text>",
-            left - 6.0,
-            y + 4.0
-        );
-    }
-    for (part, text) in marks {
-        let _ = writeln!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            across(*part),
-            HEIGHT - 8.0,
-            escaped(text)
-        );
-    }
-    let line: Vec<_> =
-        places.iter().map(|(part, value)| format!("{:.1},{:.1}", across(*part), up(*value))).collect();
-    let _ = writeln!(
-        svg,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"#06c\" stroke-width=\"2\"/>\n</svg>",
-        line.join(" ")
-    );
-    svg
-}
-
-/// What a target or a scenario says is text, never markup.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// Of each second, from the first.
+pub fn throughput(named: &[(&str, Vec<f64>)]) -> String {
+    let seconds = named.iter().map(|(_, counts)| counts.len()).max().unwrap_or(0);
+    let last = seconds.saturating_sub(1).max(1) as f64;
+    let places = |counts: &[f64]| {
+        (0..).zip(counts).map(|(second, count)| (f64::from(second) / last, *count)).collect()
+    };
+    let all: Vec<_> = named.iter().map(|(name, counts)| Curve { name, places: places(counts) }).collect();
+    let step = seconds.div_ceil(10).max(1);
+    let marks: Vec<_> =
+        (0..seconds).step_by(step).map(|second| (second as f64 / last, format!("{second} s"))).collect();
+    curves("answers in each second", &all, Scale::Linear, &marks)
 }
 
 #[cfg(test)]
@@ -126,6 +71,7 @@ mod tests {
     use crate::{
         generate::{Outcome, Roots, Scenario, Target},
         machine::Machine,
+        page::tests::stands_alone,
     };
 
     fn report() -> Report {
@@ -147,9 +93,7 @@ mod tests {
         let page = html(&report());
         assert_eq!(page.matches("<svg").count(), 2);
         assert_eq!(page.matches("<polyline points=\"60.0,").count(), 2);
-        for never in ["<script", "<img", "<b>", "src=", "href=", "url(", "NaN", "inf"] {
-            assert!(!page.contains(never), "{never}");
-        }
+        stands_alone(&page);
         assert!(page.contains("/&lt;script&gt;") && page.contains("The run is void: 1 requests"));
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     generate::{Outcome, Scenario, Target},
     machine::Machine,
+    statistics::Point,
 };
 
 /// Of the CPU its threads could use. Above, the client is what was measured.
@@ -15,8 +16,6 @@ const CLIENT_BUSY_MAX: f64 = 0.9;
 const STEAL_MAX: f64 = 0.01;
 /// Of all starts.
 const LATE_MAX: f64 = 0.01;
-/// Points of the curve: as many as a plot shows.
-const QUANTILES: [f64; 12] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -43,12 +42,6 @@ pub struct Report {
     pub void: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Point {
-    pub quantile: f64,
-    pub us: f64,
-}
-
 impl Report {
     /// `steal` is the share of the machine's CPU time that others took meanwhile.
     pub fn new(
@@ -58,8 +51,6 @@ impl Report {
         outcome: Outcome,
         steal: f64,
     ) -> Report {
-        let at =
-            |quantile| Point { quantile, us: outcome.latency_ns.value_at_quantile(quantile) as f64 / 1e3 };
         Report {
             warnings: warnings(&machine, &scenario, &outcome, steal),
             void: void(&outcome),
@@ -68,7 +59,7 @@ impl Report {
             answered: outcome.answered,
             per_second_mean: outcome.rate(),
             elapsed_s: outcome.elapsed.as_secs_f64(),
-            latency_us: QUANTILES.map(at).to_vec(),
+            latency_us: Point::all(&outcome.latency_ns),
             latency_mean_us: outcome.latency_ns.mean() / 1e3,
             bytes_in: outcome.bytes_in,
             client_cpu_s: outcome.client_cpu.as_secs_f64(),
@@ -89,8 +80,8 @@ impl Report {
             let _ = writeln!(text, "{name:<10}{value}");
         }
         let _ = writeln!(text, "\nlatency         µs");
-        for Point { quantile, us } in &self.latency_us {
-            let _ = writeln!(text, "{:<9} {us:>10.1}", name(*quantile));
+        for point in &self.latency_us {
+            let _ = writeln!(text, "{:<9} {:>10.1}", point.name(), point.us);
         }
         let _ = writeln!(text, "mean      {:>10.1}", self.latency_mean_us);
         for warning in &self.warnings {
@@ -122,17 +113,8 @@ impl Report {
     }
 }
 
-/// Of a quantile.
-pub fn name(quantile: f64) -> String {
-    match quantile {
-        0.0 => "least".to_owned(),
-        1.0 => "most".to_owned(),
-        part => format!("p{}", (part * 1e6).round() / 1e4),
-    }
-}
-
 /// One line that says all of a scenario.
-fn settings(scenario: &Scenario) -> String {
+pub fn settings(scenario: &Scenario) -> String {
     let Scenario { name, protocol, tls, connections, threads, streams, duration, warm_up, .. } = scenario;
     let Scenario { arrivals, request, hosts, pace, new_connection_each, .. } = scenario;
     let tls = if *tls { "TLS" } else { "in the clear" };

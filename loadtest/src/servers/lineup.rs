@@ -48,6 +48,14 @@ pub struct LeftOut {
     pub cure: Option<String>,
 }
 
+impl LeftOut {
+    /// For a person.
+    pub fn text(&self) -> String {
+        let cure = self.cure.as_ref().map_or_else(String::new, |cure| format!("; {cure}"));
+        format!("{}: {}{cure}", self.name, self.why)
+    }
+}
+
 /// All servers there are, in the order they are measured.
 pub const NAMES: [&str; 10] = [
     "hyper",

@@ -46,6 +46,14 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// The server with nothing in it that speaks it.
+    pub fn bare(self) -> &'static str {
+        match self {
+            Wire::H1 | Wire::H1Tls | Wire::H2 => "hyper",
+            Wire::H3 => "quinn",
+        }
+    }
+
     /// For a person.
     pub fn text(self) -> &'static str {
         match self {
