@@ -10,7 +10,7 @@
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
 //!
-//! What commands share: [`progress`] and [`stop`] while they measure, [`page`] for a browser, [`machine`] and
+//! What commands share: [`under_load`] for a server that is asked, [`progress`] and [`stop`] while they measure, [`page`] for a browser, [`machine`] and
 //! [`statistics`] in what they say.
 //!
 //! Deliberately absent so far: the fleet simulation.
@@ -29,6 +29,7 @@ mod run;
 mod servers;
 mod statistics;
 mod stop;
+mod under_load;
 
 use std::process::ExitCode;
 

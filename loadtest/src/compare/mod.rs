@@ -6,19 +6,13 @@
 //!
 //! | Module | One job |
 //! |---|---|
-//! | [`client`] | the load, and the looks at the counters |
-//! | [`usage`] | what `/proc` says |
-//! | [`figures`] | what is told of a server |
 //! | [`goals`] | what is to be reached |
 //! | [`report`] | what is printed |
 //! | [`page`] | the same for a browser |
 
-mod client;
-mod figures;
 mod goals;
 mod page;
 mod report;
-mod usage;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,10 +22,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use self::{
-    figures::Measured,
-    report::{Method, Report},
-};
+use self::report::{Method, Report};
 use crate::{
     Verdict,
     generate::Scenario,
@@ -42,6 +33,7 @@ use crate::{
         lineup::{NAMES, lineup},
     },
     stop,
+    under_load::{client, figures::Measured},
 };
 
 #[derive(Debug, clap::Args)]
@@ -192,7 +184,7 @@ mod tests {
             *asked += 1;
             assert!(!stop.load(Relaxed), "another was started");
             stop.store(*asked == 4, Relaxed);
-            Ok(figures::tests::round())
+            Ok(crate::under_load::figures::tests::round())
         };
         let measured = all_rounds(measure, &stop);
         // The second round of the second was under way.

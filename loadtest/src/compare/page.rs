@@ -1,7 +1,6 @@
 //! One HTML page of a comparison, for a reader who was not there.
 
 use super::{
-    figures::Round,
     goals::{self, Judged},
     report::{Report, Row, range, ratio},
 };
@@ -13,6 +12,7 @@ use crate::{
     run::page::{latency, throughput},
     servers::lineup::LeftOut,
     statistics::{Point, Summary},
+    under_load::figures::Round,
 };
 
 /// The page.
@@ -155,7 +155,7 @@ fn left_out(page: &mut Page, left_out: &[LeftOut]) {
 #[cfg(test)]
 mod tests {
     use super::{super::report::tests::report, *};
-    use crate::{compare::figures::tests::round, page::tests::stands_alone};
+    use crate::{page::tests::stands_alone, under_load::figures::tests::round};
 
     #[test]
     fn a_page_has_bars_with_goals_curves_by_server_and_who_was_left_out() {

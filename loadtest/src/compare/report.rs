@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{
-    figures::{Figures, Measured, Round},
-    goals::{self, Judged, Known},
-};
+use super::goals::{self, Judged, Known};
 use crate::{
     Verdict,
     generate::Scenario,
@@ -15,6 +12,7 @@ use crate::{
     run::report::settings,
     servers::{Server, Wire, lineup::LeftOut},
     statistics::Summary,
+    under_load::figures::{Figures, Measured, Round},
 };
 
 /// How it was measured.
@@ -211,7 +209,7 @@ pub fn ratio(ratio: Option<f64>) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::compare::figures::tests::round;
+    use crate::under_load::figures::tests::round;
 
     pub fn report() -> Report {
         let machine = Machine {
