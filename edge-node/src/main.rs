@@ -8,9 +8,12 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: edge_node::Allocator = edge_node::Allocator;
 
+/// With the cargo profile it was built by.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SKERRY_BUILD"), ")");
+
 /// The POP node of a Skerry fleet.
 #[derive(Parser)]
-#[command(version)]
+#[command(version = VERSION)]
 struct Arguments {
     /// The node's configuration.
     #[arg(long, value_name = "FILE")]
@@ -42,4 +45,14 @@ fn without_backtraces() -> anyhow::Result<()> {
         again.env_remove(name);
     }
     Err(again.exec()).context("starting again without RUST_BACKTRACE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VERSION;
+
+    #[test]
+    fn the_version_says_how_it_was_built() {
+        assert_eq!(VERSION.ends_with(" (debug)"), cfg!(debug_assertions), "{VERSION}");
+    }
 }
