@@ -111,6 +111,9 @@ pub struct Up {
     /// Database for the geography of clients (.mmdb)
     #[arg(long, value_name = "FILE")]
     pub geo_database: Option<PathBuf>,
+    /// Niceness of the node's threads for programs that take longer; 19, as any other node has, to measure latencies
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub slow_lane_nice: u8,
     /// Where the fleet keeps everything; the same directory brings back the same fleet
     #[arg(long, value_name = "DIR", default_value = ".skerry")]
     pub data: PathBuf,
@@ -520,7 +523,7 @@ mod tests {
             "skerry deploy hello.wasm --app hello --host a.example --host b.example --api http://x --token t --json",
             "skerry deploy --no-wait",
             "skerry deploy app.tar.gz --env staging",
-            "skerry up . --env staging --geo-database city.mmdb",
+            "skerry up . --env staging --geo-database city.mmdb --slow-lane-nice 19",
             "skerry status --json",
             "skerry status hello",
             "skerry apps --json",

@@ -60,6 +60,8 @@ pub struct Node {
     pub drain_s: u64,
     /// Backends of an app in the making run on the developer's machine.
     pub outbound_allow: [&'static str; 2],
+    /// 0 unless told otherwise: a developer's compiler keeps the machine busy, and guests that take longer are still to
+    /// end.
     pub slow_lane_nice: u8,
 }
 
@@ -116,7 +118,6 @@ impl Node {
             geo_database: None,
             drain_s: DRAIN_S,
             outbound_allow: ["127.0.0.0/8", "::1/128"],
-            // A developer's compiler keeps the machine busy, and guests that take longer are still to end.
             slow_lane_nice: 0,
         }
     }

@@ -96,6 +96,7 @@ pub fn fleet(args: &Up, layout: &Layout, stop: &Stop) -> Result<Fleet> {
     write_whole(&config::join_token_file(layout), token.as_bytes())?;
     let node_config = |https, http| config::Node {
         geo_database: geo_database.clone(),
+        slow_lane_nice: args.slow_lane_nice,
         ..config::Node::new(layout, sync, https, http)
     };
     config::write(layout, NODE.short, &node_config(args.https, args.http))?;
