@@ -9,6 +9,7 @@
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
+//! | [`tail`] | latencies at 60 % of the most, quiet and beside hostile neighbours |
 //!
 //! What commands share: [`under_load`] for a server that is asked, [`progress`] and [`stop`] while they measure, [`page`] for a browser, [`machine`] and
 //! [`statistics`] in what they say.
@@ -29,6 +30,7 @@ mod run;
 mod servers;
 mod statistics;
 mod stop;
+mod tail;
 mod under_load;
 
 use std::process::ExitCode;
@@ -58,6 +60,8 @@ enum Command {
     Run(run::Args),
     /// A node and its peers under one load, beside bare hyper: CPU of a request, answers a second, latencies, memory
     Compare(compare::Args),
+    /// Latencies of a node at 60 % of the most it answers, beside bare hyper and beside hostile neighbours
+    Tail(tail::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         Command::Proxy(args) => proxy::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Tail(args) => tail::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
         Command::ServeBare(args) => servers::bare::run(&args).map(|()| Verdict::NoGoal),
     };

@@ -14,11 +14,7 @@ mod goals;
 mod page;
 mod report;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::Context as _;
 
@@ -72,7 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let scenario = scenario(args)?;
     let wire = client::wire(&scenario).context("no server here speaks HTTP/2 without TLS")?;
     let stop = stop::when_told()?;
-    let places = places(args)?;
+    let places = Places::find(&args.guests_dir, args.binaries.as_deref())?;
     let machine = Machine::here();
     let (servers, left_out) = lineup(wire, &args.only, &places);
     for one in &left_out {
@@ -99,20 +95,6 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
         scenario.duration = Duration::from_secs(seconds.into());
     }
     Ok(scenario)
-}
-
-fn places(args: &Args) -> anyhow::Result<Places> {
-    let own = std::env::current_exe().context("finding this executable")?;
-    let own = own.parent().map(Path::to_owned).context("finding the folder of this executable")?;
-    let absolute = |path: &Path| {
-        std::path::absolute(path).with_context(|| format!("finding the folder {}", path.display()))
-    };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    Ok(Places {
-        guests: absolute(&args.guests_dir)?,
-        binaries: absolute(args.binaries.as_deref().unwrap_or(&own))?,
-        path: std::env::split_paths(&path).collect(),
-    })
 }
 
 /// A B C, A B C, and so on, until it is told to stop: a round that was cut short is none.
@@ -148,7 +130,8 @@ fn one(
     stop: &AtomicBool,
 ) -> Measured {
     let started = server.start(wire, places, stop).map_err(|error| format!("{error:#}"));
-    let measured = started.and_then(|running| client::measure(scenario, &running, bar, stop));
+    let measured =
+        started.and_then(|running| client::measure(scenario, &running.target(), &running.pids, bar, stop));
     bar.over(scenario);
     measured
 }

@@ -29,6 +29,8 @@ pub struct Fleet {
     folder: TempDir,
     pub https: SocketAddr,
     pub http: SocketAddr,
+    /// The node's metrics.
+    pub admin: SocketAddr,
     pub ca: PathBuf,
     /// Process id of the node.
     pub node: u32,
@@ -39,6 +41,7 @@ pub struct Fleet {
 struct Ready {
     https: SocketAddr,
     http: SocketAddr,
+    admin: SocketAddr,
     ca: PathBuf,
     processes: BTreeMap<String, u32>,
 }
@@ -54,8 +57,8 @@ pub struct Deployed {
 }
 
 impl Fleet {
-    /// Starts the binaries in `binaries`; ports are picked by the kernel.
-    pub fn start(binaries: &Path) -> anyhow::Result<Fleet> {
+    /// Starts the binaries in `binaries`; ports are picked by the kernel. `nice` is that of the node's slow lane.
+    pub fn start(binaries: &Path, nice: u8) -> anyhow::Result<Fleet> {
         let skerry = binaries.join("skerry");
         anyhow::ensure!(
             skerry.is_file(),
@@ -66,7 +69,8 @@ impl Fleet {
         let ready_file = folder.path().join("ready.json");
         let output = fs::File::create(folder.path().join("up.log")).context("making the fleet's log")?;
         let mut up = Command::new(&skerry)
-            .args(["up", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data"])
+            .args(["up", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+            .args(["--slow-lane-nice", &nice.to_string(), "--data"])
             .arg(data(&folder))
             .arg("--ready-file")
             .arg(&ready_file)
@@ -80,8 +84,8 @@ impl Fleet {
             Ok((node.context("the fleet has no edge-node")?, ready))
         });
         match ready {
-            Ok((node, Ready { https, http, ca, .. })) => {
-                Ok(Fleet { skerry, up, folder, https, http, ca, node })
+            Ok((node, Ready { https, http, admin, ca, .. })) => {
+                Ok(Fleet { skerry, up, folder, https, http, admin, ca, node })
             }
             Err(error) => {
                 let _ = up.kill();
@@ -97,23 +101,35 @@ impl Fleet {
         self.folder.path()
     }
 
-    /// Runs the command line's deploy to its end.
+    /// Runs the command line's deploy to its end: the node serves the app.
     pub fn deploy(&self, wasm: &Path, app: &str) -> anyhow::Result<Deployed> {
-        let output = Command::new(&self.skerry)
-            .arg("deploy")
-            .arg(wasm)
-            .args(["--app", app, "--json", "--data"])
-            .arg(data(&self.folder))
-            .stdin(Stdio::null())
-            .output()
-            .context("starting skerry deploy")?;
+        let output = self.skerry(&["deploy", "--app", app, "--json"], Some(wasm))?;
+        serde_json::from_slice(&output).context("reading what skerry deploy said")
+    }
+
+    /// The same for another tenant than the fleet's own.
+    pub fn deploy_for(&self, tenant: &str, wasm: &Path, app: &str) -> anyhow::Result<()> {
+        self.skerry(&["deploy", "--tenant", tenant, "--app", app, "--json"], Some(wasm)).map(drop)
+    }
+
+    /// Makes a tenant.
+    pub fn tenant(&self, name: &str) -> anyhow::Result<()> {
+        self.skerry(&["tenant", "create", name], None).map(drop)
+    }
+
+    /// What the command line said on standard output.
+    fn skerry(&self, arguments: &[&str], file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+        let what = arguments[0];
+        let mut command = Command::new(&self.skerry);
+        command.args(arguments).args(file).arg("--data").arg(data(&self.folder)).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("starting skerry {what}"))?;
         anyhow::ensure!(
             output.status.success(),
-            "skerry deploy ended with {}: {}",
+            "skerry {what} ended with {}: {}",
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        serde_json::from_slice(&output.stdout).context("reading what skerry deploy said")
+        Ok(output.stdout)
     }
 }
 

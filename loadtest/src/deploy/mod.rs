@@ -34,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 /// A version that does not answer by then voids the run.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// What `skerry up` sets: the compiler of each deploy shares the machine with the node.
+const SLOW_LANE_NICE: u8 = 0;
 /// The fleet's domain: app `x` answers at `x.localhost`.
 const DOMAIN: &str = "localhost";
 
@@ -71,7 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
             args.guest.display()
         )
     })?;
-    let fleet = Fleet::start(&binaries(args)?)?;
+    let fleet = Fleet::start(&binaries(args)?, SLOW_LANE_NICE)?;
     let tls = client::trusting(&fleet.ca)?;
     let bench = Bench { fleet: &fleet, tls, wasm: &wasm, text: &args.text };
 

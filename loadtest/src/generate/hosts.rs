@@ -5,25 +5,22 @@ use super::{random::Random, scenario::Hosts};
 /// Names and how often each is taken.
 pub struct Popularity {
     names: Vec<String>,
+    taken: Taken,
+}
+
+enum Taken {
     /// The share of all hosts up to and with each.
-    up_to: Vec<f64>,
+    ByShare(Vec<f64>),
+    /// Each slot has its own.
+    InTurns,
 }
 
 impl Popularity {
-    pub fn new(hosts: Hosts, authority: &str) -> Popularity {
-        let Hosts::Zipf { count, exponent } = hosts else {
-            return Popularity { names: vec![authority.to_owned()], up_to: vec![1.0] };
-        };
-        let weights = (1..=count).map(|rank| f64::from(rank).powf(-exponent));
-        let total: f64 = weights.clone().sum();
-        let mut sum = 0.0;
-        let up_to = weights.map(|weight| {
-            sum += weight / total;
-            sum
-        });
-        Popularity {
-            names: (0..count).map(|number| format!("h{number}.{authority}")).collect(),
-            up_to: up_to.collect(),
+    pub fn new(hosts: &Hosts, authority: &str) -> Popularity {
+        match hosts {
+            Hosts::One => Popularity { names: vec![authority.to_owned()], taken: Taken::InTurns },
+            Hosts::Each { names } => Popularity { names: names.clone(), taken: Taken::InTurns },
+            Hosts::Zipf { count, exponent } => zipf(*count, *exponent, authority),
         }
     }
 
@@ -31,12 +28,24 @@ impl Popularity {
         &self.names
     }
 
-    /// The number of the host to ask.
-    pub fn pick(&self, random: &mut Random) -> usize {
-        if self.names.len() == 1 {
-            return 0;
-        }
+    /// The number of the host that slot `slot` is to ask.
+    pub fn pick(&self, slot: u64, random: &mut Random) -> usize {
+        let Taken::ByShare(up_to) = &self.taken else {
+            return (slot % self.names.len() as u64) as usize;
+        };
         let point = random.unit();
-        self.up_to.partition_point(|share| *share <= point).min(self.names.len() - 1)
+        up_to.partition_point(|share| *share <= point).min(self.names.len() - 1)
     }
+}
+
+fn zipf(count: u32, exponent: f64, authority: &str) -> Popularity {
+    let weights = (1..=count).map(|rank| f64::from(rank).powf(-exponent));
+    let total: f64 = weights.clone().sum();
+    let mut sum = 0.0;
+    let up_to = weights.map(|weight| {
+        sum += weight / total;
+        sum
+    });
+    let names = (0..count).map(|number| format!("h{number}.{authority}")).collect();
+    Popularity { names, taken: Taken::ByShare(up_to.collect()) }
 }

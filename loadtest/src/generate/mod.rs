@@ -55,7 +55,7 @@ use self::{
     worker::Run,
 };
 pub use self::{
-    scenario::{Protocol, Scenario},
+    scenario::{Arrivals, Hosts, Protocol, Scenario},
     tally::Outcome,
     target::{Roots, Target},
 };
@@ -85,7 +85,7 @@ pub fn generate(
     stop: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
     let scenario = scenario.clone().checked()?;
-    let hosts = Popularity::new(scenario.hosts, &target.authority);
+    let hosts = Popularity::new(&scenario.hosts, &target.authority);
     let plan = Plan::new(&scenario, target, &hosts)?;
     ask_once(&plan)?;
     let threads = scenario.threads;

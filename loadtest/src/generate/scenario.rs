@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, ops::RangeInclusive, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header, uri::Authority};
 use serde::{Deserialize, Serialize};
 
 use super::builtin;
@@ -89,7 +89,7 @@ impl Default for RequestShape {
 }
 
 /// Which hosts are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Hosts {
     /// The target's authority.
@@ -97,6 +97,8 @@ pub enum Hosts {
     One,
     /// `h0.` to `h{count - 1}.` before the target's authority; `h{k}` has the weight 1 / (k + 1)^exponent.
     Zipf { count: u32, exponent: f64 },
+    /// Connection n (or stream n of all) asks the nth of these names and no other; after the last comes the first.
+    Each { names: Vec<String> },
 }
 
 /// How a client behaves on its connection.
@@ -256,12 +258,24 @@ impl Scenario {
                 format!("arrivals.per_second must be {} to {}", PER_SECOND.start(), PER_SECOND.end()),
             );
         }
-        if let Hosts::Zipf { count, exponent } = self.hosts {
-            must((1..=HOSTS_MAX).contains(&count), format!("hosts.count must be 1 to {HOSTS_MAX}"));
-            must(
-                (0.0..=EXPONENT_MAX).contains(&exponent),
-                format!("hosts.exponent must be 0 to {EXPONENT_MAX}"),
-            );
+        match &self.hosts {
+            Hosts::One => {}
+            Hosts::Zipf { count, exponent } => {
+                must((1..=HOSTS_MAX).contains(count), format!("hosts.count must be 1 to {HOSTS_MAX}"));
+                must(
+                    (0.0..=EXPONENT_MAX).contains(exponent),
+                    format!("hosts.exponent must be 0 to {EXPONENT_MAX}"),
+                );
+            }
+            Hosts::Each { names } => {
+                must(
+                    (1..=HOSTS_MAX as usize).contains(&names.len()),
+                    format!("hosts.names must be 1 to {HOSTS_MAX}"),
+                );
+                for name in names.iter().filter(|name| name.parse::<Authority>().is_err()) {
+                    must(false, format!("hosts.names: {name:?} is not a host with or without a port"));
+                }
+            }
         }
         match self.pace {
             Pace::Normal => {}

@@ -135,7 +135,7 @@ impl Worker {
         let mut random = Random::new(self.run.scenario.seed, number);
         let mut link = Link::new(shared);
         while let Some(intended) = self.next_start().await {
-            let host = self.run.hosts.pick(&mut random);
+            let host = self.run.hosts.pick(number, &mut random);
             self.tally.borrow_mut().begin(intended);
             let result = link.exchange(plan, host).await;
             self.tally.borrow_mut().end(intended, &result, &self.live);

@@ -20,6 +20,20 @@ pub fn endless_loop() -> Program {
     Program { name: "loop", text: text.to_owned() }
 }
 
+/// Takes one MiB after the other and fills it, until it is given no more; then fills all it has, again and again.
+pub fn memory_bomb() -> Program {
+    let text = r#"(module (memory (export "memory") 1) (func (export "_start") (local $pages i32)
+        (loop $grow
+            (local.set $pages (memory.grow (i32.const 16)))
+            (if (i32.ne (local.get $pages) (i32.const -1)) (then
+                (memory.fill (i32.shl (local.get $pages) (i32.const 16)) (i32.const 170) (i32.const 0x100000))
+                (br $grow))))
+        (loop $fill
+            (memory.fill (i32.const 0) (i32.const 170) (i32.shl (memory.size) (i32.const 16)))
+            (br $fill))))"#;
+    Program { name: "bomb", text: text.to_owned() }
+}
+
 /// Fills its whole memory again and again. Between two fills it can be stopped, within one it cannot.
 pub fn fills(mib: u32) -> Program {
     Program { name: "fill", text: fill(mib, "(br 0)") }

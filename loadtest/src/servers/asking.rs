@@ -11,8 +11,6 @@ use anyhow::Context as _;
 
 use crate::deploy::client::{Client, trusting};
 
-use super::HOST;
-
 /// For one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -23,17 +21,17 @@ pub fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 /// The status of one question over a connection of its own.
-pub fn status(address: SocketAddr, ca: Option<&Path>) -> anyhow::Result<u16> {
+pub fn status(address: SocketAddr, host: &str, ca: Option<&Path>) -> anyhow::Result<u16> {
     match ca {
-        None => plain(address).with_context(|| format!("asking {address}")),
-        Some(ca) => Ok(Client::new(trusting(ca)?, address, HOST).get()?.status),
+        None => plain(address, host).with_context(|| format!("asking {address}")),
+        Some(ca) => Ok(Client::new(trusting(ca)?, address, host).get()?.status),
     }
 }
 
-fn plain(address: SocketAddr) -> io::Result<u16> {
+fn plain(address: SocketAddr, host: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-    write!(stream, "GET / HTTP/1.1\r\nhost: {HOST}:{}\r\n\r\n", address.port())?;
+    write!(stream, "GET / HTTP/1.1\r\nhost: {host}:{}\r\n\r\n", address.port())?;
     let mut head = [0; "HTTP/1.1 200".len()];
     stream.read_exact(&mut head)?;
     let status = std::str::from_utf8(&head[9..]).ok().and_then(|status| status.parse().ok());

@@ -85,6 +85,14 @@ pub fn lineup(wire: Wire, only: &[String], places: &Places) -> (Vec<Server>, Vec
     (here, left_out)
 }
 
+/// Exactly these, in this order, or why not.
+pub fn all_of(wire: Wire, names: &[&'static str], places: &Places) -> anyhow::Result<Vec<Server>> {
+    let one = |name: &&'static str| {
+        server(name, wire, places).map_err(|why| anyhow::anyhow!("this needs {}", why.text()))
+    };
+    names.iter().map(one).collect()
+}
+
 fn server(name: &'static str, wire: Wire, places: &Places) -> Result<Server, LeftOut> {
     let bare = |library, what: &str| Ok((Kind::Bare(library), what.to_owned()));
     let (kind, what) = match (name, wire) {
@@ -130,7 +138,12 @@ fn node(name: &'static str, places: &Places) -> Result<(Kind, String), LeftOut> 
             return Err(LeftOut { name, why, cure: Some(SKERRY.to_owned()) });
         }
     }
-    Ok((Kind::Node { guest: guest(name, name, places)? }, format!("skerry, {name}")))
+    Ok((Kind::Node { guest: guest(name, name, places)? }, format!("{}, {name}", build(places))))
+}
+
+/// What the node's binary calls itself: its version, and by which profile it was built.
+pub fn build(places: &Places) -> String {
+    version(places.binaries.join("edge-node").as_os_str()).unwrap_or_else(|| "edge-node".to_owned())
 }
 
 fn wasmtime(name: &'static str, places: &Places) -> Result<(Kind, String), LeftOut> {

@@ -22,9 +22,18 @@ mod peers;
 mod process;
 mod start;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-pub use self::{lineup::Server, process::family};
+use anyhow::Context as _;
+
+pub use self::{lineup::Server, process::family, start::together};
+use crate::{
+    deploy::fleet::Fleet,
+    generate::{Roots, Target},
+};
 
 /// The name that every server is asked for.
 pub const HOST: &str = "hello.localhost";
@@ -76,14 +85,55 @@ pub struct Places {
     pub path: Vec<PathBuf>,
 }
 
+impl Places {
+    /// `binaries`: that of this command, if none is named.
+    pub fn find(guests: &Path, binaries: Option<&Path>) -> anyhow::Result<Places> {
+        let own = std::env::current_exe().context("finding this executable")?;
+        let own = own.parent().context("finding the folder of this executable")?;
+        let absolute = |path: &Path| {
+            std::path::absolute(path).with_context(|| format!("finding the folder {}", path.display()))
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Ok(Places {
+            guests: absolute(guests)?,
+            binaries: absolute(binaries.unwrap_or(own))?,
+            path: std::env::split_paths(&path).collect(),
+        })
+    }
+}
+
 /// A server that answers. Dropping it ends it and what it started.
 pub struct Running {
     pub address: SocketAddr,
-    /// `host:port`.
-    pub authority: String,
     /// Whom to trust, PEM; none in the clear.
     pub ca_pem: Option<Vec<u8>>,
     /// Whose CPU and memory count.
     pub pids: Vec<u32>,
-    _held: start::Held,
+    held: start::Held,
+}
+
+impl Running {
+    /// Asked for the name that every server has.
+    pub fn target(&self) -> Target {
+        self.target_at(HOST)
+    }
+
+    /// Asked for this host.
+    pub fn target_at(&self, host: &str) -> Target {
+        let roots = self.ca_pem.clone().map_or(Roots::Any, Roots::Pem);
+        Target { address: self.address, authority: format!("{host}:{}", self.address.port()), roots }
+    }
+
+    /// The fleet around a node.
+    pub fn fleet(&self) -> anyhow::Result<&Fleet> {
+        match &self.held {
+            start::Held::Fleet { fleet } => Ok(fleet),
+            start::Held::Process { .. } => anyhow::bail!("this server is no node"),
+        }
+    }
+}
+
+/// Where an app of a fleet answers, whoever's it is.
+pub fn host(app: &str) -> String {
+    format!("{app}.localhost")
 }

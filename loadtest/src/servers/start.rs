@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use edge_node::lane::NICE_DEFAULT;
 use tempfile::TempDir;
 
 use crate::deploy::fleet::Fleet;
@@ -18,7 +19,7 @@ use crate::deploy::fleet::Fleet;
 use super::{
     APP, HOST, Places, Running, Wire, asking,
     bare::{Library, Ready},
-    certificate, family,
+    certificate, family, host,
     lineup::{Kind, Server},
     peers,
     process::Process,
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// What is ended when a running server is dropped.
 pub enum Held {
-    Fleet { _fleet: Box<Fleet> },
+    Fleet { fleet: Box<Fleet> },
     Process { _process: Process },
 }
 
@@ -47,18 +48,39 @@ impl Server {
     }
 }
 
-/// The shipped binaries as `skerry up` starts them. What it sets beyond a node's defaults touches no hello: backends
-/// on this machine, a shorter end, no niceness of the slow lane.
+/// The shipped binaries as `skerry up` starts them, the slow lane as nice as a node's own default. What else it sets
+/// touches no hello: backends on this machine, a shorter end.
 fn node(guest: &Path, wire: Wire, places: &Places, stop: &AtomicBool) -> anyhow::Result<Running> {
-    let fleet = Box::new(Fleet::start(&places.binaries)?);
-    fleet.deploy(guest, APP)?;
+    fleet(&[(APP, guest)], wire, places, stop)
+}
+
+/// One node with the guests of several of the lineup, each an app of its server's name at [`host`].
+pub fn together(
+    servers: &[Server],
+    wire: Wire,
+    places: &Places,
+    stop: &AtomicBool,
+) -> anyhow::Result<Running> {
+    let mut apps = Vec::new();
+    for server in servers {
+        let Kind::Node { guest } = &server.kind else { bail!("{} is no node", server.name) };
+        apps.push((server.name, guest.as_path()));
+    }
+    fleet(&apps, wire, places, stop).context("starting a fleet")
+}
+
+fn fleet(apps: &[(&str, &Path)], wire: Wire, places: &Places, stop: &AtomicBool) -> anyhow::Result<Running> {
+    let fleet = Box::new(Fleet::start(&places.binaries, NICE_DEFAULT)?);
     let (address, ca) = match wire {
         Wire::H1 => (fleet.http, None),
         Wire::H1Tls | Wire::H2 | Wire::H3 => (fleet.https, Some(fleet.ca.clone())),
     };
-    until_ready(stop, || asking::status(address, ca.as_deref()), || None)?;
+    for (app, guest) in apps {
+        fleet.deploy(guest, app)?;
+        until_ready(stop, || asking::status(address, &host(app), ca.as_deref()), || None)?;
+    }
     let ca_pem = ca.map(|ca| fs::read(&ca).context("reading the fleet's authority")).transpose()?;
-    Ok(running(address, ca_pem, vec![fleet.node], Held::Fleet { _fleet: fleet }))
+    Ok(running(address, ca_pem, vec![fleet.node], Held::Fleet { fleet }))
 }
 
 fn bare(library: Library, stop: &AtomicBool) -> anyhow::Result<Running> {
@@ -97,7 +119,7 @@ fn peer(kind: &Kind, wire: Wire, stop: &AtomicBool) -> anyhow::Result<Running> {
         Kind::Node { .. } | Kind::Bare(_) => bail!("this is no peer"),
     };
     let mut process = Process::start(command, folder)?;
-    until_ready(stop, || asking::status(address, ca.as_deref()), || ended(&mut process))?;
+    until_ready(stop, || asking::status(address, HOST, ca.as_deref()), || ended(&mut process))?;
     let ca_pem = ca.map(|ca| fs::read(&ca).context("reading the certificate")).transpose()?;
     let pids = family(process.pid());
     Ok(running(address, ca_pem, pids, Held::Process { _process: process }))
@@ -117,7 +139,7 @@ fn write_certificate(folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn running(address: SocketAddr, ca_pem: Option<Vec<u8>>, pids: Vec<u32>, held: Held) -> Running {
-    Running { address, authority: format!("{HOST}:{}", address.port()), ca_pem, pids, _held: held }
+    Running { address, ca_pem, pids, held }
 }
 
 /// Why it will never be ready, if so.

@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::{
-    generate::{self, Outcome, Progress, Protocol, Roots, Scenario, Target},
+    generate::{self, Outcome, Progress, Protocol, Scenario, Target},
     progress::Bar,
-    servers::{Running, Wire},
+    servers::Wire,
     statistics::Point,
 };
 
@@ -35,15 +35,13 @@ pub fn wire(scenario: &Scenario) -> Option<Wire> {
 }
 
 /// Asks a server that is ready. What goes wrong voids the round.
-pub fn measure(scenario: &Scenario, server: &Running, bar: &Bar, stop: &AtomicBool) -> Measured {
-    let roots = server.ca_pem.clone().map_or(Roots::Any, Roots::Pem);
-    let target = Target { address: server.address, authority: server.authority.clone(), roots };
+pub fn measure(scenario: &Scenario, target: &Target, pids: &[u32], bar: &Bar, stop: &AtomicBool) -> Measured {
     let looks = Looks::default();
     let look = |progress: Progress| {
         bar.show(progress);
-        looks.take(progress, scenario.warm_up, &server.pids);
+        looks.take(progress, scenario.warm_up, pids);
     };
-    let outcome = generate::generate(scenario, &target, &look, stop).map_err(|error| format!("{error:#}"))?;
+    let outcome = generate::generate(scenario, target, &look, stop).map_err(|error| format!("{error:#}"))?;
     if stop.load(Relaxed) {
         return Err("it was stopped".to_owned());
     }

@@ -107,6 +107,18 @@ fn many_hosts_and_a_slow_body_arrive() {
 }
 
 #[test]
+fn each_connection_asks_its_own_host() {
+    let server = Server::start(Kind::H1);
+    let text = "connections = 3\n[hosts]\nkind = 'each'\nnames = ['a.test', 'b.test', 'c.test:80']\n[arrivals]\n\
+                kind = 'constant'\nper_second = 100";
+    let outcome = run(&scenario(text), &server.target());
+    assert_eq!((outcome.answered, outcome.errors_total()), (30, 0));
+    let hosts = server.seen.hosts.lock();
+    assert_eq!(hosts.keys().collect::<Vec<_>>(), ["a.test", "b.test", "c.test:80"]);
+    assert!(hosts.values().all(|count| *count > 5), "{hosts:?}");
+}
+
+#[test]
 fn what_does_not_answer_is_one_clear_error() {
     let ask = |more: &str, target: &Target| {
         let error = generate(&scenario(more), target, &|_| {}, &AtomicBool::new(false)).unwrap_err();

@@ -44,6 +44,17 @@ fn h3_in_the_clear_and_a_slow_body_without_one_are_refused() {
 }
 
 #[test]
+fn names_of_hosts_are_hosts() {
+    let error = told("connections = 1\n[hosts]\nkind = 'each'\nnames = ['a.example:80', 'b c', 'd/e']");
+    assert_eq!(
+        error,
+        "the scenario: hosts.names: \"b c\" is not a host with or without a port; hosts.names: \"d/e\" is not a host \
+         with or without a port"
+    );
+    assert!(told("connections = 1\n[hosts]\nkind = 'each'\nnames = []").contains("hosts.names must be 1 to"));
+}
+
+#[test]
 fn a_scenario_that_is_not_there_names_those_that_are() {
     let error = Scenario::named("nowhere").unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("hello-h1, hello-h2-tls"), "{error}");
@@ -77,11 +88,11 @@ fn bursts_keep_the_rate_and_leave_idle_times_alone() {
 
 #[test]
 fn hosts_are_asked_by_zipfs_law() {
-    let hosts = Popularity::new(Hosts::Zipf { count: 100, exponent: 1.0 }, "a.example:80");
+    let hosts = Popularity::new(&Hosts::Zipf { count: 100, exponent: 1.0 }, "a.example:80");
     assert_eq!((hosts.names().len(), hosts.names()[99].as_str()), (100, "h99.a.example:80"));
     let (mut random, mut counts) = (Random::new(3, 0), [0_u32; 100]);
     for _ in 0..500_000 {
-        counts[hosts.pick(&mut random)] += 1;
+        counts[hosts.pick(0, &mut random)] += 1;
     }
     for rank in [2, 5, 10] {
         let ratio = f64::from(counts[0]) / f64::from(counts[rank - 1]);

@@ -1,0 +1,50 @@
+//! The commands that start a fleet, in short: what is counted, not how long it took. They need the built servers beside
+//! the command and the guests, as `./dev test` makes them.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What a command reported, or nothing where it cannot run.
+fn report(arguments: &[&str]) -> Option<serde_json::Value> {
+    let command = Path::new(env!("CARGO_BIN_EXE_loadtest"));
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
+    let servers =
+        ["skerry", "aot-compiler", "control-plane", "edge-node"].map(|name| command.with_file_name(name));
+    let missing = |file: &PathBuf| !file.is_file();
+    let hellos = ["fastly-hello.wasm", "wasi-hello.wasm"].map(|name| guests.join(name));
+    if let Some(file) = servers.iter().chain(&hellos).find(|file| missing(file)) {
+        let must = env::var("SKERRY_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1");
+        assert!(!must, "{} is missing", file.display());
+        eprintln!("SKIPPED: {} is missing; ./dev test makes it", file.display());
+        return None;
+    }
+    let output =
+        Command::new(command).args(arguments).arg("--json").arg("--guests-dir").arg(guests).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn both_lanes_are_asked_quiet_beside_hostile_neighbours_and_beside_hyper() {
+    let arguments = ["tail", "--rounds", "1", "--seconds", "1", "--most-seconds", "1", "--hostile", "2"];
+    let Some(report) = report(&arguments) else { return };
+    let lanes = report["lanes"].as_array().unwrap();
+    assert_eq!(lanes.iter().map(|lane| &lane["name"]).collect::<Vec<_>>(), ["fastly-hello", "wasi-hello"]);
+    for lane in lanes {
+        for who in ["quiet", "bare", "beside"] {
+            // A machine that is busy with other tests may be too slow to answer all of an open loop in time.
+            let told = &lane[who];
+            let figures = &told["figures"];
+            let asked = figures["requests_per_second"]["median"].as_f64().unwrap_or_default();
+            assert!(asked > 0.0 || told["void"].as_str().is_some(), "{who}: {lane}");
+        }
+        assert!(lane["own_us"]["median"].as_f64().unwrap() >= 1.0, "{lane}");
+        assert!(lane["per_second"].as_f64() < lane["per_second_max"].as_f64(), "{lane}");
+        assert!(lane["hostile"]["statuses"]["504"].as_u64().unwrap() > 0, "{lane}");
+    }
+    assert_eq!(report["goals"].as_array().unwrap().len(), 8);
+    assert!(report["method"]["node"].as_str().unwrap().starts_with("edge-node "), "{report}");
+}
