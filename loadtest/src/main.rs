@@ -10,6 +10,7 @@
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
 //! | [`tail`] | latencies at 60 % of the most, quiet and beside hostile neighbours |
+//! | [`growth`] | CPU of a request when connections and apps become many |
 //!
 //! What commands share: [`under_load`] for a server that is asked, [`progress`] and [`stop`] while they measure, [`page`] for a browser, [`machine`] and
 //! [`statistics`] in what they say.
@@ -20,6 +21,7 @@ mod compare;
 mod counters;
 mod deploy;
 mod generate;
+mod growth;
 mod machine;
 mod micro;
 mod neighbours;
@@ -62,6 +64,8 @@ enum Command {
     Compare(compare::Args),
     /// Latencies of a node at 60 % of the most it answers, beside bare hyper and beside hostile neighbours
     Tail(tail::Args),
+    /// What a request costs over 16 to 2,000 connections, and with 1,000 active apps
+    Growth(growth::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Growth(args) => growth::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
         Command::ServeBare(args) => servers::bare::run(&args).map(|()| Verdict::NoGoal),
     };

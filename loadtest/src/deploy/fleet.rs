@@ -112,6 +112,11 @@ impl Fleet {
         self.skerry(&["deploy", "--tenant", tenant, "--app", app, "--json"], Some(wasm)).map(drop)
     }
 
+    /// Deploys without waiting for the node.
+    pub fn deploy_soon(&self, wasm: &Path, app: &str) -> anyhow::Result<()> {
+        self.skerry(&["deploy", "--app", app, "--no-wait", "--json"], Some(wasm)).map(drop)
+    }
+
     /// Makes a tenant.
     pub fn tenant(&self, name: &str) -> anyhow::Result<()> {
         self.skerry(&["tenant", "create", name], None).map(drop)

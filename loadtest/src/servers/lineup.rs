@@ -1,6 +1,10 @@
 //! Who is compared, who is left out and why.
 
-use std::{ffi::OsStr, path::PathBuf, process::Command};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::{Places, Wire, bare::Library};
 
@@ -116,6 +120,16 @@ fn server(name: &'static str, wire: Wire, places: &Places) -> Result<Server, Lef
         _ => Err(LeftOut { name, why: format!("does not speak {}", wire.text()), cure: None }),
     }?;
     Ok(Server { name, what, kind })
+}
+
+impl Server {
+    /// What a node serves.
+    pub fn guest(&self) -> anyhow::Result<&Path> {
+        match &self.kind {
+            Kind::Node { guest } => Ok(guest),
+            _ => anyhow::bail!("{} is no node", self.name),
+        }
+    }
 }
 
 #[cfg(test)]

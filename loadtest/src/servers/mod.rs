@@ -29,7 +29,11 @@ use std::{
 
 use anyhow::Context as _;
 
-pub use self::{lineup::Server, process::family, start::together};
+pub use self::{
+    lineup::Server,
+    process::family,
+    start::{fleet_of, together},
+};
 use crate::{
     deploy::fleet::Fleet,
     generate::{Roots, Target},

@@ -54,6 +54,17 @@ fn node(guest: &Path, wire: Wire, places: &Places, stop: &AtomicBool) -> anyhow:
     fleet(&[(APP, guest)], wire, places, stop)
 }
 
+/// One node with the guest of one of the lineup as the app `app`, at [`host`].
+pub fn fleet_of(
+    app: &str,
+    server: &Server,
+    wire: Wire,
+    places: &Places,
+    stop: &AtomicBool,
+) -> anyhow::Result<Running> {
+    fleet(&[(app, server.guest()?)], wire, places, stop).context("starting a fleet")
+}
+
 /// One node with the guests of several of the lineup, each an app of its server's name at [`host`].
 pub fn together(
     servers: &[Server],
@@ -63,8 +74,7 @@ pub fn together(
 ) -> anyhow::Result<Running> {
     let mut apps = Vec::new();
     for server in servers {
-        let Kind::Node { guest } = &server.kind else { bail!("{} is no node", server.name) };
-        apps.push((server.name, guest.as_path()));
+        apps.push((server.name, server.guest()?));
     }
     fleet(&apps, wire, places, stop).context("starting a fleet")
 }

@@ -5,7 +5,11 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
+
+/// One fleet at a time: they would measure each other.
+static TURNS: Mutex<()> = Mutex::new(());
 
 /// What a command reported, or nothing where it cannot run.
 fn report(arguments: &[&str]) -> Option<serde_json::Value> {
@@ -21,6 +25,7 @@ fn report(arguments: &[&str]) -> Option<serde_json::Value> {
         eprintln!("SKIPPED: {} is missing; ./dev test makes it", file.display());
         return None;
     }
+    let _turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
     let output =
         Command::new(command).args(arguments).arg("--json").arg("--guests-dir").arg(guests).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -47,4 +52,27 @@ fn both_lanes_are_asked_quiet_beside_hostile_neighbours_and_beside_hyper() {
     }
     assert_eq!(report["goals"].as_array().unwrap().len(), 8);
     assert!(report["method"]["node"].as_str().unwrap().starts_with("edge-node "), "{report}");
+}
+
+#[test]
+fn many_connections_and_many_apps_are_asked_beside_few() {
+    let arguments = ["growth", "--connections", "2,8", "--apps", "3", "--rounds", "1", "--seconds", "1"];
+    let Some(report) = report(&arguments) else { return };
+    let names = |rows: &serde_json::Value| {
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| format!("{} {}", row["name"].as_str().unwrap(), row["count"])).collect::<Vec<_>>()
+    };
+    let connections = ["fastly-hello", "wasi-hello", "hyper"];
+    let connections: Vec<_> =
+        ["2", "8"].iter().flat_map(|n| connections.map(|name| format!("{name} {n}"))).collect();
+    assert_eq!(names(&report["connections"]), connections);
+    let apps = ["fastly-hello, alone 1", "fastly-hello, one of 3 1", "fastly-hello, all 3"];
+    assert_eq!(names(&report["apps"]), apps);
+    for row in report["connections"].as_array().unwrap().iter().chain(report["apps"].as_array().unwrap()) {
+        // Of a busy machine that leaves the slow lane nothing, a void figure is all that can be said.
+        let cpu = &row["cpu_us"];
+        assert!(cpu["Ok"]["median"].as_f64().is_some_and(|us| us > 0.0) || cpu["Err"].is_string(), "{row}");
+    }
+    assert_eq!(report["goals"].as_array().unwrap().len(), 3);
+    assert_eq!(report["programs"], "own");
 }

@@ -1,0 +1,336 @@
+//! What `loadtest growth` prints.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::apps::Programs;
+use crate::{
+    Verdict,
+    generate::Scenario,
+    machine::Machine,
+    run::report::settings,
+    servers::Server,
+    statistics::Summary,
+    under_load::figures::{Figures, Measured, Round},
+};
+
+/// A ratio to hyper may be this far from the median of all of its lane.
+const FLAT: f64 = 0.15;
+/// CPU of a request with many active apps over that with one.
+const APPS_TIMES: f64 = 1.5;
+
+/// How it was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Method {
+    pub rounds: u32,
+    /// But for its connections.
+    pub scenario: Scenario,
+    /// Its binary.
+    pub node: String,
+    pub left_out: Vec<String>,
+    /// It was told to stop: rounds are missing.
+    pub stopped: bool,
+}
+
+/// One count of connections, as it was measured.
+#[derive(Debug, Clone)]
+pub struct At {
+    pub connections: u32,
+    pub nodes: Vec<Lane>,
+    pub bare: Vec<Measured>,
+}
+
+/// One lane's hello over so many connections.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    pub name: &'static str,
+    pub rounds: Vec<Measured>,
+}
+
+/// One app and many, as they were measured.
+#[derive(Debug, Clone)]
+pub struct Many {
+    pub apps: u32,
+    pub programs: Programs,
+    pub guest: &'static str,
+    /// What deploying them took, in s.
+    pub deploy_s: f64,
+    /// One app, before there were others.
+    pub alone: Vec<Measured>,
+    /// One app, when there were others that nobody asked.
+    pub among: Vec<Measured>,
+    /// All of them.
+    pub many: Vec<Measured>,
+}
+
+/// A line of the table.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub name: String,
+    /// Of connections, or of apps that are asked.
+    pub count: u32,
+    /// CPU of a request in µs, or why there is none.
+    pub cpu_us: Result<Summary, String>,
+    pub requests_per_second: Option<f64>,
+    pub rss_mib: Option<f64>,
+    /// CPU over bare hyper's at the same load; with many apps: over one's, alone.
+    pub ratio: Option<f64>,
+}
+
+/// A goal and what came of it.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Goal {
+    pub goal: String,
+    pub reached: Option<f64>,
+    pub verdict: Verdict,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub method: Method,
+    pub connections: Vec<Row>,
+    pub apps: Vec<Row>,
+    pub deploy_s: Option<f64>,
+    pub programs: Option<Programs>,
+    pub warnings: Vec<String>,
+    pub goals: Vec<Goal>,
+    pub verdict: Verdict,
+}
+
+impl At {
+    pub fn new(connections: u32, nodes: &[Server]) -> At {
+        let nodes = nodes.iter().map(|node| Lane { name: node.name, rounds: Vec::new() }).collect();
+        At { connections, nodes, bare: Vec::new() }
+    }
+}
+
+impl Row {
+    fn of(name: &str, count: u32, rounds: &[Measured], reference: Option<f64>) -> Row {
+        let figures = Figures::of(rounds);
+        let cpu_us = figures.as_ref().map(|figures| figures.cpu_us).map_err(String::clone);
+        let ratio = cpu_us.as_ref().ok().zip(reference).map(|(cpu, reference)| cpu.median / reference);
+        let figures = figures.ok();
+        Row {
+            name: name.to_owned(),
+            count,
+            requests_per_second: figures.map(|figures| figures.requests_per_second.median),
+            rss_mib: figures.map(|figures| figures.rss_mib.median),
+            cpu_us,
+            ratio,
+        }
+    }
+
+    fn median(&self) -> Option<f64> {
+        self.cpu_us.as_ref().ok().map(|cpu| cpu.median)
+    }
+}
+
+impl Report {
+    pub fn new(machine: Machine, method: Method, at: Vec<At>, many: Option<Many>) -> Report {
+        let mut warnings = Vec::new();
+        let mut connections = Vec::new();
+        for At { connections: count, nodes, bare } in &at {
+            warn(&mut warnings, &format!("hyper over {count} connections"), bare);
+            let hyper = Row::of("hyper", *count, bare, None);
+            for Lane { name, rounds } in nodes {
+                warn(&mut warnings, &format!("{name} over {count} connections"), rounds);
+                connections.push(Row::of(name, *count, rounds, hyper.median()));
+            }
+            connections.push(hyper);
+        }
+        let mut goals = flat(&connections, &method.left_out);
+        let mut apps = Vec::new();
+        if let Some(Many { apps: count, alone, among, many, guest, .. }) = &many {
+            let one = Row::of(&format!("{guest}, alone"), 1, alone, None);
+            let reference = one.median();
+            for (name, rounds) in
+                [("one app, alone", alone), ("one app among them", among), ("all apps", many)]
+            {
+                warn(&mut warnings, name, rounds);
+            }
+            let all = Row::of(&format!("{guest}, all"), *count, many, reference);
+            goals.push(Goal::at_most(
+                format!("{count} apps ≤ {APPS_TIMES} × the CPU of one"),
+                all.ratio,
+                APPS_TIMES,
+            ));
+            let among = Row::of(&format!("{guest}, one of {count}"), 1, among, reference);
+            apps = vec![one, among, all];
+        }
+        let met = !goals.is_empty() && goals.iter().all(|goal| goal.verdict == Verdict::Met);
+        Report {
+            machine,
+            method,
+            connections,
+            apps,
+            deploy_s: many.as_ref().map(|many| many.deploy_s),
+            programs: many.as_ref().map(|many| many.programs),
+            warnings,
+            goals,
+            verdict: if met { Verdict::Met } else { Verdict::NotMet },
+        }
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let Method { rounds, scenario, node, left_out, stopped } = &self.method;
+        let mut text = format!(
+            "{}\nload      {}\nrounds    {rounds}: {node}, then bare hyper\n",
+            self.machine.text(),
+            settings(scenario)
+        );
+        if *stopped {
+            text += "stopped   before its end; this is what there was\n";
+        }
+        table(&mut text, "connections", "over hyper", &self.connections);
+        table(&mut text, "apps asked", "over alone", &self.apps);
+        if let (Some(seconds), Some(programs)) = (self.deploy_s, self.programs) {
+            let programs = match programs {
+                Programs::Own => "a program each",
+                Programs::Shared => "one program",
+            };
+            let _ = writeln!(text, "deploying all apps, {programs}, took {seconds:.0} s");
+        }
+        text.push('\n');
+        for one in left_out {
+            let _ = writeln!(text, "left out: {one}");
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "warning: {warning}");
+        }
+        for Goal { goal, reached, verdict } in &self.goals {
+            let reached = reached.map_or_else(|| "void".to_owned(), |reached| format!("{reached:.2}"));
+            let _ = writeln!(text, "goal: {goal:<76} {reached:>6}  {}", verdict.text());
+        }
+        text
+    }
+}
+
+impl Goal {
+    /// What was not measured was not met.
+    fn at_most(goal: String, reached: Option<f64>, limit: f64) -> Goal {
+        let met = reached.is_some_and(|reached| reached <= limit);
+        Goal { goal, reached, verdict: if met { Verdict::Met } else { Verdict::NotMet } }
+    }
+}
+
+/// Of each lane: how far the ratio that is farthest from their median is from it.
+fn flat(rows: &[Row], left_out: &[String]) -> Vec<Goal> {
+    let mut names: Vec<&str> =
+        rows.iter().map(|row| row.name.as_str()).filter(|name| *name != "hyper").collect();
+    names.sort_unstable();
+    names.dedup();
+    let of = |name: &&str| {
+        let ratios: Option<Vec<f64>> =
+            rows.iter().filter(|row| row.name == **name).map(|row| row.ratio).collect();
+        // All counts, or it is not known to be flat.
+        let ratios = ratios.filter(|ratios| left_out.is_empty() && ratios.len() > 1);
+        let off = ratios.and_then(|ratios| {
+            let Summary { median, min, max } = Summary::of(&ratios)?;
+            Some((max - median).max(median - min) / median)
+        });
+        let goal = format!("{name} over hyper, any connections: within ± {FLAT} of the median");
+        Goal::at_most(goal, off, FLAT)
+    };
+    names.iter().map(of).collect()
+}
+
+fn warn(warnings: &mut Vec<String>, what: &str, rounds: &[Measured]) {
+    for (number, round) in (1..).zip(rounds) {
+        let told = round.as_ref().map(Round::warnings).unwrap_or_default();
+        warnings.extend(told.into_iter().map(|one| format!("{what}, round {number}: {one}")));
+    }
+}
+
+fn table(text: &mut String, count: &str, ratio: &str, rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<26} {count:>12} {:>22} {ratio:>11} {:>11} {:>6}",
+        "median [range]", "CPU µs/request", "requests/s", "MiB"
+    );
+    for Row { name, count, cpu_us, requests_per_second, rss_mib, ratio } in rows {
+        let Ok(Summary { median, min, max }) = cpu_us else {
+            let why = cpu_us.as_ref().err().map_or("", String::as_str);
+            let _ = writeln!(text, "{name:<26} {count:>12} void: {why}");
+            continue;
+        };
+        let cpu = format!("{median:.1} [{min:.1}..{max:.1}]");
+        let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let whole = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+        let (rate, mib) = (whole(requests_per_second), whole(rss_mib));
+        let _ = writeln!(text, "{name:<26} {count:>12} {cpu:>22} {ratio:>11} {rate:>11} {mib:>6}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::under_load::figures::tests::round;
+
+    fn cpu(cpu_us: f64) -> Vec<Measured> {
+        vec![Ok(Round { cpu_us, ..round() })]
+    }
+
+    fn at(connections: u32, node_us: f64, hyper_us: f64) -> At {
+        let nodes = vec![Lane { name: "wasi-hello", rounds: cpu(node_us) }];
+        At { connections, nodes, bare: cpu(hyper_us) }
+    }
+
+    fn many(alone_us: f64, many_us: f64) -> Many {
+        Many {
+            apps: 1_000,
+            programs: Programs::Own,
+            guest: "fastly-hello",
+            deploy_s: 100.0,
+            alone: cpu(alone_us),
+            among: cpu(alone_us),
+            many: cpu(many_us),
+        }
+    }
+
+    fn report(at: Vec<At>, many: Option<Many>, left_out: &[&str]) -> Report {
+        let scenario = Scenario::named("hello-h1").unwrap();
+        let left_out = left_out.iter().map(|one| (*one).to_owned()).collect();
+        let method = Method { rounds: 1, scenario, node: "edge-node".into(), left_out, stopped: false };
+        Report::new(Machine::here(), method, at, many)
+    }
+
+    #[test]
+    fn ratios_near_their_median_are_flat_whatever_hyper_itself_does() {
+        // 2.0, 2.1 and 1.7: 15 % below the median at most.
+        let flat = report(vec![at(16, 20.0, 10.0), at(256, 42.0, 20.0), at(2_000, 51.0, 30.0)], None, &[]);
+        assert_eq!((flat.verdict, flat.goals.len()), (Verdict::Met, 1));
+        let off = flat.goals[0].reached.unwrap();
+        assert!((off - 0.15).abs() < 1e-9, "{off}");
+        let steep = report(vec![at(16, 20.0, 10.0), at(256, 20.0, 10.0), at(2_000, 24.0, 10.0)], None, &[]);
+        assert_eq!(steep.verdict, Verdict::NotMet);
+    }
+
+    #[test]
+    fn a_void_count_or_one_that_was_left_out_is_not_known_to_be_flat() {
+        let void = At { bare: vec![Err("it ended".into())], ..at(256, 20.0, 10.0) };
+        let report_of = |middle: At, left_out: &[&str]| {
+            report(vec![at(16, 20.0, 10.0), middle, at(2_000, 20.0, 10.0)], None, left_out)
+        };
+        let told = report_of(void, &[]);
+        assert_eq!(told.goals[0].reached, None);
+        assert_eq!(told.verdict, Verdict::NotMet);
+        assert!(told.text().contains("256 void: it ended"), "{}", told.text());
+        assert_eq!(report_of(at(256, 20.0, 10.0), &["5000 connections: no"]).verdict, Verdict::NotMet);
+    }
+
+    #[test]
+    fn many_apps_may_cost_half_more_than_one_alone() {
+        let verdict = |many_us| report(Vec::new(), Some(many(10.0, many_us)), &[]).goals[0].verdict;
+        assert_eq!((verdict(15.0), verdict(15.1)), (Verdict::Met, Verdict::NotMet));
+        let text = report(Vec::new(), Some(many(10.0, 15.0)), &[]).text();
+        for part in ["fastly-hello, one of 1000", "1.50", "a program each, took 100 s"] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+    }
+}
