@@ -48,6 +48,8 @@ pub struct Scenario {
     pub pace: Pace,
     /// How long the client sleeps between two looks at its sockets; zero: the kernel wakes it with every answer.
     pub look_every: Duration,
+    /// After a 503 a connection or stream is silent for so long: who is refused does not ask in a loop.
+    pub pause_after_503: Duration,
     pub seed: u64,
 }
 
@@ -154,6 +156,8 @@ struct File {
     #[serde(default)]
     look_every_us: u64,
     #[serde(default)]
+    pause_after_503_ms: u64,
+    #[serde(default)]
     seed: u64,
 }
 
@@ -187,6 +191,7 @@ impl Scenario {
             new_connection_each: file.new_connection_each,
             pace: file.pace,
             look_every: Duration::from_micros(file.look_every_us),
+            pause_after_503: Duration::from_millis(file.pause_after_503_ms),
             seed: file.seed,
         };
         scenario.check(&mut wrong);
@@ -238,6 +243,10 @@ impl Scenario {
         must(
             self.slots() <= SLOTS_MAX,
             format!("connections times streams must not be more than {SLOTS_MAX}"),
+        );
+        must(
+            self.pause_after_503.as_secs_f64() <= SECONDS_MAX,
+            format!("pause_after_503_ms must be at most {}", SECONDS_MAX * 1e3),
         );
         must(!self.duration.is_zero(), "duration_seconds must be above 0".into());
         must(

@@ -139,8 +139,13 @@ impl Worker {
             self.tally.borrow_mut().begin(intended);
             let result = link.exchange(plan, host).await;
             self.tally.borrow_mut().end(intended, &result, &self.live);
-            if result.is_err() {
-                tokio::time::sleep(PAUSE).await;
+            let pause = match result {
+                Err(_) => PAUSE,
+                Ok(answer) if answer.status == 503 => self.run.scenario.pause_after_503,
+                Ok(_) => continue,
+            };
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
         }
     }

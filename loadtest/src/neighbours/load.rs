@@ -1,39 +1,37 @@
-//! Who asks. One thread and one kept connection each, HTTP/1.1 in the clear.
+//! Who asks: the load generator, HTTP/1.1 in the clear over kept connections, on other cores than the first worker's.
 //!
 //! The good tenant is asked at fixed times, whether or not the answers before were in time: an answer's time counts from
-//! when its question was due, unless the asking thread itself woke late. Hostile tenants are asked again as soon as
-//! their guest was killed.
+//! when its question was due. Hostile tenants are asked again as soon as their guest was killed.
 
 use std::{
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::deploy::client::parse;
+use crate::generate::{Arrivals, Hosts, Outcome, Progress, Roots, Scenario, Target, generate};
 
 /// Connections the good tenant is asked over.
 const CONNECTIONS: u32 = 24;
-/// An answer that takes longer is none.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-/// A hostile guest's answer may take as long as its wall time.
-const HOSTILE_ANSWER_TIME_MAX: Duration = Duration::from_secs(130);
-/// Bytes of an answer: these are small.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Pause after an answer that was not even the guest's end, so that a full node is not asked in a loop.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Longer than any attack: it ends when it is told to.
+const ATTACK_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// What came of asking.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Asked {
-    /// Times of the answers that were a 200, in µs.
-    pub us: Vec<f64>,
-    /// Questions asked.
+    /// Questions that were due.
     pub asked: u64,
+    /// Answers that were a 200.
+    pub answered: u64,
+    /// Times of all answers.
+    pub latency_ns: Histogram<u64>,
 }
 
 /// What came of a crowd of hostile questions.
@@ -47,121 +45,75 @@ pub struct Attacked {
 
 /// Asks `host` as fast as it answers, over all connections, and returns answers a second.
 pub fn saturate(address: SocketAddr, host: &str, time: Duration) -> anyhow::Result<f64> {
-    let start = Instant::now();
-    let asked = saturated(address, host, time)?;
-    Ok(asked.us.len() as f64 / start.elapsed().as_secs_f64())
+    saturated(address, host, Duration::ZERO, time, &|_| {}).map(|outcome| outcome.rate())
 }
 
-/// The same; what came of it. A question without an answer voids it.
-pub fn saturated(address: SocketAddr, host: &str, time: Duration) -> anyhow::Result<Asked> {
-    let start = Instant::now();
-    let asked = each_connection(|_| {
-        let mut asked = Asked::default();
-        let mut client = Client::new(address, host, ANSWER_TIME_MAX);
-        while start.elapsed() < time {
-            asked.ask(&mut client, Instant::now());
-        }
-        asked
-    });
-    anyhow::ensure!(
-        asked.us.len() as u64 == asked.asked,
-        "{} of {} questions were not answered",
-        asked.asked - asked.us.len() as u64,
-        asked.asked
-    );
-    Ok(asked)
+/// The same; what came of it after a warm-up, watched meanwhile. A question without a 200 voids it.
+pub fn saturated(
+    address: SocketAddr,
+    host: &str,
+    warm_up: Duration,
+    time: Duration,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> anyhow::Result<Outcome> {
+    let scenario = Scenario { warm_up, ..closed(time)? };
+    let outcome = ask(&scenario, address, host, watch, &AtomicBool::new(false))?;
+    let Asked { asked, answered, .. } = Asked::of(&outcome);
+    anyhow::ensure!(answered == asked, "{} of {asked} questions were not answered", asked - answered);
+    Ok(outcome)
 }
 
 /// Asks `host` this many times a second.
-pub fn pace(address: SocketAddr, host: &str, per_second: f64, time: Duration) -> Asked {
-    let between = Duration::from_secs_f64(f64::from(CONNECTIONS) / per_second);
-    let start = Instant::now();
-    each_connection(|number| {
-        let mut asked = Asked::default();
-        let mut client = Client::new(address, host, ANSWER_TIME_MAX);
-        let mut due = start + between.mul_f64(f64::from(number) / f64::from(CONNECTIONS));
-        while due < start + time {
-            let now = Instant::now();
-            let from = if now < due {
-                thread::sleep(due - now);
-                Instant::now()
-            } else {
-                due
-            };
-            asked.ask(&mut client, from);
-            due += between;
-        }
-        asked
-    })
-}
-
-fn each_connection(ask: impl Fn(u32) -> Asked + Sync) -> Asked {
-    let mut all = Asked::default();
-    thread::scope(|scope| {
-        let ask = &ask;
-        let threads: Vec<_> = (0..CONNECTIONS)
-            .map(|number| {
-                scope.spawn(move || {
-                    away_from_the_first_core();
-                    ask(number)
-                })
-            })
-            .collect();
-        for thread in threads {
-            let one = thread.join().unwrap_or_default();
-            all.asked += one.asked;
-            all.us.extend(one.us);
-        }
-    });
-    all
+pub fn pace(address: SocketAddr, host: &str, per_second: f64, time: Duration) -> anyhow::Result<Asked> {
+    let scenario = Scenario { arrivals: Arrivals::Constant { per_second }, ..closed(time)? };
+    ask(&scenario, address, host, &|_| {}, &AtomicBool::new(false)).map(|outcome| Asked::of(&outcome))
 }
 
 /// Keeps `hosts.len()` hostile questions in flight until told to stop.
-pub fn attack(address: SocketAddr, hosts: &[String], stop: &AtomicBool) -> Attacked {
-    let mut all = Attacked::default();
-    thread::scope(|scope| {
-        let threads: Vec<_> = hosts
-            .iter()
-            .map(|host| {
-                scope.spawn(move || {
-                    away_from_the_first_core();
-                    one_attacker(address, host, stop)
-                })
-            })
-            .collect();
-        for thread in threads {
-            let one = thread.join().unwrap_or_default();
-            all.ended += one.ended;
-            all.refused += one.refused;
-        }
-    });
-    all
+pub fn attack(address: SocketAddr, hosts: &[String], stop: &AtomicBool) -> anyhow::Result<Attacked> {
+    let scenario = Scenario {
+        connections: hosts.len() as u32,
+        hosts: Hosts::Each { names: hosts.to_vec() },
+        pause_after_503: PAUSE,
+        ..closed(ATTACK_TIME_MAX)?
+    };
+    let first = hosts.first().context("nobody attacks")?;
+    let outcome = ask(&scenario, address, first, &|_| {}, stop)?;
+    let of = |status| outcome.statuses.get(&status).copied().unwrap_or(0);
+    // A 200 is of one that fills once, to learn what that costs now.
+    let refused = outcome.answered - of(504) - of(200) + outcome.errors_total();
+    Ok(Attacked { ended: of(504), refused })
 }
 
-fn one_attacker(address: SocketAddr, host: &str, stop: &AtomicBool) -> Attacked {
-    let mut attacked = Attacked::default();
-    let mut client = Client::new(address, host, HOSTILE_ANSWER_TIME_MAX);
-    while !stop.load(Relaxed) {
-        match client.get() {
-            Ok(504) => attacked.ended += 1,
-            // One that fills once, to learn what that costs now.
-            Ok(200) => {}
-            // Told to stop while it waited: the node goes down.
-            _ if stop.load(Relaxed) => {}
-            _ => {
-                attacked.refused += 1;
-                thread::sleep(PAUSE);
-            }
-        }
-    }
-    attacked
+fn closed(time: Duration) -> anyhow::Result<Scenario> {
+    let hello = Scenario::named("hello-h1")?;
+    Ok(Scenario { connections: CONNECTIONS, duration: time, warm_up: Duration::ZERO, ..hello })
+}
+
+/// On threads that leave the first core alone: the generator's own inherit where they may run.
+fn ask(
+    scenario: &Scenario,
+    address: SocketAddr,
+    host: &str,
+    watch: &(dyn Fn(Progress) + Sync),
+    stop: &AtomicBool,
+) -> anyhow::Result<Outcome> {
+    let target = Target { address, authority: host.to_owned(), roots: Roots::Any };
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            away_from_the_first_core();
+            generate(scenario, &target, watch, stop)
+        });
+        asking.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?
+    })
 }
 
 impl Asked {
-    fn ask(&mut self, client: &mut Client, from: Instant) {
-        self.asked += 1;
-        if client.get().is_ok_and(|status| status == 200) {
-            self.us.push(from.elapsed().as_nanos() as f64 / 1e3);
+    fn of(outcome: &Outcome) -> Asked {
+        Asked {
+            asked: outcome.answered + outcome.errors_total(),
+            answered: outcome.statuses.get(&200).copied().unwrap_or(0),
+            latency_ns: outcome.latency_ns.clone(),
         }
     }
 }
@@ -176,48 +128,18 @@ fn away_from_the_first_core() {
     }
 }
 
-/// Asks `GET /` of one host, over a kept connection.
-struct Client {
+/// Asks while the hostile ones are kept in flight.
+pub fn beside<T>(
     address: SocketAddr,
-    question: String,
-    answer_time_max: Duration,
-    stream: Option<TcpStream>,
-    bytes: Vec<u8>,
-}
-
-impl Client {
-    fn new(address: SocketAddr, host: &str, answer_time_max: Duration) -> Client {
-        let question = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
-        Client { address, question, answer_time_max, stream: None, bytes: Vec::new() }
-    }
-
-    /// The answer's status, when all of it is here.
-    fn get(&mut self) -> io::Result<u16> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => self.connect()?,
-        };
-        stream.write_all(self.question.as_bytes())?;
-        self.bytes.clear();
-        let mut chunk = [0; 4096];
-        loop {
-            match stream.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ if self.bytes.len() > ANSWER_BYTES_MAX => return Err(io::ErrorKind::FileTooLarge.into()),
-                read => self.bytes.extend_from_slice(&chunk[..read]),
-            }
-            if let Some(answer) = parse(&self.bytes)? {
-                self.stream = Some(stream);
-                return Ok(answer.status);
-            }
-        }
-    }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, ANSWER_TIME_MAX)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(self.answer_time_max))?;
-        stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
-        Ok(stream)
-    }
+    hosts: &[String],
+    ask: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Attacked)> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let attack = scope.spawn(|| attack(address, hosts, &stop));
+        let asked = ask();
+        stop.store(true, Relaxed);
+        let attacked = attack.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?;
+        Ok((asked?, attacked.context("attacking")?))
+    })
 }

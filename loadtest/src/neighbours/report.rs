@@ -73,10 +73,9 @@ pub struct Report {
 
 impl Times {
     fn of(asked: &Asked) -> Option<Times> {
-        let mut us = asked.us.clone();
-        us.sort_by(f64::total_cmp);
-        let rank = |part: f64| us.get(((part * us.len() as f64).ceil() as usize).max(1) - 1).copied();
-        Some(Times { p50_us: rank(0.5)?, p99_us: rank(0.99)?, p999_us: rank(0.999)?, max_us: rank(1.0)? })
+        let us = |part| asked.latency_ns.value_at_quantile(part) as f64 / 1e3;
+        let times = Times { p50_us: us(0.5), p99_us: us(0.99), p999_us: us(0.999), max_us: us(1.0) };
+        (asked.answered > 0).then_some(times)
     }
 }
 
@@ -91,7 +90,7 @@ impl Phase {
         Phase {
             name,
             asked: asked.asked,
-            answered_percent: 100.0 * asked.us.len() as f64 / asked.asked.max(1) as f64,
+            answered_percent: 100.0 * asked.answered as f64 / asked.asked.max(1) as f64,
             times: Times::of(&asked),
             refused: attacked.refused,
             killed: attacked.ended,
@@ -133,7 +132,7 @@ impl Report {
             threads: args.threads,
             seconds: args.seconds,
             per_second_max,
-            per_second: per_second_max * super::PACE,
+            per_second: per_second_max * args.part(),
             quiet,
             phases: phases.into(),
             verdict,

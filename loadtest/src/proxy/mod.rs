@@ -2,8 +2,8 @@
 //! node in this process with real sockets.
 //!
 //! The guest takes the client's request, sends it to its one backend and answers with what came back, reading neither
-//! body. Time is CPU of the node's own threads, from the kernel's count for each, so neither the backend's nor the
-//! asking threads' is in it.
+//! body. Time is CPU of the node's own threads between two looks at the running client, from the kernel's count for each,
+//! so neither the backend's nor the client's is in it.
 //!
 //! | Module | One job |
 //! |---|---|
@@ -17,11 +17,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use artifact::manifest::{AppConfig, Backend as Declared};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use self::backend::Backend;
 use crate::{
     Verdict,
+    generate::Progress,
     machine::Machine,
     neighbours::{
         bills::Bills,
@@ -113,13 +115,44 @@ struct Spent {
 
 fn spent(node: &Running, app: &str, time: Duration) -> anyhow::Result<Spent> {
     let host = host(TENANT, app);
-    load::saturate(node.address, &host, WARM_UP).with_context(|| format!("warming {app} up"))?;
-    let before = (threads::cpu_ns("serve-")?, threads::cpu_ns("slow-")?);
-    let asked = load::saturated(node.address, &host, time)?;
-    let after = (threads::cpu_ns("serve-")?, threads::cpu_ns("slow-")?);
-    let requests = asked.us.len() as u64;
-    let each_us = |before: u64, after: u64| (after - before) as f64 / 1e3 / requests.max(1) as f64;
-    Ok(Spent { serving_us: each_us(before.0, after.0), slow_us: each_us(before.1, after.1), requests })
+    let looks = Mutex::new(Vec::new());
+    let watch = |progress: Progress| {
+        if progress.elapsed >= WARM_UP && progress.elapsed <= progress.total {
+            looks.lock().push(Look::take(progress.answered));
+        }
+    };
+    load::saturated(node.address, &host, WARM_UP, time, &watch).with_context(|| format!("asking {app}"))?;
+    let looks = looks.into_inner().into_iter().collect::<anyhow::Result<Vec<Look>>>()?;
+    match looks[..] {
+        [first, .., last] if last.answered > first.answered => Ok(Spent::between(first, last)),
+        _ => anyhow::bail!("asking {app}: nothing was answered between two looks"),
+    }
+}
+
+/// CPU of the node's threads, while the client asks.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    answered: u64,
+    serving_ns: u64,
+    slow_ns: u64,
+}
+
+impl Look {
+    fn take(answered: u64) -> anyhow::Result<Look> {
+        Ok(Look { answered, serving_ns: threads::cpu_ns("serve-")?, slow_ns: threads::cpu_ns("slow-")? })
+    }
+}
+
+impl Spent {
+    fn between(first: Look, last: Look) -> Spent {
+        let requests = last.answered - first.answered;
+        let each_us = |before: u64, after: u64| (after - before) as f64 / 1e3 / requests as f64;
+        Spent {
+            serving_us: each_us(first.serving_ns, last.serving_ns),
+            slow_us: each_us(first.slow_ns, last.slow_ns),
+            requests,
+        }
+    }
 }
 
 /// Sends what it got to `origin` and answers with what it gets.

@@ -1,6 +1,6 @@
 //! What a run gave, with all that is needed to judge and repeat it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
@@ -119,9 +119,13 @@ pub fn settings(scenario: &Scenario) -> String {
     let Scenario { arrivals, request, hosts, pace, new_connection_each, .. } = scenario;
     let tls = if *tls { "TLS" } else { "in the clear" };
     let new = if *new_connection_each { ", a new connection each" } else { "" };
+    let refused = match scenario.pause_after_503 {
+        Duration::ZERO => String::new(),
+        pause => format!(", {pause:?} of silence after a 503"),
+    };
     format!(
         "{name}: {protocol:?} {tls}, {connections} connections × {streams} on {threads} threads, {duration:?} after \
-         {warm_up:?}, {arrivals:?}, {} {} with {} bytes, hosts {hosts:?}, pace {pace:?}{new}",
+         {warm_up:?}, {arrivals:?}, {} {} with {} bytes, hosts {hosts:?}, pace {pace:?}{new}{refused}",
         request.method, request.path, request.body_bytes
     )
 }
@@ -170,8 +174,6 @@ fn warnings(machine: &Machine, scenario: &Scenario, outcome: &Outcome, steal: f6
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -19,6 +19,9 @@ use crate::{
 /// Longer than any run; it ends when it is told to.
 const TIME: Duration = Duration::from_secs(3600);
 
+/// After an answer that was not even the guest's end.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What came of them.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Attacked {
@@ -76,6 +79,7 @@ pub fn beside<T>(
         hosts: Hosts::Each { names: hosts.to_vec() },
         duration: TIME,
         warm_up: Duration::ZERO,
+        pause_after_503: PAUSE,
         ..scenario.clone()
     };
     let (target, stop) = (node.target_at(&hosts[0]), AtomicBool::new(false));

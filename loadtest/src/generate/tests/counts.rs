@@ -107,6 +107,16 @@ fn many_hosts_and_a_slow_body_arrive() {
 }
 
 #[test]
+fn who_is_refused_does_not_ask_in_a_loop() {
+    let server = Server::start(Kind::H1);
+    let text = "connections = 1\npause_after_503_ms = 100\n[request]\npath = '/busy'";
+    let outcome = run(&scenario(text), &server.target());
+    // 300 ms.
+    assert_eq!((outcome.statuses, outcome.errors), ([(503, outcome.answered)].into(), [].into()));
+    assert!((1..=3).contains(&outcome.answered), "{}", outcome.answered);
+}
+
+#[test]
 fn each_connection_asks_its_own_host() {
     let server = Server::start(Kind::H1);
     let text = "connections = 3\n[hosts]\nkind = 'each'\nnames = ['a.test', 'b.test', 'c.test:80']\n[arrivals]\n\

@@ -199,6 +199,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
     seen.body_bytes.fetch_add(body.len() as u64, Relaxed);
     match path.as_str() {
         "/missing" => Ok(Response::builder().status(404).body(Full::default()).unwrap()),
+        "/busy" => Ok(Response::builder().status(503).body(Full::default()).unwrap()),
         "/large" => Ok(Response::new(Full::new(Bytes::from(vec![b'y'; 100_000])))),
         "/break-after-1" if before > 0 => Err(io::ErrorKind::BrokenPipe.into()),
         _ => Ok(Response::new(Full::new(Bytes::from_static(b"hello")))),
