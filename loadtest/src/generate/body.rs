@@ -1,4 +1,4 @@
-//! What is sent as a request's body, and how fast.
+//! What is sent as a request's body, and how fast; how fast an answer is taken.
 
 use std::time::Duration;
 
@@ -30,6 +30,35 @@ pub fn pause(scenario: &Scenario) -> Option<Duration> {
 pub fn piece_bytes(scenario: &Scenario) -> u64 {
     match scenario.pace {
         Pace::SlowBody { bytes_per_second } => (bytes_per_second / 10).max(1),
-        Pace::Normal | Pace::Bursty { .. } => PIECE_BYTES as u64,
+        Pace::Normal | Pace::Bursty { .. } | Pace::SlowReader { .. } => PIECE_BYTES as u64,
+    }
+}
+
+/// Of a client that takes its answers slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    bytes_per_second: u64,
+}
+
+impl Reading {
+    /// What waits for such a client on its own side, before the target has to hold it: the kernel alone would take
+    /// megabytes. QUIC and HTTP/2 take it as the window of a stream.
+    pub const BUFFER_BYTES: u32 = 16 << 10;
+
+    pub fn of(scenario: &Scenario) -> Option<Reading> {
+        match scenario.pace {
+            Pace::SlowReader { bytes_per_second } => Some(Reading { bytes_per_second }),
+            Pace::Normal | Pace::SlowBody { .. } | Pace::Bursty { .. } => None,
+        }
+    }
+
+    /// Taken at once.
+    pub fn piece_bytes(self) -> usize {
+        (self.bytes_per_second / 10).max(1) as usize
+    }
+
+    /// Returns when so many bytes were to be taken.
+    pub async fn took(self, bytes: usize) {
+        tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)).await;
     }
 }

@@ -4,7 +4,7 @@ macro_rules! files {
     ($($name:literal),*) => { [$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*] };
 }
 
-const FILES: [(&str, &str); 8] = files![
+const FILES: [(&str, &str); 9] = files![
     "hello-h1",
     "hello-h2-tls",
     "hello-h3",
@@ -12,7 +12,8 @@ const FILES: [(&str, &str); 8] = files![
     "handshakes-tls",
     "zipf-hosts",
     "upload",
-    "slow-clients"
+    "slow-clients",
+    "slow-readers"
 ];
 
 /// The text of the one with this name.

@@ -5,13 +5,23 @@ use std::{io, time::Duration};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{body, chunked::Chunked, link::Plan, scenario::Scenario, socket::Socket, tally::Answer};
+use super::{
+    body::{self, Reading},
+    chunked::Chunked,
+    link::Plan,
+    scenario::Scenario,
+    socket::Socket,
+    tally::Answer,
+};
 
 const BUFFER_BYTES: usize = 16 << 10;
 /// Of an answer's head: it must fit the buffer.
 const HEAD_BYTES_MAX: usize = BUFFER_BYTES;
 /// A body up to here goes with its head in one write.
 const ONE_WRITE_BYTES_MAX: u64 = 16 << 10;
+
+/// How TLS says that it did not understand: the type of a record, and the first byte of its version.
+const TLS_ALERT: [u8; 2] = [21, 3];
 
 /// What is written for one host: its head, and the body if that is small and sent at once.
 pub fn question(scenario: &Scenario, authority: &str) -> Vec<u8> {
@@ -57,6 +67,7 @@ enum End {
 
 pub struct Connection {
     socket: Socket,
+    reading: Option<Reading>,
     buffer: Box<[u8]>,
     /// Of the buffer, read and not used yet.
     start: usize,
@@ -65,9 +76,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(socket: Socket) -> Connection {
+    pub fn new(socket: Socket, reading: Option<Reading>) -> Connection {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Connection { socket, buffer, start: 0, filled: 0, kept: true }
+        Connection { socket, reading, buffer, start: 0, filled: 0, kept: true }
     }
 
     /// Can another request follow?
@@ -129,7 +140,11 @@ impl Connection {
                 return Err(format!("answer: its head is longer than {HEAD_BYTES_MAX} bytes"));
             }
             if self.read().await? == 0 {
-                return Err("answer: the target closed the connection".to_owned());
+                let read = &self.buffer[self.start..self.filled];
+                return Err(match read.starts_with(&TLS_ALERT) {
+                    true => "answer: the target speaks TLS, and was asked without".to_owned(),
+                    false => "answer: the target closed the connection".to_owned(),
+                });
             }
         }
     }
@@ -164,9 +179,14 @@ impl Connection {
             self.buffer.copy_within(self.start..self.filled, 0);
             (self.start, self.filled) = (0, self.filled - self.start);
         }
-        let read = self.socket.read(&mut self.buffer[self.filled..]).await;
+        let room = self.buffer.len() - self.filled;
+        let most = self.reading.map_or(room, |reading| reading.piece_bytes().min(room));
+        let read = self.socket.read(&mut self.buffer[self.filled..self.filled + most]).await;
         let read = read.map_err(|error| told("answer", &error))?;
         self.filled += read;
+        if let Some(reading) = self.reading {
+            reading.took(read).await;
+        }
         Ok(read)
     }
 }

@@ -6,7 +6,12 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Request;
 
-use super::{body, link::Plan, socket::Socket, tally::Answer};
+use super::{
+    body::{self, Reading},
+    link::Plan,
+    socket::Socket,
+    tally::Answer,
+};
 
 /// Of each stream and of the connection: an answer does not wait for the client's leave.
 const WINDOW_BYTES: u32 = 1 << 20;
@@ -15,9 +20,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Its driver is a task of this thread, and ends with the last handle.
 pub async fn connect(plan: &Plan) -> Result<SendRequest<Bytes>, String> {
     let socket = Socket::connect(plan).await?;
+    let window = if plan.reading.is_some() { Reading::BUFFER_BYTES } else { WINDOW_BYTES };
     let (sender, connection) = Builder::new()
         .enable_push(false)
-        .initial_window_size(WINDOW_BYTES)
+        .initial_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .handshake(socket)
         .await
@@ -48,6 +54,9 @@ pub async fn exchange(sender: &mut SendRequest<Bytes>, plan: &Plan, host: usize)
         while let Some(piece) = body.data().await {
             let piece = piece.map_err(|error| told("answer", &error))?;
             bytes_in += piece.len() as u64;
+            if let Some(reading) = plan.reading {
+                reading.took(piece.len()).await;
+            }
             let _ = body.flow_control().release_capacity(piece.len());
         }
         Ok(Answer { status: head.status.as_u16(), bytes_in })

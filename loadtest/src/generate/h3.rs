@@ -8,7 +8,12 @@ use h3_quinn::OpenStreams;
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
 
-use super::{body, link::Plan, socket::CONNECT_TIME_MAX, tally::Answer};
+use super::{
+    body::{self, Reading},
+    link::Plan,
+    socket::CONNECT_TIME_MAX,
+    tally::Answer,
+};
 
 /// A handle, and the socket that it needs.
 #[derive(Clone)]
@@ -27,7 +32,12 @@ pub async fn connect(plan: &Plan) -> Result<Sender, String> {
         SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
     };
     let endpoint = quinn::Endpoint::client(any).map_err(|error| told("connecting", error))?;
-    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    if plan.reading.is_some() {
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(Reading::BUFFER_BYTES.into());
+        config.transport_config(Arc::new(transport));
+    }
     let connecting = endpoint
         .connect_with(config, plan.address, &name.to_str())
         .map_err(|error| told("connecting", error))?;
@@ -68,6 +78,9 @@ impl Sender {
             let mut bytes_in = 0;
             while let Some(piece) = received.recv_data().await.map_err(|error| told("answer", error))? {
                 bytes_in += piece.remaining() as u64;
+                if let Some(reading) = plan.reading {
+                    reading.took(piece.remaining()).await;
+                }
             }
             Ok(Answer { status: head.status().as_u16(), bytes_in })
         };

@@ -10,7 +10,8 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Mutex;
 
 use super::{
-    body, h1, h2, h3,
+    body::{self, Reading},
+    h1, h2, h3,
     hosts::Popularity,
     scenario::{Protocol, Scenario},
     socket::Socket,
@@ -30,6 +31,8 @@ pub struct Plan {
     pub piece_bytes: u64,
     /// Between pieces.
     pub pause: Option<Duration>,
+    /// Answers are taken slowly.
+    pub reading: Option<Reading>,
     /// The body is in [`Plan::questions`].
     pub body_with_head: bool,
     /// What h1 writes, for each host.
@@ -60,6 +63,7 @@ impl Plan {
             body_bytes: scenario.request.body_bytes,
             piece_bytes: body::piece_bytes(scenario),
             pause: body::pause(scenario),
+            reading: Reading::of(scenario),
             body_with_head: h1::body_with_head(scenario),
             questions: hosts.names().iter().map(|name| h1::question(scenario, name)).collect(),
         })
@@ -90,7 +94,9 @@ pub enum Sender {
 impl Sender {
     pub async fn connect(plan: &Plan) -> Result<Sender, String> {
         Ok(match plan.protocol {
-            Protocol::H1 => Sender::H1(Box::new(h1::Connection::new(Socket::connect(plan).await?))),
+            Protocol::H1 => {
+                Sender::H1(Box::new(h1::Connection::new(Socket::connect(plan).await?, plan.reading)))
+            }
             Protocol::H2 => Sender::H2(h2::connect(plan).await?),
             Protocol::H3 => Sender::H3(Box::new(h3::connect(plan).await?)),
         })

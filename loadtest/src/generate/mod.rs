@@ -51,6 +51,7 @@ use anyhow::Context as _;
 use self::{
     hosts::Popularity,
     link::{Plan, Sender},
+    scenario::Pace,
     tally::Live,
     worker::Run,
 };
@@ -86,8 +87,10 @@ pub fn generate(
 ) -> anyhow::Result<Outcome> {
     let scenario = scenario.clone().checked()?;
     let hosts = Popularity::new(&scenario.hosts, &target.authority);
+    // At full speed: how long a slow client takes is no question of whether it is answered.
+    let first = Scenario { pace: Pace::Normal, ..scenario.clone() };
+    ask_once(&Plan::new(&first, target, &hosts)?)?;
     let plan = Plan::new(&scenario, target, &hosts)?;
-    ask_once(&plan)?;
     let threads = scenario.threads;
     let run = Arc::new(Run { scenario, plan, hosts, start: Instant::now() });
     let live: Vec<Arc<Live>> = (0..threads).map(|_| Arc::default()).collect();

@@ -111,6 +111,8 @@ pub enum Pace {
     Normal,
     /// Sends its body drop by drop.
     SlowBody { bytes_per_second: u64 },
+    /// Takes the answer drop by drop, over buffers that are small.
+    SlowReader { bytes_per_second: u64 },
     /// Asks for `busy_ms`, is silent for `idle_ms`, and so on; arrivals of an open loop keep their mean rate.
     Bursty { busy_ms: u64, idle_ms: u64 },
 }
@@ -166,6 +168,9 @@ fn one() -> u32 {
 }
 
 impl Scenario {
+    /// The longest that counts.
+    pub const TIME_MAX: Duration = Duration::from_secs(SECONDS_MAX as u64);
+
     /// Every mistake of a file is told at once.
     pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
         let file: File = toml::from_str(text).map_err(|error| {
@@ -295,6 +300,13 @@ impl Scenario {
                     format!("pace.bytes_per_second must be 1 to {}", speeds.end()),
                 );
                 must(self.request.body_bytes > 0, "a slow body needs request.body_bytes".into());
+            }
+            Pace::SlowReader { bytes_per_second } => {
+                let speeds = 1..=SLOW_BYTES_PER_SECOND_MAX;
+                must(
+                    speeds.contains(&bytes_per_second),
+                    format!("pace.bytes_per_second must be 1 to {}", speeds.end()),
+                );
             }
             Pace::Bursty { busy_ms, idle_ms } => {
                 let times = 1..=SECONDS_MAX as u64 * 1000;

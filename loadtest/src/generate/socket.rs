@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,12 +13,12 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{link::Plan, scenario::Protocol};
+use super::{body::Reading, link::Plan, scenario::Protocol};
 
 /// For TCP, and for a handshake.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub enum Socket {
 impl Socket {
     /// The error says which step failed.
     pub async fn connect(plan: &Plan) -> Result<Socket, String> {
-        let stream = timeout(CONNECT_TIME_MAX, TcpStream::connect(plan.address))
+        let stream = timeout(CONNECT_TIME_MAX, tcp(plan))
             .await
             .map_err(|_| "connecting: no answer in time".to_owned())?
             .map_err(|error| format!("connecting: {error}"))?;
@@ -46,6 +47,18 @@ impl Socket {
     }
 }
 
+/// The size of a buffer has to be set before it connects: it is the window that the target is offered.
+async fn tcp(plan: &Plan) -> io::Result<TcpStream> {
+    let socket = match plan.address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if plan.reading.is_some() {
+        socket.set_recv_buffer_size(Reading::BUFFER_BYTES)?;
+    }
+    socket.connect(plan.address).await
+}
+
 async fn handshake(
     stream: TcpStream,
     config: &Arc<ClientConfig>,
@@ -56,12 +69,23 @@ async fn handshake(
     let stream = timeout(CONNECT_TIME_MAX, connecting)
         .await
         .map_err(|_| "TLS handshake: no answer in time".to_owned())?
-        .map_err(|error| format!("TLS handshake: {error}"))?;
+        .map_err(|error| format!("TLS handshake: {}", told(&error)))?;
     // A server without ALPN speaks HTTP/1.1.
     if protocol == Protocol::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err("TLS handshake: the target does not speak HTTP/2".to_owned());
     }
     Ok(Socket::Tls(Box::new(stream)))
+}
+
+/// rustls names the byte that it did not expect; a person wants to know what that means.
+fn told(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            "the target does not speak TLS on this port".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 impl AsyncRead for Socket {

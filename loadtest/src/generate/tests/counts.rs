@@ -1,6 +1,7 @@
 //! What is counted is what the server saw.
 
 use std::{
+    io::{Read as _, Write as _},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
@@ -129,6 +130,83 @@ fn each_connection_asks_its_own_host() {
 }
 
 #[test]
+fn a_slow_reader_takes_its_time_over_each_protocol() {
+    for (kind, head, path, bytes_per_second) in [
+        (Kind::H1, "protocol = 'h1'", "/large", 400_000),
+        (Kind::H1Tls, "protocol = 'h1'\ntls = true", "/large", 400_000),
+        (Kind::H2, "protocol = 'h2'", "/large", 400_000),
+        (Kind::H3, "protocol = 'h3'", "/", 20),
+    ] {
+        let server = Server::start(kind);
+        let text = format!(
+            "name = 'test'\nduration_seconds = 0.3\nconnections = 1\n{head}\n[request]\npath = '{path}'\n[pace]\n\
+             kind = 'slow_reader'\nbytes_per_second = {bytes_per_second}"
+        );
+        let outcome = run(&Scenario::parse(&text).unwrap(), &server.target());
+        // 100,000 bytes, or 5: a quarter of a second each.
+        assert_eq!(outcome.errors, [].into(), "{kind:?}");
+        assert!((1..=2).contains(&outcome.answered), "{kind:?}: {}", outcome.answered);
+        assert!(outcome.latency_ns.min() >= 249_000_000, "{kind:?}: {}", outcome.latency_ns.min());
+    }
+}
+
+#[test]
+fn a_target_has_to_hold_what_a_slow_reader_does_not_take() {
+    let listener = small_listener();
+    let target = Target {
+        address: listener.local_addr().unwrap(),
+        authority: "a.example".into(),
+        roots: Roots::Platform,
+    };
+    let sent = std::thread::spawn(move || {
+        // The first question is asked at full speed.
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).unwrap();
+            if let Some(sent) = taken(&mut stream) {
+                return sent;
+            }
+        }
+        panic!("nobody was slow");
+    });
+    let text = "connections = 1\n[pace]\nkind = 'slow_reader'\nbytes_per_second = 1000";
+    let stop = AtomicBool::new(false);
+    let _ = generate(&scenario(text), &target, &|_| stop.store(sent.is_finished(), Relaxed), &stop);
+    let sent = sent.join().unwrap();
+    // Its own buffer and the client's, twice what was asked for each. The client's would else be 128 KiB.
+    assert!(sent < 100 << 10, "{sent} bytes were taken");
+}
+
+/// One that holds little itself.
+fn small_listener() -> std::net::TcpListener {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(16 << 10).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        socket.listen(8).unwrap().into_std().unwrap()
+    });
+    listener.set_nonblocking(false).unwrap();
+    listener
+}
+
+/// Sends an answer of 1 MiB, and says how much was taken when the client stopped taking more; nothing if it took all.
+fn taken(stream: &mut std::net::TcpStream) -> Option<usize> {
+    const BODY_BYTES: usize = 1 << 20;
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n").unwrap();
+    let (piece, mut sent) = ([b'x'; 4 << 10], 0);
+    while sent < BODY_BYTES {
+        match stream.write(&piece) {
+            Ok(bytes) => sent += bytes,
+            Err(_) => return Some(sent),
+        }
+    }
+    None
+}
+
+#[test]
 fn what_does_not_answer_is_one_clear_error() {
     let ask = |more: &str, target: &Target| {
         let error = generate(&scenario(more), target, &|_| {}, &AtomicBool::new(false)).unwrap_err();
@@ -137,7 +215,15 @@ fn what_does_not_answer_is_one_clear_error() {
     let server = Server::start(Kind::H1Tls);
     let mut target = server.target();
     let plain = ask("connections = 1", &target);
-    assert!(plain.contains("does not answer as the scenario asks: answer: "), "{plain}");
+    assert!(
+        plain.ends_with(
+            "does not answer as the scenario asks: answer: the target speaks TLS, and was asked without"
+        ),
+        "{plain}"
+    );
+    let open = Server::start(Kind::H1);
+    let closed = ask("connections = 1\ntls = true", &open.target());
+    assert!(closed.ends_with("TLS handshake: the target does not speak TLS on this port"), "{closed}");
     target.roots = Roots::Platform;
     let stranger = ask("connections = 1\ntls = true", &target);
     assert!(stranger.contains("TLS handshake: invalid peer certificate"), "{stranger}");

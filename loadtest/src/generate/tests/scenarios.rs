@@ -41,6 +41,8 @@ fn h3_in_the_clear_and_a_slow_body_without_one_are_refused() {
     assert!(Scenario::parse(text).unwrap_err().to_string().contains("h3 is always encrypted"));
     let slow = "connections = 1\n[pace]\nkind = 'slow_body'\nbytes_per_second = 10";
     assert!(told(slow).contains("a slow body needs request.body_bytes"));
+    let still = "connections = 1\n[pace]\nkind = 'slow_reader'\nbytes_per_second = 0";
+    assert!(told(still).contains("pace.bytes_per_second must be 1 to"));
 }
 
 #[test]
