@@ -25,6 +25,7 @@ mod growth;
 mod machine;
 mod micro;
 mod neighbours;
+mod overrides;
 mod page;
 mod progress;
 mod proxy;

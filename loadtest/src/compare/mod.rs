@@ -14,7 +14,7 @@ mod goals;
 mod page;
 mod report;
 
-use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
+use std::{path::PathBuf, sync::atomic::AtomicBool};
 
 use anyhow::Context as _;
 
@@ -23,6 +23,7 @@ use crate::{
     Verdict,
     generate::Scenario,
     machine::Machine,
+    overrides::Overrides,
     progress::{Bar, whole},
     servers::{
         Places, Server, Wire,
@@ -40,9 +41,8 @@ pub struct Args {
     /// How often every server is measured
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds that count in each round; default: the scenario's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=600))]
-    seconds: Option<u32>,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Only these servers
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = NAMES)]
     only: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Args {
 
 /// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let scenario = scenario(args)?;
+    let scenario = args.overrides.of(Scenario::named(&args.scenario)?)?;
     let wire = client::wire(&scenario).context("no server here speaks HTTP/2 without TLS")?;
     let stop = stop::when_told()?;
     let places = Places::find(&args.guests_dir, args.binaries.as_deref())?;
@@ -87,14 +87,6 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     }
     anyhow::ensure!(!report.method.stopped, "it was told to stop: this is what there was");
     Ok(if args.check { report.verdict } else { Verdict::NoGoal })
-}
-
-fn scenario(args: &Args) -> anyhow::Result<Scenario> {
-    let mut scenario = Scenario::named(&args.scenario)?;
-    if let Some(seconds) = args.seconds {
-        scenario.duration = Duration::from_secs(seconds.into());
-    }
-    Ok(scenario)
 }
 
 /// A B C, A B C, and so on, until it is told to stop: a round that was cut short is none.
@@ -138,7 +130,10 @@ fn one(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, atomic::Ordering::Relaxed};
+    use std::{
+        sync::{Mutex, atomic::Ordering::Relaxed},
+        time::Duration,
+    };
 
     use super::*;
 

@@ -19,6 +19,7 @@ use crate::{
     Verdict,
     generate::{Outcome, Scenario, Target, generate},
     machine::Machine,
+    overrides::Overrides,
     progress::{self, Bar},
 };
 
@@ -29,6 +30,8 @@ pub struct Args {
     /// The server: its host is sent as Host, its path replaces the scenario's
     #[arg(long, value_name = "URL")]
     target: String,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Connect to this address, whatever the URL's host resolves to
     #[arg(long, value_name = "ADDRESS")]
     connect: Option<SocketAddr>,
@@ -48,7 +51,7 @@ pub struct Args {
 
 /// Runs and prints. A run with errors is printed, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let mut scenario = Scenario::named(&args.scenario)?;
+    let mut scenario = args.overrides.of(Scenario::named(&args.scenario)?)?;
     let roots = place::roots(args.ca.as_deref(), args.insecure)?;
     let target = place::target(&args.target, args.connect, roots, &mut scenario)?;
     let (machine, before) = (Machine::here(), Ticks::now());
