@@ -70,8 +70,8 @@ fn many_connections_and_many_apps_are_asked_beside_few() {
     assert_eq!(names(&report["apps"]), apps);
     for row in report["connections"].as_array().unwrap().iter().chain(report["apps"].as_array().unwrap()) {
         // Of a busy machine that leaves the slow lane nothing, a void figure is all that can be said.
-        let cpu = &row["cpu_us"];
-        assert!(cpu["Ok"]["median"].as_f64().is_some_and(|us| us > 0.0) || cpu["Err"].is_string(), "{row}");
+        let cpu_us = row["cpu_us"]["median"].as_f64();
+        assert!(cpu_us.is_some_and(|us| us > 0.0) != row["void"].is_string(), "{row}");
     }
     assert_eq!(report["goals"].as_array().unwrap().len(), 3);
     assert_eq!(report["programs"], "own");

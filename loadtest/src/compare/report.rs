@@ -10,7 +10,10 @@ use crate::{
     generate::Scenario,
     machine::Machine,
     run::report::settings,
-    servers::{Server, Wire, lineup::LeftOut},
+    servers::{
+        Server, Wire,
+        lineup::{self, LeftOut},
+    },
     statistics::Summary,
     under_load::figures::{Figures, Measured, Round},
 };
@@ -73,7 +76,9 @@ impl Report {
         measured: Vec<(Server, Vec<Measured>)>,
         left_out: Vec<LeftOut>,
     ) -> Report {
-        let warnings = measured.iter().flat_map(|(server, rounds)| warnings(server.name, rounds)).collect();
+        let doubt = measured.iter().find_map(|(server, _)| lineup::doubt(&server.what));
+        let of_rounds = measured.iter().flat_map(|(server, rounds)| warnings(server.name, rounds));
+        let warnings = doubt.into_iter().chain(of_rounds).collect();
         let mut servers: Vec<Row> =
             measured.into_iter().map(|(server, rounds)| Row::new(server, &rounds)).collect();
         compare(&mut servers, method.wire);

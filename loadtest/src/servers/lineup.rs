@@ -160,6 +160,12 @@ pub fn build(places: &Places) -> String {
     version(places.binaries.join("edge-node").as_os_str()).unwrap_or_else(|| "edge-node".to_owned())
 }
 
+/// Why figures of a node of this build may say nothing.
+pub fn doubt(build: &str) -> Option<String> {
+    let debug = build.starts_with("edge-node ") && build.contains("(debug)");
+    debug.then(|| "the node is a debug build: its times say nothing".to_owned())
+}
+
 fn wasmtime(name: &'static str, places: &Places) -> Result<(Kind, String), LeftOut> {
     let (program, what) = peer(name, "wasmtime", WASMTIME, places)?;
     let tuned = name == "wasmtime-tuned";
@@ -223,6 +229,14 @@ mod tests {
         assert_eq!(cure("workerd").unwrap(), "npm i -g workerd");
         assert_eq!(cure("deno").unwrap(), "npm i -g deno");
         assert!(cure("as-hello").unwrap().contains("-p edge-node"));
+    }
+
+    #[test]
+    fn a_debug_node_is_doubted_and_nobody_else() {
+        assert!(doubt("edge-node 0.1.0 (debug), wasi-hello").is_some());
+        for build in ["edge-node 0.1.0 (release), wasi-hello", "edge-node", "deno 2 (debug)"] {
+            assert_eq!(doubt(build), None, "{build}");
+        }
     }
 
     #[test]

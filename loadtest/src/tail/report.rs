@@ -10,6 +10,7 @@ use crate::{
     generate::Scenario,
     machine::Machine,
     run::report::settings,
+    servers::lineup,
     statistics::Summary,
     under_load::figures::{Figures, Measured, Round},
 };
@@ -183,7 +184,8 @@ impl Goal {
 
 impl Report {
     pub fn new(machine: Machine, method: Method, lanes: Vec<Lane>) -> Report {
-        let warnings = lanes.iter().flat_map(Lane::warnings).collect();
+        let of_lanes = lanes.iter().flat_map(Lane::warnings);
+        let warnings = lineup::doubt(&method.node).into_iter().chain(of_lanes).collect();
         let lanes: Vec<Row> = lanes.into_iter().map(Lane::row).collect();
         let goals: Vec<Goal> = lanes.iter().flat_map(Row::goals).collect();
         let met = !goals.is_empty() && goals.iter().all(|goal| goal.verdict == Verdict::Met);
