@@ -59,7 +59,7 @@ pub struct Args {
     /// Hostile neighbours kept in flight: endless loops and memory bombs in turns
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
     hostile: u32,
-    /// Of the arrivals
+    /// Of the arrivals; each round has the next
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Folder with the guests
@@ -169,12 +169,13 @@ impl<'a> Tail<'a> {
         let admin = node.fleet()?.admin;
         for lane in &mut *lanes {
             let before = Bill::of(admin, lane.name)?;
-            lane.quiet.push(self.ask(&said("quiet", lane), &self.at(lane), &node, lane.name));
+            lane.quiet.push(self.ask(&said("quiet", lane), &self.at(round, lane), &node, lane.name));
             lane.own_us.extend(Bill::of(admin, lane.name)?.each_us_since(before));
         }
         let hosts = hostile::deploy(&node, self.hostile).context("deploying the hostile neighbours")?;
         for lane in &mut *lanes {
-            let ask = || self.ask(&said("beside hostile ones", lane), &self.at(lane), &node, lane.name);
+            let ask =
+                || self.ask(&said("beside hostile ones", lane), &self.at(round, lane), &node, lane.name);
             let (measured, attacked) = hostile::beside(&node, &hosts, &self.closed, ask)?;
             lane.beside.push(measured);
             lane.hostile.add(&attacked);
@@ -182,14 +183,23 @@ impl<'a> Tail<'a> {
         drop(node);
         let bare = self.bare.start(Wire::H1, &self.places, self.stop)?;
         for lane in lanes {
-            lane.bare.push(self.ask(&said("rate on bare hyper", lane), &self.at(lane), &bare, "hello"));
+            lane.bare.push(self.ask(
+                &said("rate on bare hyper", lane),
+                &self.at(round, lane),
+                &bare,
+                "hello",
+            ));
         }
         Ok(())
     }
 
-    /// The open loop at the rate of a lane.
-    fn at(&self, lane: &Lane) -> Scenario {
-        Scenario { arrivals: Arrivals::Poisson { per_second: lane.per_second }, ..self.open.clone() }
+    /// The open loop at the rate of a lane: within a round everybody is asked at the same moments.
+    fn at(&self, round: u32, lane: &Lane) -> Scenario {
+        Scenario {
+            arrivals: Arrivals::Poisson { per_second: lane.per_second },
+            seed: self.open.seed.wrapping_add(u64::from(round) - 1),
+            ..self.open.clone()
+        }
     }
 
     fn ask(&self, what: &str, scenario: &Scenario, server: &Running, app: &str) -> Measured {

@@ -197,7 +197,7 @@ impl Report {
     pub fn text(&self) -> String {
         let Method { rounds, part, hostile, scenario, node, stopped } = &self.method;
         let mut text = format!(
-            "{}\nload      {}, at {:.0} % of the most each lane answers\nseed      {}\n\
+            "{}\nload      {}, at {:.0} % of the most each lane answers\nseed      {}, the next in each round\n\
              rounds    {rounds}: {node} quiet and beside {hostile} hostile neighbours in flight, then bare hyper\n",
             self.machine.text(),
             settings(scenario),
