@@ -2,9 +2,10 @@
 //! GET, on a connection of its own, once per digest however many ask, and checked before it gets its name.
 //!
 //! A file here is a container as the compiler made it: still unverified code. Its statement is checked by the node at
-//! every load. Absent on purpose: eviction (every artifact a node fetched stays; see docs/design/0004-sync-protocol.md).
+//! every load. So is that of the copy in `unpacked`, which is there to be loaded faster. Absent on purpose: eviction (every artifact a node fetched stays; see docs/design/0004-sync-protocol.md).
 
 mod fetch;
+mod unpacked;
 
 use std::{
     collections::HashMap,
@@ -39,6 +40,8 @@ pub struct BlobShelf {
 
 struct Inner {
     root: PathBuf,
+    /// Containers in the form that is quicker to load.
+    unpacked: PathBuf,
     /// Parts of blobs on their way.
     partial: PathBuf,
     origin: fetch::Bulk,
@@ -126,11 +129,14 @@ impl BlobShelf {
         identity: Arc<RwLock<Option<Identity>>>,
     ) -> io::Result<BlobShelf> {
         let (root, partial) = (directory.join("sha256"), directory.join("partial"));
+        let unpacked = directory.join("unpacked");
+        fs::create_dir_all(&unpacked)?;
         fs::create_dir_all(&root)?;
         fs::create_dir_all(&partial)?;
         sweep(&partial)?;
         let inner = Inner {
             root,
+            unpacked,
             partial,
             origin: fetch::Bulk::new(control, identity),
             room: Semaphore::new(FETCHES_MAX),
@@ -160,6 +166,17 @@ impl BlobShelf {
     /// Is a file of the right size there? Says nothing of its bytes.
     pub fn has(&self, artifact: &ArtifactRef) -> bool {
         fs::metadata(self.path(artifact.blob)).is_ok_and(|meta| meta.len() == artifact.blob_bytes)
+    }
+
+    /// The container's bytes as they lie on the disk, not checked against its digest: for a reader who checks what is
+    /// signed in them, and asks [`BlobShelf::ensure`] when it is not right. `None`: no file of the right size. Blocking.
+    pub fn read(&self, artifact: &ArtifactRef) -> io::Result<Option<Vec<u8>>> {
+        let bytes = match fs::read(self.path(artifact.blob)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok((bytes.len() as u64 == artifact.blob_bytes).then_some(bytes))
     }
 
     /// Where a blob lies. Lower-case hex only, so no name leaves the directory.
