@@ -45,6 +45,7 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
 fn answer(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, kind, body) = match request.uri().path() {
         "/metrics" => {
+            node.code.show();
             node.metrics.in_flight.set(node.executions.running() as i64);
             node.metrics.guest_memory_bytes.set(node.host.memory.bytes() as i64);
             node.metrics.guest_memory_bytes_max.set(node.host.memory.bytes_max() as i64);

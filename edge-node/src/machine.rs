@@ -41,6 +41,35 @@ pub fn reset() -> Reset {
     Reset::PagemapScan
 }
 
+/// Descriptors that a loaded program keeps open: its memory file.
+const PROGRAM_DESCRIPTORS: u64 = 1;
+/// Mappings of a loaded program: before its code, its code, behind it.
+const PROGRAM_MAPPINGS: u64 = 3;
+/// Mappings of an instance's share of the pool: a memory's image, the rest of it and its guard, tables, a stack.
+const SHARE_MAPPINGS: u64 = 8;
+/// Mappings for everything else: libraries, threads, heaps.
+const OTHER_MAPPINGS: u64 = 4_096;
+/// What a process may map where `/proc` does not say: the kernel's own default.
+const MAPPINGS_MAX: u64 = 65_530;
+
+/// Programs that may be loaded at once, whatever memory there is: a process has only so many mappings
+/// (`vm.max_map_count`) and descriptors, half of which are for connections.
+pub fn programs_max(instances_max: u32) -> u64 {
+    let mappings = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    let mappings = mappings.and_then(|text| text.trim().parse().ok()).unwrap_or(MAPPINGS_MAX);
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    programs_that_fit(mappings, descriptors.unwrap_or(u64::MAX), instances_max)
+}
+
+fn programs_that_fit(mappings: u64, descriptors: u64, instances_max: u32) -> u64 {
+    let others = OTHER_MAPPINGS + u64::from(instances_max) * SHARE_MAPPINGS;
+    let by_mappings = mappings.saturating_sub(others) / PROGRAM_MAPPINGS;
+    by_mappings.min(descriptors / 2 / PROGRAM_DESCRIPTORS).max(PROGRAMS_MIN)
+}
+
+/// On the smallest machine.
+const PROGRAMS_MIN: u64 = 16;
+
 /// Any active swap area, unless this process's cgroup may not use it.
 fn swap_possible() -> bool {
     let Ok(areas) = fs::read_to_string("/proc/swaps") else { return true };
@@ -65,6 +94,14 @@ fn page_scan_available() -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn programs_are_bounded_by_mappings_and_descriptors_whichever_is_less() {
+        assert_eq!(super::programs_that_fit(65_530, 1 << 20, 1_000), 17_811);
+        assert_eq!(super::programs_that_fit(65_530, 20_000, 1_000), 10_000);
+        assert_eq!(super::programs_that_fit(65_530, 1_024, 1_000), 512);
+        assert_eq!(super::programs_that_fit(1_000, 1_024, 1_000), 16);
+    }
+
     #[test]
     fn the_machine_tests_run_on_can_be_a_node() {
         assert!(!super::offers().unwrap().is_empty());

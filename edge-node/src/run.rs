@@ -22,10 +22,11 @@ use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     admin,
-    code::CodeCache,
+    code::{Bounds, CodeCache},
     config::Config,
     front::{Drain, sockets, tls},
     generation::Generation,
+    guest::Linker,
     host::{
         Host, Site,
         geo::Database,
@@ -40,10 +41,10 @@ use crate::{
     worker::{self, Work},
 };
 
-/// Threads of the side runtime: fleet-sync, loading, admin.
+/// Threads of the side runtime: fleet-sync, fetching, admin.
 const SIDE_THREADS: usize = 2;
-/// Threads that load code at once.
-const LOADING_THREADS_MAX: usize = 4;
+/// Threads that wait for disks at once.
+const BLOCKING_THREADS_MAX: usize = 4;
 /// Attempts to enrol, this far apart: two minutes in all, then the service manager decides.
 const ENROL_ATTEMPTS_MAX: usize = 120;
 const ENROL_PAUSE: Duration = Duration::from_secs(1);
@@ -60,7 +61,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let engine = engine::node::engine(Profile::Serve, pool)?;
     let side = runtime::Builder::new_multi_thread()
         .worker_threads(SIDE_THREADS)
-        .max_blocking_threads(LOADING_THREADS_MAX)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("side")
         .enable_all()
         .build()?;
@@ -88,14 +89,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let targets = offers.iter().map(|(target, _)| *target).collect();
     let loader = Loader::new(engine.clone(), targets, replica.compiler_keys());
     let code = CodeCache::new(
-        engine.clone(),
+        Linker::new(&engine)?,
         loader,
         replica.blobs(),
         offers,
         side.handle().clone(),
-        config.code_bytes_max,
+        Bounds { bytes_max: config.code_bytes_max, programs_max: machine::programs_max(instances_max) },
         metrics.clone(),
     );
+    let code = code.context("starting the threads that load code")?;
     let (name, pop) = replica.node().context("an enrolled node has a name")?;
     let secrets = replica.secrets_key().context("an enrolled node holds the fleet's secrets key")?;
     let outbound = Outbound::new(outbound::Settings {

@@ -10,6 +10,7 @@ use http::{Request, Response, StatusCode, request};
 
 use crate::{
     account::Account,
+    code::Urgency,
     exchange::{Exchange, RequestId, Responder},
     failure::Failure,
     front::{Connection, Handler, InboundBody, OutboundBody, Refusal, authority::Target, limits},
@@ -68,7 +69,7 @@ impl Server {
 
         // code: in memory, or loaded now. That wait has its own bound and is not the guest's.
         let left = exchange.fetches.deadline().saturating_duration_since(exchange.started);
-        let loaded = match self.node.code.get(deployment).await {
+        let loaded = match self.node.code.get(deployment, Urgency::Request).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(app = %deployment.id, version = deployment.version, "{}", crate::load::chain(&error));
@@ -82,9 +83,9 @@ impl Server {
         };
         // instantiate, run, respond
         let (responder, response) = Responder::new();
-        let run = loaded.program.run(exchange, Request::from_parts(head, body), responder);
+        let run = loaded.program().run(exchange, Request::from_parts(head, body), responder);
         let run = Box::pin(async move {
-            let _room = permit; // given back when the instance is gone
+            let _held = (permit, loaded); // given back when the instance is gone
             run.await
         });
         let driven =

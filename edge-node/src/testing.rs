@@ -30,12 +30,12 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
-    code::CodeCache,
+    code::{Bounds, CodeCache, Loaded, Urgency},
     exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
     generation::{Deployment, Generation},
-    guest::{Program, Run, drive::drive},
+    guest::{Linker, Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
     lane::{self, Lanes, SlowLane},
     load::{Code, Loader},
@@ -51,7 +51,7 @@ pub struct Shop {
     node: Arc<Node>,
     activating: Activating,
     _side: tokio::runtime::Runtime,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Shop {
@@ -75,7 +75,7 @@ impl Shop {
         let secrets = SecretsKey::from_bytes([1; 32]);
         let activating = Activating::new(node.clone(), Default::default(), secrets);
         let view = FleetView::default();
-        let shop = Shop { view, shelf, guests, node, activating, _side: side, _dir: dir };
+        let shop = Shop { view, shelf, guests, node, activating, _side: side, dir };
         shop.stock();
         Some(shop)
     }
@@ -227,12 +227,40 @@ impl Shop {
     pub async fn load(&self, app: &str) {
         // The cache tells uses apart by the millisecond.
         tokio::time::sleep(Duration::from_millis(2)).await;
-        self.node.code.get(&self.deployment(app).unwrap()).await.unwrap();
+        self.node.code.get(&self.deployment(app).unwrap(), Urgency::Request).await.unwrap();
+    }
+
+    /// Has its code as an execution has it.
+    pub async fn hold(&self, app: &str) -> Arc<Loaded> {
+        self.node.code.get(&self.deployment(app).unwrap(), Urgency::Request).await.unwrap()
+    }
+
+    /// The same once what was evicted is unmapped, which nobody waits for: what one program takes, or more in the end.
+    pub async fn code_bytes_at_rest(&self) -> u64 {
+        for _ in 0..500 {
+            self.node.code.show();
+            if self.node.metrics.code.programs.get() <= 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.code_bytes()
+    }
+
+    /// Unpacked copies of artifacts on the disk.
+    pub fn copies(&self) -> Vec<PathBuf> {
+        let folder = self.dir.path().join("blobs/unpacked");
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Only the unpacked copies stay.
+    pub fn lose_containers(&self) {
+        std::fs::remove_dir_all(self.dir.path().join("blobs/sha256")).unwrap();
     }
 
     /// The same, for an app whose code may not be had.
     pub async fn try_load(&self, app: &str) -> Result<(), NackCode> {
-        let loaded = self.node.code.get(&self.deployment(app).unwrap()).await;
+        let loaded = self.node.code.get(&self.deployment(app).unwrap(), Urgency::Request).await;
         loaded.map(|_| ()).map_err(|error| error.nack().code)
     }
 
@@ -264,9 +292,10 @@ fn code_cache(
         software: "test".into(),
     });
     let (shelf, handle) = (replica.unwrap().blobs(), side.handle().clone());
-    let cache =
-        CodeCache::new(ENGINE.clone(), loader(), shelf.clone(), offers, handle, code_bytes_max, metrics);
-    (cache, shelf)
+    let bounds = Bounds { bytes_max: code_bytes_max, programs_max: u64::MAX };
+    let linker = Linker::new(&ENGINE).unwrap();
+    let cache = CodeCache::new(linker, loader(), shelf.clone(), offers, handle, bounds, metrics);
+    (cache.unwrap(), shelf)
 }
 
 fn put(shelf: &BlobShelf, signed: &Signed) {
@@ -476,7 +505,7 @@ pub fn engine() -> &'static Engine {
 }
 
 fn link(signed: Signed) -> Program {
-    Program::link(&ENGINE, load(signed)).unwrap()
+    Linker::new(&ENGINE).unwrap().link(load(signed)).unwrap()
 }
 
 fn load(signed: Signed) -> Code {

@@ -71,8 +71,9 @@ pub fn engine(profile: Profile, pool: Pool) -> Result<Engine, EngineError> {
 /// Instances come from a pool.
 pub(crate) fn pooled(config: &mut Config, pool: Pool) {
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
-    // The image of a module's initial memory comes from RAM, never from a disk in the middle of a request.
-    config.force_memory_init_memfd(true);
+    // The image of a module's initial memory is part of what was mapped. A node maps sealed memory files only, so it comes
+    // from RAM, never from a disk in the middle of a request; a memory file of its own would hold it a second time.
+    config.force_memory_init_memfd(false);
 }
 
 fn pooling(pool: Pool) -> PoolingAllocationConfig {

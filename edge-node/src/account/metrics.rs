@@ -17,6 +17,7 @@ use prometheus::{
     Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::node_metrics::{CodeMetrics, SwapMetrics};
 use crate::{exchange::Bill, failure::Failure, host::outbound::FetchError, limits::Limit};
 
 /// (app, version) pairs with series of their own; eleven series each, and one per kind of failure they have had.
@@ -39,8 +40,10 @@ pub struct Metrics {
     unrouted: IntCounterVec,
     /// Guests running now.
     pub in_flight: IntGauge,
-    /// Bytes of native code in memory.
-    pub code_bytes: IntGauge,
+    /// Native code in memory.
+    pub code: CodeMetrics,
+    /// Generations published.
+    pub swaps: SwapMetrics,
     /// Bytes of the memory for guests that slots and executions have.
     pub guest_memory_bytes: IntGauge,
     /// All of it.
@@ -135,7 +138,8 @@ impl Metrics {
             )?,
             unrouted: counters("skerry_unrouted_total", "Requests that reached no app, by code.", &["code"])?,
             in_flight: gauge("skerry_executions_in_flight", "Guests running now.")?,
-            code_bytes: gauge("skerry_code_bytes", "Bytes of native code in memory.")?,
+            code: CodeMetrics::new(&registry)?,
+            swaps: SwapMetrics::new(&registry)?,
             guest_memory_bytes: gauge(
                 "skerry_guest_memory_bytes",
                 "Bytes of the memory for guests that slots and executions have.",
@@ -294,6 +298,11 @@ impl AppMetrics {
     /// Requests that guests sent so far.
     pub fn fetches(&self) -> u64 {
         self.fetches.get()
+    }
+
+    /// Was anything counted yet?
+    pub fn has_requests(&self) -> bool {
+        self.own.requests.load(Relaxed) > 0
     }
 
     /// The counters reported to the control plane.

@@ -3,6 +3,7 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`metrics`] | Prometheus series, bounded, with handles looked up once per version |
+//! | [`node_metrics`] | those of what a node holds and changes as a whole |
 //! | [`access_log`] | one structured line per request, never blocking a request |
 //! | [`guest_log`] | what guests print |
 //! | `queue` | how lines of both logs leave a serving thread |
@@ -10,6 +11,7 @@
 pub mod access_log;
 pub mod guest_log;
 pub mod metrics;
+pub mod node_metrics;
 mod queue;
 
 use std::{

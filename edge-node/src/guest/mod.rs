@@ -43,15 +43,28 @@ pub enum Program {
 /// Its error tells why the guest ended early; a response may have been sent before.
 pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
 
-impl Program {
-    /// Links mapped code to its lane's host functions. Once per loaded version.
-    pub fn link(engine: &Engine, code: Code) -> wasmtime::Result<Program> {
-        match code {
-            Code::Component(component) => wasi::Program::link(engine, &component).map(Program::Wasi),
-            Code::Module(module) => fastly::Program::link(engine, &module).map(Program::Fastly),
-        }
+/// What programs are linked to. Made once for an engine: defining all functions takes longer than linking a program.
+pub struct Linker {
+    engine: Engine,
+    fastly: fastly::Definitions,
+}
+
+impl Linker {
+    /// Defines what does not depend on a program.
+    pub fn new(engine: &Engine) -> wasmtime::Result<Linker> {
+        Ok(Linker { engine: engine.clone(), fastly: fastly::Definitions::new(engine)? })
     }
 
+    /// Links mapped code to its lane's host functions. Once per load.
+    pub fn link(&self, code: Code) -> wasmtime::Result<Program> {
+        match code {
+            Code::Component(component) => wasi::Program::link(&self.engine, &component).map(Program::Wasi),
+            Code::Module(module) => fastly::Program::link(&self.fastly, &module).map(Program::Fastly),
+        }
+    }
+}
+
+impl Program {
     /// The execution that answers `request`. Nothing happens before it is polled.
     pub fn run(&self, exchange: Exchange, request: GuestRequest, responder: Responder) -> Run {
         exchange.door.cause(Source::Request, || {

@@ -1,7 +1,7 @@
 //! From a signed container to code that can answer requests. The node's one room with `unsafe`: loading native code is
 //! executing it, so the only way in is a [`VerifiedArtifact`] over a [`SealedCode`] descriptor.
 //!
-//! container → envelope → signature → requirements → decompress into a memfd → seal → digest of the sealed pages →
+//! container → envelope → signature → requirements → unpack into a memfd → seal → digest of the sealed pages →
 //! map the same descriptor. Nothing can change the bytes between the check and the mapping, not even we.
 
 mod sealed;

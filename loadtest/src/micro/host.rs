@@ -9,7 +9,7 @@ use edge_node::{
     exchange::{Bill, Exchange, RequestId, Responder},
     front::{Connection, InboundBody, OutboundBody, Protocol},
     generation::Deployment,
-    guest::{Program, Run, drive::drive},
+    guest::{Linker, Program, Run, drive::drive},
     host::door::Door,
     lane::{self, SlowLane},
 };
@@ -46,7 +46,7 @@ pub struct Begun {
 impl Host {
     /// Links the guest.
     pub fn new(bench: &Bench, guest: &Guest) -> anyhow::Result<Host> {
-        let linked = Program::link(&bench.engine, bench.load(guest)?);
+        let linked = Linker::new(&bench.engine)?.link(bench.load(guest)?);
         let program = linked.map_err(anyhow::Error::from).context("linking the guest")?;
         let log = AccessLog::start(std::io::sink()).context("starting the access log")?;
         let address = ([127, 0, 0, 1], 80).into();

@@ -14,9 +14,10 @@ use artifact::{
 };
 use edge_node::{
     account::{access_log::AccessLog, metrics::Metrics},
-    code::CodeCache,
+    code::{Bounds, CodeCache},
     front::{Drain, sockets, tls},
     generation::{Deployment, Generation},
+    guest::Linker,
     host::{
         Host, Site,
         outbound::{self, Outbound},
@@ -76,14 +77,15 @@ impl Running {
         let loader = Loader::new(engine.clone(), vec![target], Trusted::new([compiler_key().public()]));
         let handle = side.handle().clone();
         let code = CodeCache::new(
-            engine.clone(),
+            Linker::new(&engine)?,
             loader,
             shelf.clone(),
             offers,
             handle,
-            CODE_BYTES_MAX,
+            Bounds { bytes_max: CODE_BYTES_MAX, programs_max: u64::MAX },
             metrics.clone(),
         );
+        let code = code.context("starting the threads that load code")?;
         let outbound = Outbound::new(outbound::Settings {
             allow: vec!["127.0.0.0/8".parse()?],
             side: Some(side.handle().clone()),

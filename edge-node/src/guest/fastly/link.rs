@@ -18,9 +18,26 @@ use super::{
 
 const ABI_MODULE: &str = "fastly_abi";
 
-/// A linker with a definition for every import of `module` that belongs to the interface.
-pub(super) fn linker(engine: &Engine, module: &Module) -> wasmtime::Result<Linker<FastlyState>> {
-    let mut linker = definitions(engine)?;
+/// Everything this host does, defined for an engine.
+pub struct Definitions(Linker<FastlyState>);
+
+impl Definitions {
+    /// Defines it.
+    pub fn new(engine: &Engine) -> wasmtime::Result<Definitions> {
+        definitions(engine).map(Definitions)
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.0.engine()
+    }
+
+    /// A linker with a definition for every import of `module` that belongs to the interface.
+    pub(super) fn linker(&self, module: &Module) -> wasmtime::Result<Linker<FastlyState>> {
+        linker(self.0.clone(), module)
+    }
+}
+
+fn linker(mut linker: Linker<FastlyState>, module: &Module) -> wasmtime::Result<Linker<FastlyState>> {
     // A type that has changed since, or twice the same import: the later definition counts.
     linker.allow_shadowing(true);
     for import in module.imports() {
@@ -206,7 +223,7 @@ mod tests {
         let engine = compiler();
         let links = |module: &str, name: &str, ty: &str| {
             let compiled = Module::new(&engine, importing(module, name, ty)).unwrap();
-            linker(&engine, &compiled).unwrap().instantiate_pre(&compiled).is_ok()
+            Definitions::new(&engine).unwrap().linker(&compiled).unwrap().instantiate_pre(&compiled).is_ok()
         };
         for (module, row) in table::rows() {
             assert!(links(module, row.name, row.ty), "{module}.{}", row.name);

@@ -60,6 +60,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use http::{HeaderName, Method, Request, Response, Uri, header, uri};
 use wasmtime::{Caller, Engine, Extern, InstancePre, Memory, Module, ModuleExport};
 
+pub use self::link::Definitions;
 use self::{
     abi::{Answer, Status, code},
     body::{GuestBody, HeldBody},
@@ -89,12 +90,12 @@ pub struct Program {
 
 impl Program {
     /// Links a module to the interface.
-    pub fn link(engine: &Engine, module: &Module) -> wasmtime::Result<Program> {
+    pub fn link(definitions: &Definitions, module: &Module) -> wasmtime::Result<Program> {
         let memory = module
             .get_export_index("memory")
             .ok_or_else(|| wasmtime::format_err!("the module exports no memory named \"memory\""))?;
-        let instances = link::linker(engine, module)?.instantiate_pre(module)?;
-        Ok(Program { engine: engine.clone(), instances, memory })
+        let instances = definitions.linker(module)?.instantiate_pre(module)?;
+        Ok(Program { engine: definitions.engine().clone(), instances, memory })
     }
 
     /// Instantiates, calls `_start`, and ends when the guest returned or exited. A guest that ended well without a

@@ -148,7 +148,7 @@ fn written(text: &str) -> Program {
     let target = *engine::levels::of_this_machine().last().unwrap();
     let engine = engine::compiler::engine(target, artifact::Profile::Serve).unwrap();
     let module = wasmtime::Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
-    Program::Fastly(super::Program::link(&engine, &module).unwrap())
+    Program::Fastly(super::Program::link(&super::Definitions::new(&engine).unwrap(), &module).unwrap())
 }
 
 /// A program that makes a response and a body (their handles at 0 and 4) before it does `then`; 64 KiB of text

@@ -1,0 +1,117 @@
+//! Whole loads, on a node without sockets.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use artifact::nack::NackCode;
+use futures_util::future::join_all;
+
+use crate::testing::{Shop, local};
+
+fn loads(shop: &Shop) -> usize {
+    let metrics = shop.metrics();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("skerry_code_load_seconds_count "));
+    line.unwrap().parse().unwrap()
+}
+
+/// Does it come to be so? What nobody waits for takes its time.
+async fn until(holds: impl Fn() -> bool) -> bool {
+    for _ in 0..500 {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+#[test]
+fn code_in_use_stays_and_when_all_of_the_budget_is_in_use_another_is_refused() {
+    let Some(mut shop) = Shop::open(1) else { return };
+    local(async {
+        shop.publish("running", 1, "wasi-hello");
+        shop.activate(&["running"]).await;
+        let execution = shop.hold("running").await;
+        shop.publish("other", 1, "fastly-hello");
+        let refused = shop.activate(&["other"]).await;
+        assert_eq!(refused[0].1.code, NackCode::NoSpace, "{}", refused[0].1);
+        assert!(shop.is_loaded("running"));
+        drop(execution);
+        shop.publish_more_artifacts("other");
+        assert_eq!(shop.activate(&["other"]).await, []);
+        assert!(!shop.is_loaded("running") && shop.is_loaded("other"));
+    });
+}
+
+#[test]
+fn code_of_a_version_that_is_gone_counts_until_its_last_execution_has_ended() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.activate(&["hello"]).await;
+        let (execution, one) = (shop.hold("hello").await, shop.code_bytes());
+        shop.delete("hello");
+        shop.activate(&["hello"]).await;
+        assert_eq!(shop.code_bytes(), one);
+        drop(execution);
+        assert_eq!(shop.code_bytes(), 0);
+    });
+}
+
+#[test]
+fn a_release_of_the_same_program_with_other_settings_loads_nothing() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish_with_secret("hello", 1, "wasi-hello", "old", 1);
+        shop.activate(&["hello"]).await;
+        shop.publish_with_secret("hello", 2, "wasi-hello", "new", 1);
+        shop.activate(&["hello"]).await;
+        assert_eq!((shop.serves("hello"), loads(&shop)), (Some((2, "wasi-hello")), 1));
+        assert_eq!(shop.secret("hello").as_deref(), Some("new"));
+        shop.publish("hello", 3, "fastly-hello");
+        shop.activate(&["hello"]).await;
+        assert_eq!((shop.serves("hello"), loads(&shop)), (Some((3, "fastly-hello")), 2));
+    });
+}
+
+#[test]
+fn many_who_wait_for_one_program_wait_for_one_load() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    shop.publish("hello", 1, "wasi-hello");
+    shop.start(&[("hello", 1)]);
+    local(async {
+        let shop = &shop;
+        let asked = join_all((0..super::WAITERS_MAX).map(|_| shop.try_load("hello"))).await;
+        assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+        assert_eq!(loads(shop), 1);
+    });
+}
+
+#[test]
+fn an_unpacked_copy_is_left_used_and_replaced_when_it_is_damaged() {
+    let Some(mut shop) = Shop::open(1) else { return };
+    local(async {
+        for (app, guest) in [("a", "wasi-hello"), ("b", "fastly-hello")] {
+            shop.publish(app, 1, guest);
+            shop.activate(&[app]).await;
+        }
+        if !until(|| shop.copies().len() == 2).await {
+            eprintln!("SKIPPED: less than 4 GiB of this disk are free");
+            return;
+        }
+        let read =
+            || shop.copies().iter().filter_map(|copy| std::fs::read(copy).ok()).collect::<BTreeSet<_>>();
+        let good = read();
+        for copy in &shop.copies() {
+            let mut bytes = std::fs::read(copy).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            std::fs::write(copy, bytes).unwrap();
+        }
+        assert_ne!(read(), good);
+        shop.load("a").await;
+        shop.load("b").await;
+        assert!(until(|| read() == good).await, "made anew of the containers");
+        // Now they are all there is.
+        shop.lose_containers();
+        assert_eq!(shop.try_load("a").await, Ok(()));
+    });
+}
