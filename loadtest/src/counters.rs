@@ -55,9 +55,18 @@ pub fn allocations<T>(cycles: u64, work: impl FnOnce() -> T) -> (T, Allocations)
     (result, Allocations { count: per_cycle(before.0, after.0), bytes: per_cycle(before.1, after.1) })
 }
 
+/// Bytes that `work` allocated and did not give back, of every thread.
+pub fn kept<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let read = || ALLOCATED_BYTES.load(Relaxed) as f64 - FREED_BYTES.load(Relaxed) as f64;
+    let before = read();
+    let (result, _) = allocations(1, work);
+    (result, read() - before)
+}
+
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
+static FREED_BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// A node's allocator, counting while it is told to. Otherwise it costs one load and a branch.
 struct CountingAllocator;
@@ -75,8 +84,14 @@ fn count(bytes: usize) {
     }
 }
 
+fn count_freed(bytes: usize) {
+    if COUNTING.load(Relaxed) {
+        FREED_BYTES.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
 // SAFETY: every call is passed on to a node's allocator with the very arguments it came with, so its contract is
-// kept if the caller keeps it; `count` only touches atomics and cannot allocate or unwind.
+// kept if the caller keeps it; counting only touches atomics and cannot allocate or unwind.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -93,11 +108,13 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        count_freed(layout.size());
         // SAFETY: as above; `pointer` came from it, because every allocation does.
         unsafe { NODES.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count_freed(layout.size());
         // SAFETY: as above.
         unsafe { NODES.dealloc(pointer, layout) }
     }
@@ -132,5 +149,16 @@ mod tests {
             }
         });
         assert!(counted.count >= 1.0 && counted.bytes >= 4096.0, "{counted:?}");
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_kept() {
+        const BYTES: usize = 64 << 20; // far more than other tests move meanwhile
+        let (held, kept_bytes) = kept(|| {
+            drop(std::hint::black_box(vec![1u8; 4 * BYTES]));
+            vec![1u8; BYTES]
+        });
+        let (most, least) = (1.5 * held.len() as f64, 0.5 * held.len() as f64);
+        assert!((least..most).contains(&kept_bytes), "{kept_bytes}");
     }
 }

@@ -6,6 +6,7 @@
 //! | [`micro`] | one execution in process: instantiate + run + drop, against plain wasmtime |
 //! | [`neighbours`] | what a tenant notices of hostile ones beside it |
 //! | [`proxy`] | CPU of a request that is passed on to a backend |
+//! | [`density`] | memory, first answers, lookups and swaps of a node with thousands of apps |
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
@@ -19,6 +20,7 @@
 
 mod compare;
 mod counters;
+mod density;
 mod deploy;
 mod generate;
 mod growth;
@@ -59,6 +61,8 @@ enum Command {
     Neighbours(neighbours::Args),
     /// CPU that a node spends on a request its guest passes on to a backend, beside that of a hello
     Proxy(proxy::Args),
+    /// Ten thousand apps on one node: memory of an idle one, its first answer, route lookup, releases
+    Density(density::Args),
     /// Load of a scenario on a server: answers a second, latencies, errors
     Run(run::Args),
     /// A node and its peers under one load, beside bare hyper: CPU of a request, answers a second, latencies, memory
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         Command::Deploy(args) => deploy::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Density(args) => density::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Tail(args) => tail::run(&args),

@@ -7,7 +7,7 @@
 
 pub mod client;
 pub mod fleet;
-mod patch;
+pub mod patch;
 mod report;
 
 use std::{

@@ -25,10 +25,18 @@ pub fn mark(number: u32) -> String {
 
 /// `wasm` with the end of `text`, which it holds once, replaced by `mark`.
 pub fn patch(wasm: &[u8], text: &str, mark: &str) -> Result<Vec<u8>, PatchError> {
-    if text.len() < mark.len() {
+    let at = place(wasm, text)?;
+    let mut patched = wasm.to_vec();
+    patched[at..][..MARK_BYTES].copy_from_slice(mark.as_bytes());
+    Ok(patched)
+}
+
+/// Where a mark goes: the last bytes of `text`, which `bytes` hold once.
+pub fn place(bytes: &[u8], text: &str) -> Result<usize, PatchError> {
+    if text.len() < MARK_BYTES {
         return Err(PatchError::TooShort(text.to_owned()));
     }
-    let at: Vec<usize> = wasm
+    let at: Vec<usize> = bytes
         .windows(text.len())
         .enumerate()
         .filter(|(_, window)| *window == text.as_bytes())
@@ -37,10 +45,7 @@ pub fn patch(wasm: &[u8], text: &str, mark: &str) -> Result<Vec<u8>, PatchError>
     let [at] = at[..] else {
         return Err(PatchError::NotOnce { text: text.to_owned(), count: at.len() });
     };
-    let mut patched = wasm.to_vec();
-    let end = at + text.len();
-    patched[end - mark.len()..end].copy_from_slice(mark.as_bytes());
-    Ok(patched)
+    Ok(at + text.len() - MARK_BYTES)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub mod bare;
 mod certificate;
 pub mod lineup;
 mod peers;
-mod process;
+pub mod process;
 mod start;
 
 use std::{

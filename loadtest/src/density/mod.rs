@@ -1,0 +1,283 @@
+//! `loadtest density`: ten thousand apps on one node, most of them idle.
+//!
+//! The node is the shipped binary in a memory cgroup of its own. It follows an origin in this process ([`fleet`]) whose
+//! log releases every app: so what a node keeps, fetches, verifies, maps, routes by and swaps is all real. Apps are
+//! distinct signed programs ([`apps`]).
+//!
+//! | Module | One job |
+//! |---|---|
+//! | [`apps`] | many programs that differ |
+//! | [`fleet`] | the origin, and releases |
+//! | [`node`], [`memory`], [`threads`] | the node's process, and what is known of it from outside |
+//! | [`ask`] | who asks |
+//! | [`routes`] | what finding a route costs, in process |
+//! | [`stages`] | where the time of a load goes, in process |
+//! | [`report`] | goals and what is printed |
+
+mod apps;
+mod ask;
+mod fleet;
+mod memory;
+mod node;
+mod report;
+mod routes;
+mod stages;
+mod threads;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use self::{
+    apps::Bases,
+    fleet::{App, Fleet},
+    node::{Node, Settings},
+    report::{Holding, Loading, Report, Stall, Swap, Times},
+};
+use crate::{Verdict, machine::Machine};
+
+/// Routes that a lookup is measured among.
+const ROUTES: [u32; 4] = [10, 1_000, 10_000, 100_000];
+/// Asked of one app while releases are applied, and before.
+const STEADY_PER_SECOND: f64 = 1_000.0;
+const STEADY_CONNECTIONS: u32 = 2;
+/// Time for a node to come to rest before its memory is read.
+const REST: Duration = Duration::from_secs(2);
+/// The app that is asked steadily is not released again meanwhile: it is its neighbours' releases that it may notice.
+const STEADY_APPS: usize = 1;
+/// Apps that are asked again, once their code is loaded.
+const AGAIN_MAX: usize = 500;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Apps on the node
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    apps: u32,
+    /// The node's budget for native code, in MiB
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    code_mib: u64,
+    /// Serving threads of the node; the machine's cores when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: Option<u32>,
+    /// Seconds of steady requests in peace, to compare those during swaps with
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    quiet_s: u64,
+    /// Folder with the guests
+    #[arg(long, value_name = "DIR", default_value = "target/guests")]
+    guests_dir: PathBuf,
+    /// Folder with edge-node; default: that of this command
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if a figure does not reach its goal
+    #[arg(long)]
+    check: bool,
+}
+
+/// Measures and prints.
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let report = measure(args, &ROUTES)?;
+    crate::print(&report, args.json, Report::text)?;
+    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+}
+
+fn measure(args: &Args, routes: &[u32]) -> anyhow::Result<Report> {
+    let machine = Machine::here();
+    let routes = routes.iter().map(|routes| routes::measure(*routes)).collect::<anyhow::Result<_>>()?;
+    let bases = Arc::new(Bases::compile(&args.guests_dir)?);
+    // A thread of its own: it is pinned to one core, which the node would inherit.
+    let stages = thread::scope(|scope| scope.spawn(|| stages::measure(&bases)).join());
+    let stages = stages.map_err(|_| anyhow::anyhow!("measuring loads panicked"))??;
+    let folder = tempfile::tempdir().context("making a folder for the fleet")?;
+    let fleet = Fleet::start(&folder.path().join("origin"))?;
+    let settings = Settings {
+        binary: binaries(args)?.join("edge-node"),
+        folder: folder.path().to_owned(),
+        control: fleet.address,
+        join_token: fleet.join_token()?,
+        code_bytes_max: args.code_mib << 20,
+        threads: args.threads,
+    };
+    settings.write_token()?;
+    said(&format!("signing {} programs", args.apps));
+    let mut apps = fleet.stock(&bases, args.apps)?;
+
+    let empty = settings.start()?;
+    thread::sleep(REST);
+    let empty_memory = empty.memory()?;
+    let deploy = deploy(&fleet, &empty, &mut apps)?;
+    drop(empty);
+
+    said("starting the node anew, with nothing loaded");
+    let node = settings.start()?;
+    let measured = on_a_running_node(args, &fleet, &node, &mut apps);
+    let (idle, loading, full, swap) = measured.with_context(|| format!("the node said: {}", node.said()))?;
+    Ok(Report::new(report::Parts {
+        machine,
+        apps: apps.len(),
+        artifacts: report::Artifacts::of(&apps),
+        threads: args.threads,
+        empty: empty_memory,
+        deploy_s: deploy.as_secs_f64(),
+        start_s: node.start.as_secs_f64(),
+        idle,
+        loading,
+        full,
+        routes,
+        stages,
+        swap,
+    }))
+}
+
+fn deploy(fleet: &Fleet, node: &Node, apps: &mut [App]) -> anyhow::Result<Duration> {
+    said("releasing them, until the node has fetched and loaded each once");
+    let start = Instant::now();
+    let rev = fleet.release(apps, 1, 0)?;
+    fleet.converged(rev).with_context(|| format!("the node said: {}", node.said()))?;
+    Ok(start.elapsed())
+}
+
+fn on_a_running_node(
+    args: &Args,
+    fleet: &Fleet,
+    node: &Node,
+    apps: &mut [App],
+) -> anyhow::Result<(Holding, Loading, Holding, Swap)> {
+    thread::sleep(REST);
+    let idle = Holding::of(node)?;
+    said("asking each app for the first time");
+    let order = shuffled(apps.len());
+    let first = ask::each_once(node.http, order.iter().map(|at| asked(&apps[*at])))?;
+    // Half of what is loaded: so the oldest of them have not left for others' sake.
+    let loaded = node.metrics()?.get("skerry_code_programs").map_or(0, |programs| programs as usize / 2);
+    let last: Vec<usize> = order.iter().rev().take(AGAIN_MAX.min(loaded)).copied().collect();
+    let again = ask::each_once(node.http, last.iter().map(|at| asked(&apps[*at])))?;
+    let loading = Loading::new(&first, &again, node)?;
+    thread::sleep(REST);
+    let full = Holding::of(node)?;
+    let swap = swaps(args, fleet, node, apps)?;
+    Ok((idle, loading, full, swap))
+}
+
+fn asked(app: &App) -> (&str, &str) {
+    (&app.host, &app.mark)
+}
+
+/// Releases another program for every app but one, while that one is asked.
+fn swaps(args: &Args, fleet: &Fleet, node: &Node, apps: &mut [App]) -> anyhow::Result<Swap> {
+    said("asking one app steadily, in peace");
+    let (steady, others) = apps.split_at_mut(STEADY_APPS);
+    let host = steady[0].host.clone();
+    let quiet = during(node, &host, || {
+        thread::sleep(Duration::from_secs(args.quiet_s));
+        Ok(())
+    })?;
+    said("asking it while every other app is released anew");
+    let before = node.metrics()?;
+    let started = Instant::now();
+    let busy = during(node, &host, || fleet.converged(fleet.release(others, 2, 1)?))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let after = node.metrics()?;
+    let checked = ask::each_once(node.http, others.iter().take(AGAIN_MAX).map(asked));
+    checked.context("after the releases")?;
+    Swap::new(quiet, busy, others.len(), seconds, &before, &after)
+}
+
+/// Asks steadily while `work` goes on.
+fn during(node: &Node, host: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Stall> {
+    let stop = AtomicBool::new(false);
+    let before = threads::Times::of(node.pid())?;
+    let us = thread::scope(|scope| {
+        let asking =
+            scope.spawn(|| ask::steadily(node.http, host, STEADY_PER_SECOND, STEADY_CONNECTIONS, &stop));
+        let worked = work();
+        stop.store(true, Relaxed);
+        let us = asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))?;
+        worked.and(us)
+    })?;
+    let threads = threads::Times::of(node.pid())?.since(before);
+    let times = Times::of(&us).context("nothing was answered")?;
+    let over_1_ms = us.iter().filter(|us| **us > 1_000.0).count();
+    Ok(Stall { answers: us.len(), times, over_1_ms, threads })
+}
+
+/// Every place below `count` once, in an order of no pattern, the same each time.
+fn shuffled(count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    for at in (1..count).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(at, (state % (at as u64 + 1)) as usize);
+    }
+    order
+}
+
+fn binaries(args: &Args) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = &args.binaries {
+        return Ok(folder.clone());
+    }
+    let own = std::env::current_exe().context("finding this executable")?;
+    own.parent().map(Path::to_owned).context("finding the folder of this executable")
+}
+
+fn said(what: &str) {
+    eprintln!("density: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The short form: what is counted, not how long it took.
+    #[test]
+    fn apps_answer_with_their_own_code_when_it_was_not_loaded_and_the_budget_is_kept() {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let (guests_dir, binaries) = (target.join("guests"), target.join("debug"));
+        let missing = [guests_dir.join("wasi-hello.wasm"), binaries.join("edge-node")];
+        if let Some(missing) = missing.iter().find(|file| !file.is_file()) {
+            let missing = format!("{} is missing; ./dev test makes it", missing.display());
+            assert!(
+                !std::env::var("SKERRY_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1"),
+                "{missing}"
+            );
+            eprintln!("SKIPPED: {missing}");
+            return;
+        }
+        let args = Args {
+            apps: 60,
+            code_mib: 16,
+            threads: Some(1),
+            quiet_s: 1,
+            guests_dir,
+            binaries: Some(binaries),
+            json: false,
+            check: false,
+        };
+        let report = measure(&args, &[10, 1_000]).unwrap();
+        assert_eq!((report.apps, report.loading.apps), (60, 60));
+        assert!(
+            report.loading.loads >= Some(60.0) && report.loading.evictions > Some(20.0),
+            "{:?}",
+            report.loading
+        );
+        let held = report.full;
+        assert!(held.programs > Some(5.0) && held.programs < Some(40.0), "{held:?}");
+        assert_eq!(report.verdicts.budget, Verdict::Met, "{held:?}");
+        assert_eq!(report.idle.programs, Some(0.0), "a node loads nothing before it is asked");
+        let swap = &report.swap;
+        assert!(swap.releases == 59 && swap.swaps >= Some(1.0) && swap.busy.answers > 0, "{swap:?}");
+        assert!(serde_json::to_string(&report).is_ok() && report.text().contains("goal"));
+    }
+}
