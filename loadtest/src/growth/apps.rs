@@ -1,4 +1,4 @@
-//! Many apps of one fleet: each a program of its own, so that each is compiled, loaded and mapped.
+//! Many apps of one fleet. A node loads and maps each app's program for itself, also where all are the same one.
 
 use std::{
     fs,
@@ -20,9 +20,9 @@ const SAID: u32 = 50;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Programs {
-    /// Each is another to the compiler and to the node.
+    /// Each is another, compiled for itself.
     Own,
-    /// All are one program: compiled once, mapped once.
+    /// All are one program, compiled once.
     Shared,
 }
 

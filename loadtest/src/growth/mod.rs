@@ -34,6 +34,8 @@ use crate::{
 const WARM_UP: Duration = Duration::from_secs(2);
 /// When apps are many: as `compare` asks.
 const APPS_CONNECTIONS: u32 = 32;
+/// A hello of each lane.
+const LANES: [&str; 2] = ["fastly-hello", "wasi-hello"];
 /// The domain of a fleet's apps.
 const DOMAIN: &str = "localhost";
 
@@ -46,9 +48,12 @@ pub struct Args {
     /// Active apps to compare with one; 0 leaves it out
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     apps: u32,
-    /// Deploy one program as all the apps, instead of one for each
+    /// What these apps are
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_values = LANES, value_parser = LANES)]
+    apps_of: Vec<String>,
+    /// Compile a program for each of these apps, instead of one for all; a node loads each app's for itself either way
     #[arg(long)]
-    shared_program: bool,
+    own_programs: bool,
     /// How often each is measured
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -75,10 +80,11 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let machine = Machine::here();
     let growth = Growth::new(args, &stop)?;
     let at = growth.over_connections();
-    let many = if args.apps > 1 && !stop::told(&stop) { Some(growth.over_apps()) } else { None };
+    let at = at?;
+    let many = growth.over_apps();
     let stopped = stop::told(&stop);
-    // What goes wrong because it was told to is no news.
-    let (at, many) = if stopped { (at.unwrap_or_default(), None) } else { (at?, many.transpose()?) };
+    // What goes wrong because it was told to stop is no news.
+    let many = many.or_else(|error| if stopped { Ok(Vec::new()) } else { Err(error) })?;
     let Growth { bar, places, scenario, left_out, .. } = growth;
     drop(bar);
     let node = lineup::build(&places);
@@ -98,6 +104,7 @@ struct Growth<'a> {
     /// Counts of connections that this process may not have, and why.
     left_out: Vec<String>,
     apps: u32,
+    apps_of: Vec<String>,
     programs: Programs,
     rounds: u32,
     scenario: Scenario,
@@ -125,11 +132,25 @@ impl<'a> Growth<'a> {
         for one in &left_out {
             eprintln!("left out: {one}");
         }
-        let loads = connections.len() * (nodes.len() + 1) + if args.apps > 1 { 3 } else { 0 };
+        let apps_of = if args.apps > 1 { args.apps_of.clone() } else { Vec::new() };
+        let loads = connections.len() * (nodes.len() + 1) + 3 * apps_of.len();
         let bar = Bar::new(whole(&scenario) * args.rounds * loads as u32)?;
-        let programs = if args.shared_program { Programs::Shared } else { Programs::Own };
+        let programs = if args.own_programs { Programs::Own } else { Programs::Shared };
         let (apps, rounds) = (args.apps, args.rounds);
-        Ok(Growth { nodes, bare, places, connections, left_out, apps, programs, rounds, scenario, bar, stop })
+        Ok(Growth {
+            nodes,
+            bare,
+            places,
+            connections,
+            left_out,
+            apps,
+            apps_of,
+            programs,
+            rounds,
+            scenario,
+            bar,
+            stop,
+        })
     }
 
     /// Rounds that were cut short are left out.
@@ -166,15 +187,21 @@ impl<'a> Growth<'a> {
         Ok(())
     }
 
-    fn over_apps(&self) -> anyhow::Result<Many> {
-        let first = (apps::name(0), &self.nodes[0]);
-        let node = fleet_of(&first.0, first.1, Wire::H1, &self.places, self.stop)?;
+    fn over_apps(&self) -> anyhow::Result<Vec<Many>> {
+        let wanted = |node: &&Server| self.apps_of.iter().any(|name| name == node.name);
+        self.nodes.iter().filter(wanted).map(|node| self.apps_of_one(node)).collect()
+    }
+
+    fn apps_of_one(&self, server: &Server) -> anyhow::Result<Many> {
+        anyhow::ensure!(!stop::told(self.stop), "told to stop");
+        let node = fleet_of(&apps::name(0), server, Wire::H1, &self.places, self.stop)?;
         let one = |what: &str| self.ask(what, &self.scenario, &node, &host(&apps::name(0)));
-        let alone = self.each_round(|round| one(&format!("round {round}: one app, alone")));
+        let alone =
+            self.each_round(|round| one(&format!("round {round}: one app of {}, alone", server.name)));
 
         let start = std::time::Instant::now();
-        let guest = first.1.guest()?;
-        apps::deploy(node.fleet()?, guest, 1..self.apps, self.programs, &self.bar, self.stop)?;
+        let fleet = node.fleet()?;
+        apps::deploy(fleet, server.guest()?, 1..self.apps, self.programs, &self.bar, self.stop)?;
         let deploy_s = start.elapsed().as_secs_f64();
 
         // Even: each is asked as often as any other.
@@ -192,8 +219,9 @@ impl<'a> Growth<'a> {
         Ok(Many {
             apps: self.apps,
             programs: self.programs,
-            guest: first.1.name,
+            guest: server.name,
             deploy_s,
+            code_mib: code_mib(&fleet.metrics()?),
             alone,
             among,
             many,
@@ -213,5 +241,21 @@ impl<'a> Growth<'a> {
         let measured = client::measure(scenario, &target, &server.pids, &self.bar, self.stop);
         self.bar.over(scenario);
         measured
+    }
+}
+
+/// Native code that the node holds in memory.
+fn code_mib(metrics: &str) -> Option<f64> {
+    let bytes = metrics.lines().find_map(|line| line.strip_prefix("skerry_code_bytes "))?;
+    Some(bytes.trim().parse::<f64>().ok()? / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn code_in_memory_is_what_the_node_says() {
+        let text = "# TYPE skerry_code_bytes gauge\nskerry_code_bytes 1572864\nskerry_code_bytes_max 9\n";
+        assert_eq!(super::code_mib(text), Some(1.5));
+        assert_eq!(super::code_mib(""), None);
     }
 }

@@ -56,6 +56,9 @@ pub struct Many {
     pub guest: &'static str,
     /// What deploying them took, in s.
     pub deploy_s: f64,
+    /// Native code in the node's memory at the end. More than `code_bytes_max`, 1 GiB, is not kept: what does not fit is
+    /// loaded again when it is asked for.
+    pub code_mib: Option<f64>,
     /// One app, before there were others.
     pub alone: Vec<Measured>,
     /// One app, when there were others that nobody asked.
@@ -80,6 +83,15 @@ pub struct Row {
     pub ratio: Option<f64>,
 }
 
+/// A node with many apps.
+#[derive(Debug, Serialize)]
+pub struct Fleet {
+    pub guest: &'static str,
+    pub programs: Programs,
+    pub deploy_s: f64,
+    pub code_mib: Option<f64>,
+}
+
 /// A goal and what came of it.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Goal {
@@ -94,8 +106,7 @@ pub struct Report {
     pub method: Method,
     pub connections: Vec<Row>,
     pub apps: Vec<Row>,
-    pub deploy_s: Option<f64>,
-    pub programs: Option<Programs>,
+    pub fleets: Vec<Fleet>,
     pub warnings: Vec<String>,
     pub goals: Vec<Goal>,
     pub verdict: Verdict,
@@ -131,7 +142,7 @@ impl Row {
 }
 
 impl Report {
-    pub fn new(machine: Machine, method: Method, at: Vec<At>, many: Option<Many>) -> Report {
+    pub fn new(machine: Machine, method: Method, at: Vec<At>, many: Vec<Many>) -> Report {
         let mut warnings: Vec<String> = lineup::doubt(&method.node).into_iter().collect();
         let mut connections = Vec::new();
         for At { connections: count, nodes, bare } in &at {
@@ -144,23 +155,20 @@ impl Report {
             connections.push(hyper);
         }
         let mut goals = flat(&connections, &method.left_out);
-        let mut apps = Vec::new();
-        if let Some(Many { apps: count, alone, among, many, guest, .. }) = &many {
-            let one = Row::of(&format!("{guest}, alone"), 1, alone, None);
-            let reference = one.median();
+        let (mut apps, mut fleets) = (Vec::new(), Vec::new());
+        for Many { apps: count, programs, guest, deploy_s, code_mib, alone, among, many } in &many {
             for (name, rounds) in
                 [("one app, alone", alone), ("one app among them", among), ("all apps", many)]
             {
-                warn(&mut warnings, name, rounds);
+                warn(&mut warnings, &format!("{guest}, {name}"), rounds);
             }
-            let all = Row::of(&format!("{guest}, all"), *count, many, reference);
-            goals.push(Goal::at_most(
-                format!("{count} apps ≤ {APPS_TIMES} × the CPU of one"),
-                all.ratio,
-                APPS_TIMES,
-            ));
-            let among = Row::of(&format!("{guest}, one of {count}"), 1, among, reference);
-            apps = vec![one, among, all];
+            let one = Row::of(&format!("{guest}, alone"), 1, alone, None);
+            let among = Row::of(&format!("{guest}, one of {count}"), 1, among, one.median());
+            let all = Row::of(&format!("{guest}, all"), *count, many, one.median());
+            let goal = format!("{count} apps of {guest} ≤ {APPS_TIMES} × the CPU of one");
+            goals.push(Goal::at_most(goal, all.ratio, APPS_TIMES));
+            apps.extend([one, among, all]);
+            fleets.push(Fleet { guest, programs: *programs, deploy_s: *deploy_s, code_mib: *code_mib });
         }
         let met = !goals.is_empty() && goals.iter().all(|goal| goal.verdict == Verdict::Met);
         Report {
@@ -168,8 +176,7 @@ impl Report {
             method,
             connections,
             apps,
-            deploy_s: many.as_ref().map(|many| many.deploy_s),
-            programs: many.as_ref().map(|many| many.programs),
+            fleets,
             warnings,
             goals,
             verdict: if met { Verdict::Met } else { Verdict::NotMet },
@@ -190,12 +197,16 @@ impl Report {
         }
         table(&mut text, "connections", "over hyper", &self.connections);
         table(&mut text, "apps asked", "over alone", &self.apps);
-        if let (Some(seconds), Some(programs)) = (self.deploy_s, self.programs) {
+        for Fleet { guest, programs, deploy_s, code_mib } in &self.fleets {
             let programs = match programs {
                 Programs::Own => "a program each",
                 Programs::Shared => "one program",
             };
-            let _ = writeln!(text, "deploying all apps, {programs}, took {seconds:.0} s");
+            let code = code_mib.map_or_else(|| "unknown".to_owned(), |mib| format!("{mib:.0} MiB"));
+            let _ = writeln!(
+                text,
+                "{guest}: deploying all apps, {programs}, took {deploy_s:.0} s; native code in memory at the end: {code}"
+            );
         }
         text.push('\n');
         for one in left_out {
@@ -291,13 +302,14 @@ mod tests {
             programs: Programs::Own,
             guest: "fastly-hello",
             deploy_s: 100.0,
+            code_mib: Some(1023.8),
             alone: cpu(alone_us),
             among: cpu(alone_us),
             many: cpu(many_us),
         }
     }
 
-    fn report(at: Vec<At>, many: Option<Many>, left_out: &[&str]) -> Report {
+    fn report(at: Vec<At>, many: Vec<Many>, left_out: &[&str]) -> Report {
         let scenario = Scenario::named("hello-h1").unwrap();
         let left_out = left_out.iter().map(|one| (*one).to_owned()).collect();
         let method = Method { rounds: 1, scenario, node: "edge-node".into(), left_out, stopped: false };
@@ -307,11 +319,13 @@ mod tests {
     #[test]
     fn ratios_near_their_median_are_flat_whatever_hyper_itself_does() {
         // 2.0, 2.1 and 1.72: 14 % below the median at most.
-        let flat = report(vec![at(16, 20.0, 10.0), at(256, 42.0, 20.0), at(2_000, 51.6, 30.0)], None, &[]);
+        let flat =
+            report(vec![at(16, 20.0, 10.0), at(256, 42.0, 20.0), at(2_000, 51.6, 30.0)], Vec::new(), &[]);
         assert_eq!((flat.verdict, flat.goals.len()), (Verdict::Met, 1));
         let off = flat.goals[0].reached.unwrap();
         assert!((off - 0.14).abs() < 1e-9, "{off}");
-        let steep = report(vec![at(16, 20.0, 10.0), at(256, 20.0, 10.0), at(2_000, 24.0, 10.0)], None, &[]);
+        let steep =
+            report(vec![at(16, 20.0, 10.0), at(256, 20.0, 10.0), at(2_000, 24.0, 10.0)], Vec::new(), &[]);
         assert_eq!(steep.verdict, Verdict::NotMet);
     }
 
@@ -319,7 +333,7 @@ mod tests {
     fn a_void_count_or_one_that_was_left_out_is_not_known_to_be_flat() {
         let void = At { bare: vec![Err("it ended".into())], ..at(256, 20.0, 10.0) };
         let report_of = |middle: At, left_out: &[&str]| {
-            report(vec![at(16, 20.0, 10.0), middle, at(2_000, 20.0, 10.0)], None, left_out)
+            report(vec![at(16, 20.0, 10.0), middle, at(2_000, 20.0, 10.0)], Vec::new(), left_out)
         };
         let told = report_of(void, &[]);
         assert_eq!(told.goals[0].reached, None);
@@ -330,10 +344,14 @@ mod tests {
 
     #[test]
     fn many_apps_may_cost_half_more_than_one_alone() {
-        let verdict = |many_us| report(Vec::new(), Some(many(10.0, many_us)), &[]).goals[0].verdict;
+        let verdict = |many_us| report(Vec::new(), vec![many(10.0, many_us)], &[]).goals[0].verdict;
         assert_eq!((verdict(15.0), verdict(15.1)), (Verdict::Met, Verdict::NotMet));
-        let text = report(Vec::new(), Some(many(10.0, 15.0)), &[]).text();
-        for part in ["fastly-hello, one of 1000", "1.50", "a program each, took 100 s"] {
+        let text = report(Vec::new(), vec![many(10.0, 15.0)], &[]).text();
+        for part in [
+            "fastly-hello, one of 1000",
+            "1.50",
+            "a program each, took 100 s; native code in memory at the end: 1024 MiB",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
     }

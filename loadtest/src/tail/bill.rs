@@ -1,18 +1,6 @@
 //! What executions of an app cost by the node's own bill, from its metrics.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
-
-use anyhow::Context as _;
-
-use crate::deploy::client::parse;
-
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Of an answer: a thousand apps have a few lines each.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
+use crate::deploy::fleet::Fleet;
 
 /// Of one app, since the node began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,9 +12,8 @@ pub struct Bill {
 
 impl Bill {
     /// Now.
-    pub fn of(admin: SocketAddr, app: &str) -> anyhow::Result<Bill> {
-        let doing = || format!("asking {admin} for the node's metrics");
-        Ok(Bill::parse(&metrics(admin).with_context(doing)?, app))
+    pub fn of(fleet: &Fleet, app: &str) -> anyhow::Result<Bill> {
+        Ok(Bill::parse(&fleet.metrics()?, app))
     }
 
     /// CPU in µs of one execution since `before`; `None` if there was none.
@@ -45,17 +32,6 @@ impl Bill {
         };
         Bill { cpu_us: sum("skerry_cpu_microseconds_total"), executions: sum("skerry_instances_total") }
     }
-}
-
-fn metrics(admin: SocketAddr) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, ANSWER_TIME_MAX)?;
-    stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
-    let mut bytes = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
-    let answer = parse(&bytes)?.context("the answer was cut off")?;
-    anyhow::ensure!(answer.status == 200, "it answers {}", answer.status);
-    Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
 #[cfg(test)]

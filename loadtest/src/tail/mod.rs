@@ -166,11 +166,11 @@ impl<'a> Tail<'a> {
         let said =
             |what: &str, lane: &Lane| format!("round {round} of {}: {} {what}", self.rounds, lane.name);
         let node = together(&self.nodes, Wire::H1, &self.places, self.stop)?;
-        let admin = node.fleet()?.admin;
+        let fleet = node.fleet()?;
         for lane in &mut *lanes {
-            let before = Bill::of(admin, lane.name)?;
+            let before = Bill::of(fleet, lane.name)?;
             lane.quiet.push(self.ask(&said("quiet", lane), &self.at(round, lane), &node, lane.name));
-            lane.own_us.extend(Bill::of(admin, lane.name)?.each_us_since(before));
+            lane.own_us.extend(Bill::of(fleet, lane.name)?.each_us_since(before));
         }
         let hosts = hostile::deploy(&node, self.hostile).context("deploying the hostile neighbours")?;
         for lane in &mut *lanes {
