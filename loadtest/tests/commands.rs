@@ -56,18 +56,7 @@ fn both_lanes_are_asked_quiet_beside_hostile_neighbours_and_beside_hyper() {
 
 #[test]
 fn many_connections_and_many_apps_are_asked_beside_few() {
-    let arguments = [
-        "growth",
-        "--own-programs",
-        "--connections",
-        "2,8",
-        "--apps",
-        "3",
-        "--rounds",
-        "1",
-        "--seconds",
-        "1",
-    ];
+    let arguments = ["growth", "--connections", "2,8", "--apps", "3", "--rounds", "1", "--seconds", "1"];
     let Some(report) = report(&arguments) else { return };
     let names = |rows: &serde_json::Value| {
         let rows = rows.as_array().unwrap().iter();
@@ -90,6 +79,6 @@ fn many_connections_and_many_apps_are_asked_beside_few() {
     }
     assert_eq!(report["goals"].as_array().unwrap().len(), 2 + 2);
     for fleet in report["fleets"].as_array().unwrap() {
-        assert!(fleet["programs"] == "own" && fleet["code_mib"].as_f64().unwrap() > 0.1, "{fleet}");
+        assert!(fleet["programs"] == "shared" && fleet["code_mib"].as_f64().unwrap() > 0.1, "{fleet}");
     }
 }
