@@ -4,6 +4,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout},
+    cell::Cell,
     fs::File,
     io::Read as _,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -30,8 +31,8 @@ pub fn thread_minor_faults() -> anyhow::Result<u64> {
         .context("finding the page faults in /proc/thread-self/stat")
 }
 
-/// The tenth field; the second is a name in parentheses that may hold anything.
-fn minor_faults(stat: &str) -> Option<u64> {
+/// Of a line of `/proc/PID/stat`: the tenth field. The second is a name in parentheses that may hold anything.
+pub fn minor_faults(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(7)?.parse().ok()
 }
@@ -43,7 +44,7 @@ pub struct Allocations {
     pub bytes: f64,
 }
 
-/// Counts the allocations of `work`, of every thread, and says how many there were for each of its `cycles`.
+/// Counts the allocations of `work`, of every thread but those left out, and says how many there were for each of its `cycles`.
 pub fn allocations<T>(cycles: u64, work: impl FnOnce() -> T) -> (T, Allocations) {
     let read = || (ALLOCATED.load(Relaxed), ALLOCATED_BYTES.load(Relaxed));
     let before = read();
@@ -77,8 +78,18 @@ static NODES: edge_node::Allocator = edge_node::Allocator;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+thread_local! {
+    /// Without a destructor, so that an allocation may look at it whenever it comes.
+    static LEFT_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What this thread allocates is not counted: it belongs to a client.
+pub fn leave_this_thread_out() {
+    LEFT_OUT.set(true);
+}
+
 fn count(bytes: usize) {
-    if COUNTING.load(Relaxed) {
+    if COUNTING.load(Relaxed) && !LEFT_OUT.get() {
         ALLOCATED.fetch_add(1, Relaxed);
         ALLOCATED_BYTES.fetch_add(bytes as u64, Relaxed);
     }

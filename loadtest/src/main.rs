@@ -4,6 +4,7 @@
 //! | Command | Figure |
 //! |---|---|
 //! | [`micro`] | one execution in process: instantiate + run + drop, against plain wasmtime |
+//! | [`counts`] | counts of one request, compared with those the repository keeps |
 //! | [`neighbours`] | what a tenant notices of hostile ones beside it |
 //! | [`proxy`] | CPU of a request that is passed on to a backend |
 //! | [`density`] | memory, first answers, lookups and swaps of a node with thousands of apps |
@@ -21,6 +22,7 @@
 mod compare;
 mod counters;
 mod density;
+mod counts;
 mod deploy;
 mod generate;
 mod growth;
@@ -55,6 +57,8 @@ struct Cli {
 enum Command {
     /// One execution in process: instantiate + run + drop in microseconds, page faults, system calls, allocations
     Micro(micro::Args),
+    /// Counts of one request that do not depend on a quiet machine: allocations, page faults, system calls, instructions
+    Counts(counts::Args),
     /// From `skerry deploy` to the first 200 of the new version, on a whole fleet of this machine
     Deploy(deploy::Args),
     /// What a tenant notices of endless loops and whole-memory fills beside it, on a node with real sockets
@@ -105,6 +109,7 @@ impl Verdict {
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Micro(args) => micro::run(&args),
+        Command::Counts(args) => counts::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Proxy(args) => proxy::run(&args),

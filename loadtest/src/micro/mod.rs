@@ -18,9 +18,9 @@
 
 mod door;
 pub mod guest;
-mod host;
+pub mod host;
 mod limits;
-mod measure;
+pub mod measure;
 mod reference;
 mod report;
 mod stages;
@@ -136,7 +136,7 @@ fn names(args: &Args) -> Vec<String> {
 
 /// A set `RUST_BACKTRACE` costs 19 µs an execution, because errors of the host capture a trace; a node removes it at
 /// start, and so do we: the command starts itself again without it.
-fn without_backtraces() -> anyhow::Result<()> {
+pub fn without_backtraces() -> anyhow::Result<()> {
     if BACKTRACE_VARIABLES.iter().all(|name| std::env::var_os(name).is_none()) {
         return Ok(());
     }
@@ -151,7 +151,7 @@ fn without_backtraces() -> anyhow::Result<()> {
 const BACKTRACE_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
 
 /// A runtime like a worker's.
-fn runtime() -> anyhow::Result<LocalRuntime> {
+pub fn runtime() -> anyhow::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())

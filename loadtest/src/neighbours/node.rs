@@ -1,7 +1,7 @@
 //! A node within this process: its own workers, lanes and sockets, and a generation written by hand. Without control
 //! plane and TLS, which would only add noise.
 
-use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -32,7 +32,7 @@ use engine::node::Pool;
 use fleet_sync_replica::{BlobShelf, Replica, ReplicaConfig, VersionState};
 use tokio::runtime;
 
-use super::{bills::Bills, guests::Program};
+use super::guests::Program;
 use crate::micro::guest::{Guest, as_on_a_running_node, best_target, compiler_key, tick_epochs};
 
 /// Bytes of native code: more than a few small guests need.
@@ -42,7 +42,12 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// A running node. Stopped by [`Running::stop`].
 pub struct Running {
+    /// Plaintext HTTP/1.1.
     pub address: SocketAddr,
+    /// HTTPS, which needs [`Running::certificates`].
+    pub secure: SocketAddr,
+    /// None at the start.
+    pub certificates: tls::SharedCertificates,
     pub node: Arc<Node>,
     shelf: BlobShelf,
     drain: Drain,
@@ -52,8 +57,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `threads` workers. The bills of guests go to `bills`.
-    pub fn start(threads: usize, instances_max: u32, nice: u8, bills: Bills) -> anyhow::Result<Running> {
+    /// Starts `threads` workers. The bills of guests go to `access_log`.
+    pub fn start(
+        threads: usize,
+        instances_max: u32,
+        nice: u8,
+        access_log: impl io::Write + Send + 'static,
+    ) -> anyhow::Result<Running> {
         as_on_a_running_node()?;
         let bytes_max = memory::default_bytes_max();
         let instances_max = memory::instances_that_fit(bytes_max, instances_max);
@@ -103,35 +113,52 @@ impl Running {
             generation: ArcSwap::from_pointee(Generation::default()),
             code: Arc::new(code),
             metrics,
-            access_log: AccessLog::start(bills).context("starting the access log")?,
+            access_log: AccessLog::start(access_log).context("starting the access log")?,
             executions: Executions::new(instances_max as usize),
         });
         tick_epochs(&engine)?;
         let (drain, draining) = Drain::new();
         let certificates = tls::SharedCertificates::default();
-        let (tls_config, quic) = (tls::tcp_config(certificates.clone())?, tls::quic_config(certificates)?);
+        let (tls_config, quic) =
+            (tls::tcp_config(certificates.clone())?, tls::quic_config(certificates.clone())?);
         let secure = sockets::bind_pairs(([127, 0, 0, 1], 0).into(), threads)?;
         let plain = sockets::bind_tcp(([127, 0, 0, 1], 0).into(), threads)?;
         let address = plain.first().context("at least one thread")?.local_addr()?;
+        let https = secure.first().context("at least one thread")?.tcp.local_addr()?;
         let lane = lane::Settings { workers: threads, instances_max: instances_max as usize, nice };
         let mut workers = Vec::new();
         for (index, (secure, plain)) in secure.into_iter().zip(plain).enumerate() {
             let work = Work { secure, plain: Some(plain), tls: tls_config.clone(), quic: quic.clone(), lane };
             workers.push(worker::start(index, work, node.clone(), draining.clone())?);
         }
-        Ok(Running { address, node, shelf, drain, workers, _side: side, _folder: folder })
+        Ok(Running {
+            address,
+            secure: https,
+            certificates,
+            node,
+            shelf,
+            drain,
+            workers,
+            _side: side,
+            _folder: folder,
+        })
     }
 
     /// Compiles a program and puts it where apps find it.
     pub fn stock(&self, program: &Program) -> anyhow::Result<Guest> {
         let wasm = wat::parse_str(&program.text).with_context(|| format!("the guest {}", program.name))?;
         let guest = Guest::of(program.name, &wasm).with_context(|| format!("compiling {}", program.name))?;
+        self.shelve(&guest)?;
+        Ok(guest)
+    }
+
+    /// Puts a compiled program where apps find it.
+    pub fn shelve(&self, guest: &Guest) -> anyhow::Result<()> {
         let path = self.shelf.path(Digest::of(&guest.container));
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        std::fs::write(path, &guest.container).context("storing an artifact")?;
-        Ok(guest)
+        std::fs::write(path, &guest.container).context("storing an artifact")
     }
 
     /// Serves `guest` as an app of its name for each of `tenants`, at [`host`].
