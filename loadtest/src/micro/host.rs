@@ -23,12 +23,18 @@ use super::{
     measure::{Cycle, Spent},
 };
 
-/// A linked program and what its exchanges belong to.
-pub struct Host {
-    program: Program,
+/// What the serving threads of a node share.
+#[derive(Clone)]
+pub struct Shared {
+    program: Arc<Program>,
     deployment: Arc<Deployment>,
-    connection: Arc<Connection>,
     offers: Arc<edge_node::host::Host>,
+}
+
+/// A linked program and what its exchanges belong to, on one thread.
+pub struct Host {
+    shared: Shared,
+    connection: Arc<Connection>,
     account: Arc<Account>,
     log: AccessLog,
     host: HostName,
@@ -43,11 +49,28 @@ pub struct Begun {
     pub bill: Arc<Bill>,
 }
 
+impl Shared {
+    /// Links the guest.
+    pub fn new(bench: &Bench, guest: &Guest) -> anyhow::Result<Shared> {
+        let linked = Linker::new(&bench.engine)?.link(bench.load(guest)?);
+        let program = linked.map_err(anyhow::Error::from).context("linking the guest")?;
+        let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
+        let kv = Arc::new(edge_node::host::kv::Away);
+        let memory = edge_node::memory::Budget::new(1 << 40, 64)?;
+        let offers =
+            Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None, kv, memory });
+        Ok(Shared { program: Arc::new(program), deployment: Arc::new(deployment(guest)?), offers })
+    }
+}
+
 impl Host {
     /// Links the guest.
     pub fn new(bench: &Bench, guest: &Guest) -> anyhow::Result<Host> {
-        let linked = Linker::new(&bench.engine)?.link(bench.load(guest)?);
-        let program = linked.map_err(anyhow::Error::from).context("linking the guest")?;
+        Host::of(Shared::new(bench, guest)?)
+    }
+
+    /// A serving thread of its own.
+    pub fn of(shared: Shared) -> anyhow::Result<Host> {
         let log = AccessLog::start(std::io::sink()).context("starting the access log")?;
         let address = ([127, 0, 0, 1], 80).into();
         let connection =
@@ -55,17 +78,11 @@ impl Host {
         // One account for all cycles: counters and log are not what is measured.
         let (head, _) = request().into_parts();
         let host: HostName = HOST.parse()?;
-        let deployment = Arc::new(deployment(guest)?);
-        let run = Some((deployment.clone(), Arc::default()));
+        let run = Some((shared.deployment.clone(), Arc::default()));
         let account = Account::open(&head, Some(host.clone()), &connection, RequestId::new(), run, &log);
         let lane = lane::Settings { workers: 1, instances_max: 0, nice: lane::NICE_DEFAULT };
         let slow = SlowLane::start(0, lane).context("starting the slow lane")?;
-        let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
-        let kv = Arc::new(edge_node::host::kv::Away);
-        let memory = edge_node::memory::Budget::new(1 << 40, 64)?;
-        let offers =
-            Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None, kv, memory });
-        Ok(Host { program, deployment, connection, offers, account, log, host, slow })
+        Ok(Host { shared, connection, account, log, host, slow })
     }
 
     /// What happens before the guest is polled.
@@ -79,17 +96,17 @@ impl Host {
         exchange.door = door;
         let bill = exchange.bill.clone();
         let (responder, response) = Responder::new();
-        Begun { run: self.program.run(exchange, request(), responder), response, bill }
+        Begun { run: self.shared.program.run(exchange, request(), responder), response, bill }
     }
 
     /// An exchange of its own.
     pub fn exchange(&self) -> Exchange {
-        Exchange::begin(self.deployment.clone(), self.connection.clone(), self.offers.clone())
+        Exchange::begin(self.shared.deployment.clone(), self.connection.clone(), self.shared.offers.clone())
     }
 
     /// Runs the guest up to its response.
     pub async fn drive(&self, begun: Begun) -> anyhow::Result<Response<OutboundBody>> {
-        let wall = Duration::from_millis(u64::from(self.deployment.limits().wall_ms));
+        let wall = Duration::from_millis(u64::from(self.shared.deployment.limits().wall_ms));
         let Begun { run, response, bill } = begun;
         drive(run, response, bill, wall, self.account.clone(), Some(self.slow.lanes()))
             .await
@@ -98,7 +115,7 @@ impl Host {
 
     /// Counts and logs one request, as the request path does.
     pub fn account(&self, head: &request::Parts, bill: &Arc<Bill>) {
-        let run = Some((self.deployment.clone(), bill.clone()));
+        let run = Some((self.shared.deployment.clone(), bill.clone()));
         let account =
             Account::open(head, Some(self.host.clone()), &self.connection, RequestId::new(), run, &self.log);
         account.responded(http::StatusCode::OK);

@@ -13,6 +13,7 @@
 //! | [`stages`] | where a cycle's time goes |
 //! | [`door`] | what the host door costs unwatched |
 //! | [`limits`] | what limits cost |
+//! | [`pair`] | what a second thread adds |
 //! | [`syscalls`] | system calls, counted from outside |
 //! | [`report`] | what is printed |
 
@@ -21,6 +22,7 @@ pub mod guest;
 pub mod host;
 mod limits;
 pub mod measure;
+mod pair;
 mod reference;
 mod report;
 mod stages;
@@ -34,7 +36,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use self::{
     guest::{Bench, Guest},
-    host::Host,
+    host::{Host, Shared},
     measure::Plan,
     reference::Reference,
     report::{GuestReport, Report},
@@ -93,7 +95,8 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
 
 /// Everything about one guest.
 fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> anyhow::Result<GuestReport> {
-    let host = Host::new(bench, guest)?;
+    let shared = Shared::new(bench, guest)?;
+    let host = Host::of(shared.clone())?;
     let reference = Reference::new(bench, guest)?;
     let plan = Plan::of(args.seconds);
     let (ours, plain) = runtime.block_on(measure::side_by_side(&plan, &host, &reference))?;
@@ -111,6 +114,7 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         false => syscalls::count(guest, cycles)?,
     };
     let door = runtime.block_on(door::cost(&host))?;
+    let pair = pair::measure(bench, &shared)?;
     let limits = match guest.lane {
         Lane::Fastly => {
             let wasm = Guest::wasm(&args.guests_dir, &guest.name)?;
@@ -119,7 +123,7 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         Lane::Wasi => None,
     };
     let report = GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages);
-    Ok(GuestReport { limits, ..report })
+    Ok(GuestReport { limits, pair: Some(pair), ..report })
 }
 
 fn names(args: &Args) -> Vec<String> {
@@ -130,7 +134,7 @@ fn names(args: &Args) -> Vec<String> {
     let optional = ["as-hello", "js-echo"];
     let is_there =
         |name: &&str| !optional.contains(name) || args.guests_dir.join(format!("{name}.wasm")).exists();
-    let with_goal = guest::GOALS.iter().map(|(name, _)| *name);
+    let with_goal = guest::GOALS.iter().map(|goal| goal.guest);
     with_goal.chain(["js-echo"]).filter(is_there).map(str::to_owned).collect()
 }
 

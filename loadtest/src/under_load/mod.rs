@@ -8,4 +8,4 @@
 
 pub mod client;
 pub mod figures;
-mod usage;
+pub mod usage;
