@@ -102,6 +102,15 @@ impl Count {
         }
     }
 
+    /// What a figure in the file is a multiple of.
+    fn step(self) -> f64 {
+        match self {
+            Count::Allocations | Count::SystemCalls | Count::PageFaults => 0.5,
+            Count::AllocatedBytes => 1.0,
+            Count::Instructions => 100.0,
+        }
+    }
+
     /// Is it the same on every machine?
     fn is_universal(self) -> bool {
         matches!(self, Count::Allocations | Count::AllocatedBytes)
@@ -114,8 +123,13 @@ impl Baseline {
         toml::from_str(&fs::read_to_string(path).with_context(reading)?).with_context(reading)
     }
 
+    /// Rounded to what a change would be seen in.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let text = format!("{HEAD}\n{}", toml::to_string(self).context("writing the baseline")?);
+        let mut rounded = self.clone();
+        for (count, value) in rounded.requests.values_mut().flatten() {
+            *value = (*value / count.step()).round() * count.step();
+        }
+        let text = format!("{HEAD}\n{}", toml::to_string(&rounded).context("writing the baseline")?);
         fs::write(path, text).with_context(|| format!("writing the baseline {}", path.display()))
     }
 
@@ -232,6 +246,8 @@ mod tests {
         let written = baseline(&[(Count::Allocations, 40.5), (Count::AllocatedBytes, 9_000.0)]);
         written.write(&file).unwrap();
         assert_eq!(Baseline::read(&file).unwrap(), written);
+        baseline(&[(Count::Allocations, 40.6), (Count::AllocatedBytes, 8_999.9)]).write(&file).unwrap();
+        assert_eq!(Baseline::read(&file).unwrap(), written, "noise is not written");
         fs::write(&file, "colour = 1").unwrap();
         let error = format!("{:#}", Baseline::read(&file).unwrap_err());
         assert!(error.contains("counts.toml") && error.contains("colour"), "{error}");
