@@ -7,7 +7,7 @@ use std::{
     cell::Cell,
     fs::File,
     io::Read as _,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use anyhow::Context as _;
@@ -48,9 +48,9 @@ pub struct Allocations {
 pub fn allocations<T>(cycles: u64, work: impl FnOnce() -> T) -> (T, Allocations) {
     let read = || (ALLOCATED.load(Relaxed), ALLOCATED_BYTES.load(Relaxed));
     let before = read();
-    COUNTING.store(true, Relaxed);
+    COUNTING.fetch_add(1, Relaxed);
     let result = work();
-    COUNTING.store(false, Relaxed);
+    COUNTING.fetch_sub(1, Relaxed);
     let after = read();
     let per_cycle = |before: u64, after: u64| (after - before) as f64 / cycles.max(1) as f64;
     (result, Allocations { count: per_cycle(before.0, after.0), bytes: per_cycle(before.1, after.1) })
@@ -64,7 +64,8 @@ pub fn kept<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (result, read() - before)
 }
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
+/// How many are counting now: tests run beside each other.
+static COUNTING: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
 static FREED_BYTES: AtomicU64 = AtomicU64::new(0);
@@ -89,14 +90,14 @@ pub fn leave_this_thread_out() {
 }
 
 fn count(bytes: usize) {
-    if COUNTING.load(Relaxed) && !LEFT_OUT.get() {
+    if COUNTING.load(Relaxed) > 0 && !LEFT_OUT.get() {
         ALLOCATED.fetch_add(1, Relaxed);
         ALLOCATED_BYTES.fetch_add(bytes as u64, Relaxed);
     }
 }
 
 fn count_freed(bytes: usize) {
-    if COUNTING.load(Relaxed) {
+    if COUNTING.load(Relaxed) > 0 {
         FREED_BYTES.fetch_add(bytes as u64, Relaxed);
     }
 }
