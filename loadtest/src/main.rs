@@ -21,8 +21,8 @@
 
 mod compare;
 mod counters;
-mod density;
 mod counts;
+mod density;
 mod deploy;
 mod generate;
 mod growth;

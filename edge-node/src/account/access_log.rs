@@ -125,7 +125,8 @@ mod tests {
     fn a_line_is_written_when_the_last_holder_lets_go_and_is_one_line_whatever_is_in_it() {
         let written = Written::default();
         let log = AccessLog::start(written.clone()).unwrap();
-        let (head, ()) = http::Request::get("http://a.example/p%0A\"q?secret=1").body(()).unwrap().into_parts();
+        let (head, ()) =
+            http::Request::get("http://a.example/p%0A\"q?secret=1").body(()).unwrap().into_parts();
         let host = "a.example".parse().ok();
         let account = Account::open(&head, host, &connection(), RequestId::new(), None, &log);
         account.responded(http::StatusCode::NOT_FOUND);

@@ -61,7 +61,7 @@ impl Asker {
         };
         let scenario = Scenario::parse(&format!("name = 'counts'\n{protocol}\n{REST}"))?;
         let target = Target { address, authority: host.to_owned(), roots: Roots::Any };
-        let plan = Plan::new(&scenario, &target, &Popularity::new(scenario.hosts, host))?;
+        let plan = Plan::new(&scenario, &target, &Popularity::new(&scenario.hosts, host))?;
         let (orders, taken) = unbounded_channel();
         let (said, answers) = mpsc::channel();
         thread::Builder::new()

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use edge_node::lane::NICE_DEFAULT;
 use tempfile::TempDir;
 
 use super::{
@@ -65,7 +66,7 @@ impl Shipped {
             link(&binaries.join(name), &folder.path().join(name))?;
         }
         link(node, &folder.path().join("edge-node"))?;
-        let fleet = Fleet::start(folder.path())?;
+        let fleet = Fleet::start(folder.path(), NICE_DEFAULT)?;
         Ok(Shipped { fleet, _binaries: folder })
     }
 

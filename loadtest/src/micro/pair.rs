@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     Verdict,
-    under_load::usage::{Machine, Usage},
     statistics::Summary,
+    under_load::usage::{Machine, Usage},
 };
 
 /// Cycles a second of two threads together, for each of one.
