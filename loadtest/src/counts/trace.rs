@@ -327,11 +327,13 @@ mod tests {
         let mut traced = Traced::seize(started.thread).unwrap();
         traced.run_to_wait(By::Instruction).unwrap();
         assert!(traced.is_at_wait());
-        // The first is another's: what is done once is done in it.
-        started.count(&mut traced, By::Instruction, 200);
-        let counts = [200, 400, 600].map(|rounds| started.count(&mut traced, By::Instruction, rounds));
+        // The least of some: beside a full machine the runtime sometimes does some 1,300 instructions more.
+        let counts = [200, 400, 600].map(|rounds| {
+            let some = (0..5).map(|_| started.count(&mut traced, By::Instruction, rounds));
+            some.min().unwrap_or_default()
+        });
         let (first, second) = (counts[1] - counts[0], counts[2] - counts[1]);
-        assert!(first > 200 && first.abs_diff(second) < 100, "{counts:?}");
+        assert!(first > 200 && first.abs_diff(second) < first / 20, "{counts:?}");
     }
 
     #[test]
