@@ -43,10 +43,11 @@ impl Overrides {
             scenario.threads = threads;
         }
         if let Some(per_second) = self.rate {
-            scenario.arrivals = match scenario.arrivals {
+            let arrivals = match scenario.arrivals {
                 Arrivals::Constant { .. } => Arrivals::Constant { per_second },
                 Arrivals::Closed | Arrivals::Poisson { .. } => Arrivals::Poisson { per_second },
             };
+            scenario = scenario.arriving(arrivals);
         }
         if let Some(seed) = self.seed {
             scenario.seed = seed;
@@ -77,12 +78,11 @@ mod tests {
             duration: Duration::from_millis(500),
             connections: 7,
             threads: 2,
-            arrivals: Arrivals::Poisson { per_second: 50.0 },
             seed: 9,
-            ..hello()
+            ..hello().arriving(Arrivals::Poisson { per_second: 50.0 })
         };
         assert_eq!(all.of(hello()).unwrap(), changed);
-        let even = Scenario { arrivals: Arrivals::Constant { per_second: 1.0 }, ..hello() };
+        let even = hello().arriving(Arrivals::Constant { per_second: 1.0 });
         assert_eq!(all.of(even).unwrap().arrivals, Arrivals::Constant { per_second: 50.0 });
     }
 

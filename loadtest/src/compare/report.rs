@@ -245,7 +245,7 @@ pub mod tests {
         let text = report().text();
         for part in [
             "CPU, 2 cores",
-            "hello-h1: H1 in the clear, 32 connections × 1 on 1 threads, 10s after 2s",
+            "hello-h1: H1 in the clear, 64 connections × 1 on 1 threads, 10s after 2s",
             "seed      0",
             "8.0 [8.0..8.5]   1.00",
             "15.0 [15.0..16.0]   1.88",

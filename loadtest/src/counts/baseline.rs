@@ -162,8 +162,8 @@ fn standing(count: Count, kept: Option<f64>, now: Option<f64>, is_same: bool) ->
         (None, _) => Standing::New,
         (Some(_), None) => Standing::Missing,
         (Some(_), Some(_)) if !is_same && !count.is_universal() => Standing::NotComparable,
-        (Some(kept), Some(now)) if now > kept * (1.0 + PART) + count.slack() => Standing::Worse,
-        (Some(kept), Some(now)) if now < kept * (1.0 - PART) - count.slack() => Standing::Better,
+        (Some(kept), Some(now)) if now > kept + (kept * PART).max(count.slack()) => Standing::Worse,
+        (Some(kept), Some(now)) if now < kept - (kept * PART).max(count.slack()) => Standing::Better,
         (Some(_), Some(_)) => Standing::Kept,
     }
 }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_tenth_more_is_kept_and_anything_above_is_worse() {
         assert_eq!(one(Count::Instructions, 50_000.0, 55_000.0), Standing::Kept);
-        assert_eq!(one(Count::Instructions, 50_000.0, 55_101.0), Standing::Worse);
+        assert_eq!(one(Count::Instructions, 50_000.0, 55_001.0), Standing::Worse);
         assert_eq!(one(Count::Allocations, 40.0, 44.0), Standing::Kept);
         assert_eq!(one(Count::Allocations, 40.0, 45.0), Standing::Worse);
     }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn what_got_better_by_more_than_a_tenth_is_told() {
         assert_eq!(one(Count::Instructions, 50_000.0, 45_000.0), Standing::Kept);
-        assert_eq!(one(Count::Instructions, 50_000.0, 44_899.0), Standing::Better);
+        assert_eq!(one(Count::Instructions, 50_000.0, 44_999.0), Standing::Better);
         assert_eq!(one(Count::Allocations, 40.0, 35.0), Standing::Better);
     }
 
@@ -215,7 +215,7 @@ mod tests {
         for count in [Count::PageFaults, Count::SystemCalls, Count::Allocations] {
             assert_eq!(one(count, 0.0, 1.0), Standing::Worse, "{count:?}");
         }
-        assert_eq!(one(Count::SystemCalls, 4.0, 5.0), Standing::Worse);
+        assert_eq!(one(Count::SystemCalls, 5.0, 6.0), Standing::Worse);
         assert_eq!(one(Count::PageFaults, 1.0, 0.0), Standing::Better);
     }
 

@@ -8,11 +8,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use edge_node::lane::NICE_DEFAULT;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
@@ -21,6 +24,8 @@ use super::{
 };
 use crate::deploy::fleet::Fleet;
 
+/// For all counts of one app: quiet, they take some ten seconds.
+const COUNT_TIME_MAX: Duration = Duration::from_secs(300);
 /// Before anything counts: code is loaded, slots are warm, the app is trusted.
 const WARM_UP: u64 = 400;
 /// Page faults are counted over so many.
@@ -81,6 +86,7 @@ impl Shipped {
             Wire::H1 => self.fleet.http,
             Wire::H2Tls => self.fleet.https,
         };
+        let _deadline = Deadline::of(self.fleet.node, COUNT_TIME_MAX)?;
         let before = serving(self.fleet.node)?;
         let asker = Asker::connect(wire, address, &format!("{app}.localhost:{}", address.port()))?;
         asker.ask(WARM_UP, Duration::ZERO).context("warming up")?;
@@ -121,6 +127,30 @@ impl Shipped {
             asker.ask(OWED_PER_MS * held_ms + WARM_UP, Duration::ZERO).context("making up for it")?;
         }
         median(counts)
+    }
+}
+
+/// Ends a node that takes too long, so that nobody waits for a thread of it for ever: then it is told that the thread is gone.
+/// Dropped before, it does nothing.
+struct Deadline {
+    _done: mpsc::Sender<()>,
+}
+
+impl Deadline {
+    fn of(process: u32, time: Duration) -> anyhow::Result<Deadline> {
+        let node = i32::try_from(process).ok().and_then(Pid::from_raw).context("the node's number")?;
+        let (_done, done) = mpsc::channel();
+        let watch = move || {
+            if done.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("the node did not finish its requests within {time:?} and is ended");
+                let _ = kill_process(node, Signal::KILL);
+            }
+        };
+        thread::Builder::new()
+            .name("deadline".into())
+            .spawn(watch)
+            .context("starting the deadline's thread")?;
+        Ok(Deadline { _done })
     }
 }
 

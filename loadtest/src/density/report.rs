@@ -24,8 +24,6 @@ const LOOKUP_GROWTH_NS_MAX: f64 = 300.0;
 const STALL_MS_MAX: f64 = 1.0;
 /// With a longer answer in peace the machine had no core for the node, and what swaps add to it says nothing.
 const QUIET_MS_MAX: f64 = 20.0;
-/// The largest artifact the goals are for.
-const ARTIFACT_BYTES_MAX: u64 = 1 << 20;
 
 /// Times of answers, in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -265,8 +263,7 @@ impl Report {
             lookup: verdict(growth_ns(&parts.routes) <= LOOKUP_GROWTH_NS_MAX),
             stall: verdict(parts.swap.stall_ms <= STALL_MS_MAX && !parts.swap.is_void()),
         };
-        let small = parts.artifacts.native_bytes_max <= ARTIFACT_BYTES_MAX;
-        let verdict = verdict(small && verdicts.all().into_iter().all(|one| one == Verdict::Met));
+        let verdict = verdict(verdicts.all().into_iter().all(|one| one == Verdict::Met));
         let Parts { machine, apps, artifacts, threads, deploy_s, start_s, .. } = parts;
         let Parts { idle, loading, full, routes, stages, swap, .. } = parts;
         Report {

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -81,7 +82,10 @@ impl Fleet {
             .arg(data(&folder))
             .arg("--ready-file")
             .arg(&ready_file)
-            .stdin(Stdio::null())
+            // It ends when this process does, however that ends; a Ctrl-C at the terminal is for this one to act upon.
+            .stdin(Stdio::piped())
+            .env("SKERRY_EXIT_WITH_STDIN", "1")
+            .process_group(0)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

@@ -222,6 +222,11 @@ impl Scenario {
         if wrong.is_empty() { Ok(self) } else { Err(ScenarioError::Wrong(wrong)) }
     }
 
+    /// The same in an open loop, whose client must be woken in time.
+    pub fn arriving(self, arrivals: Arrivals) -> Scenario {
+        Scenario { arrivals, look_every: Duration::ZERO, ..self }
+    }
+
     /// Requests that can be under way at once.
     pub fn slots(&self) -> u64 {
         u64::from(self.connections) * u64::from(self.streams)

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    num::NonZeroU64,
     rc::Rc,
     sync::{
         Arc,
@@ -12,7 +13,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::set_current_timer_slack,
+    time::{ClockId, clock_gettime},
+};
 use tokio::task::JoinSet;
 
 use super::{
@@ -170,6 +174,8 @@ async fn looking(every: Duration) {
     if every.is_zero() {
         return std::future::pending().await;
     }
+    // The kernel may else let it sleep twice as long.
+    let _ = set_current_timer_slack(NonZeroU64::new(1));
     loop {
         thread::sleep(every);
         tokio::task::yield_now().await;

@@ -65,7 +65,7 @@ pub fn saturated(
 
 /// Asks `host` this many times a second.
 pub fn pace(address: SocketAddr, host: &str, per_second: f64, time: Duration) -> anyhow::Result<Asked> {
-    let scenario = Scenario { arrivals: Arrivals::Constant { per_second }, ..closed(time)? };
+    let scenario = closed(time)?.arriving(Arrivals::Constant { per_second });
     ask(&scenario, address, host, &|_| {}, &AtomicBool::new(false)).map(|outcome| Asked::of(&outcome))
 }
 
@@ -87,7 +87,8 @@ pub fn attack(address: SocketAddr, hosts: &[String], stop: &AtomicBool) -> anyho
 
 fn closed(time: Duration) -> anyhow::Result<Scenario> {
     let hello = Scenario::named("hello-h1")?;
-    Ok(Scenario { connections: CONNECTIONS, duration: time, warm_up: Duration::ZERO, ..hello })
+    let (connections, look_every) = (CONNECTIONS, Duration::ZERO);
+    Ok(Scenario { connections, duration: time, warm_up: Duration::ZERO, look_every, ..hello })
 }
 
 /// On threads that leave the first core alone: the generator's own inherit where they may run.

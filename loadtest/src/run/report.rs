@@ -123,9 +123,13 @@ pub fn settings(scenario: &Scenario) -> String {
         Duration::ZERO => String::new(),
         pause => format!(", {pause:?} of silence after a 503"),
     };
+    let looks = match scenario.look_every {
+        Duration::ZERO => String::new(),
+        every => format!(", the client looks at its sockets every {every:?}"),
+    };
     format!(
         "{name}: {protocol:?} {tls}, {connections} connections × {streams} on {threads} threads, {duration:?} after \
-         {warm_up:?}, {arrivals:?}, {} {} with {} bytes, hosts {hosts:?}, pace {pace:?}{new}{refused}",
+         {warm_up:?}, {arrivals:?}, {} {} with {} bytes, hosts {hosts:?}, pace {pace:?}{new}{refused}{looks}",
         request.method, request.path, request.body_bytes
     )
 }

@@ -80,6 +80,7 @@ pub fn beside<T>(
         duration: TIME,
         warm_up: Duration::ZERO,
         pause_after_503: PAUSE,
+        look_every: Duration::ZERO,
         ..scenario.clone()
     };
     let (target, stop) = (node.target_at(&hosts[0]), AtomicBool::new(false));

@@ -195,11 +195,9 @@ impl<'a> Tail<'a> {
 
     /// The open loop at the rate of a lane: within a round everybody is asked at the same moments.
     fn at(&self, round: u32, lane: &Lane) -> Scenario {
-        Scenario {
-            arrivals: Arrivals::Poisson { per_second: lane.per_second },
-            seed: self.open.seed.wrapping_add(u64::from(round) - 1),
-            ..self.open.clone()
-        }
+        let seed = self.open.seed.wrapping_add(u64::from(round) - 1);
+        let open = self.open.clone().arriving(Arrivals::Poisson { per_second: lane.per_second });
+        Scenario { seed, ..open }
     }
 
     fn ask(&self, what: &str, scenario: &Scenario, server: &Running, app: &str) -> Measured {
