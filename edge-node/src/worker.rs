@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Tasks a worker polls before it looks at its sockets again: a look is a system call. Tokio's default of 61 lets as many
-/// guests of 1 ms each pass, which only strangers are ([`crate::lane::standing`]), and of those few at once.
-const EVENT_INTERVAL: u32 = 32;
+/// guests of almost 1 ms each pass; those of more go to the slow lane ([`crate::lane`]).
+const EVENT_INTERVAL: u32 = 16;
 
 /// What one worker serves.
 pub struct Work {

@@ -161,7 +161,7 @@ impl Shared {
             // First: memory comes back before more is taken.
             if let Some(program) = queues.unloads.pop() {
                 drop(queues);
-                drop(program);
+                run(Box::new(move || drop(program)));
             } else if let Some((tenant, load)) = queues.requests.pop_front() {
                 queues.left(&tenant);
                 drop(queues);

@@ -191,7 +191,9 @@ impl CodeCache {
             match self.link(&unpacked, deployment) {
                 Ok((loaded, _)) => return Ok((self.loaded_since(begun, loaded), None)),
                 // Torn by a crash, or damaged: the container tells.
-                Err(_) => self.shelf.forget_unpacked(artifact),
+                Err(LoadError::Container(_) | LoadError::Verify(_)) => self.shelf.forget_unpacked(artifact),
+                // What is right and finds no descriptor or memory would not find it a second time.
+                Err(error) => return Err(CodeError::Load(error).into()),
             }
         }
         let container = self.shelf.read(artifact).map_err(|_| LocalError::Absent)?;
@@ -335,8 +337,8 @@ impl Flight {
     }
 
     fn land(mut self, outcome: Result<Loaded, CodeError>) {
-        self.landed = true;
         self.cache.land(&self.deployment, outcome);
+        self.landed = true; // not before: those who wait must be told even by a panic
     }
 }
 

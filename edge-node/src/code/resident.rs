@@ -93,11 +93,16 @@ impl Resident {
     pub fn admit(&self, slot: &Arc<CodeSlot>, mut loaded: Loaded) -> Result<Arc<Loaded>, CodeError> {
         let mut slots = self.slots.lock();
         loaded.counted = Some(Counted::new(&self.held, loaded.bytes));
-        let is_over = self.evict(&mut slots);
-        if is_over && self.held.programs.load(Relaxed) > slots.leaving.len() as u64 + 1 {
+        let (is_over, evicted) = self.evict(&mut slots);
+        let is_alone = self.programs() <= (slots.leaving.len() + evicted.len()) as u64 + 1;
+        if is_over && !is_alone {
+            // Nobody loses a program to one that is refused.
+            slots.by_use.extend(evicted.into_iter().map(Evicted::restored));
             drop(slots);
             return Err(CodeError::NoRoom);
         }
+        slots.evicted += evicted.len() as u64;
+        slots.leaving.extend(evicted.into_iter().map(|evicted| evicted.loaded));
         let number = slots.loads;
         slots.loads += 1;
         let entry = Entry { used_ns: slot.last_used_ns(), number, slot: Arc::downgrade(slot) };
@@ -110,8 +115,8 @@ impl Resident {
     }
 
     /// Takes programs out of their slots until the rest fits. True: it does not, and nothing more can leave.
-    fn evict(&self, slots: &mut Slots) -> bool {
-        let mut in_use = Vec::new();
+    fn evict(&self, slots: &mut Slots) -> (bool, Vec<Evicted>) {
+        let (mut in_use, mut evicted) = (Vec::new(), Vec::new());
         let (mut bytes, mut programs) = (self.bytes(), self.programs());
         for leaving in &slots.leaving {
             (bytes, programs) = (bytes.saturating_sub(leaving.bytes), programs.saturating_sub(1));
@@ -129,15 +134,14 @@ impl Resident {
             match slot.empty() {
                 Some(loaded) => {
                     (bytes, programs) = (bytes.saturating_sub(loaded.bytes), programs.saturating_sub(1));
-                    slots.leaving.push(loaded);
-                    slots.evicted += 1;
+                    evicted.push(Evicted { slot, loaded, entry });
                 }
                 None if slot.is_loaded() => in_use.push(Reverse(entry)),
                 None => {} // emptied before
             }
         }
         slots.by_use.extend(in_use);
-        is_over(bytes, programs)
+        (is_over(bytes, programs), evicted)
     }
 
     /// Forgets slots that went away with their versions, once they may be half of all.
@@ -162,6 +166,21 @@ impl Resident {
 
     pub fn programs(&self) -> u64 {
         self.held.programs.load(Relaxed)
+    }
+}
+
+/// A program that was taken out of its slot, and may be put back.
+struct Evicted {
+    slot: Arc<CodeSlot>,
+    loaded: Arc<Loaded>,
+    entry: Entry,
+}
+
+impl Evicted {
+    /// Puts it back. A load that began meanwhile replaces it.
+    fn restored(self) -> Reverse<Entry> {
+        self.slot.fill(self.loaded);
+        Reverse(self.entry)
     }
 }
 

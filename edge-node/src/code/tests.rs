@@ -43,6 +43,24 @@ fn code_in_use_stays_and_when_all_of_the_budget_is_in_use_another_is_refused() {
 }
 
 #[test]
+fn nobody_loses_a_program_to_one_that_is_refused() {
+    let Some(mut shop) = Shop::open(1 << 20) else { return };
+    local(async {
+        for (app, guest) in [("running", "wasi-hello"), ("idle", "as-hello")] {
+            shop.publish(app, 1, guest);
+            shop.activate(&[app]).await;
+        }
+        let held = shop.code_bytes();
+        let _execution = shop.hold("running").await;
+        shop.publish("large", 1, "fastly-hello"); // would not fit beside what runs
+        assert_eq!(shop.activate(&["large"]).await[0].1.code, NackCode::NoSpace);
+        assert!(shop.is_loaded("running") && shop.is_loaded("idle"));
+        assert_eq!(shop.code_bytes(), held);
+        shop.load("idle").await;
+    });
+}
+
+#[test]
 fn code_of_a_version_that_is_gone_counts_until_its_last_execution_has_ended() {
     let Some(mut shop) = Shop::open(u64::MAX) else { return };
     local(async {
