@@ -162,7 +162,6 @@ impl Reads for HeadTimer {
         bytes: usize,
         outcome: Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        // A head that came in whole leaves the timer set; a new one must not run on its clock.
         let expired = self.expired(cx);
         if outcome.is_pending() && expired {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

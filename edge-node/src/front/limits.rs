@@ -28,7 +28,8 @@ pub const HEAD_BYTES_HELD_MAX: usize = 80 * 1024;
 
 /// From accepted TCP connection to finished TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the first byte of a request head to its last; on a new connection from its start.
+/// From the first byte of a request head to its last; on a new connection from its start. In h1 a head whose beginning came
+/// with the request before it has [`IDLE_TIMEOUT`] until more of it comes, and this from then on.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request in flight.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

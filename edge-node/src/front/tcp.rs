@@ -332,6 +332,28 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_began_with_the_request_before_is_cut_with_the_idle_connection() {
+        let lived = lifetime(async |mut client| {
+            client.write_all(&[WHOLE, b"GET / HT"].concat()).await.unwrap();
+            answered(&mut client).await;
+            client
+        });
+        about(lived, limits::IDLE_TIMEOUT);
+    }
+
+    #[test]
+    fn such_a_head_has_the_heads_clock_once_more_of_it_comes() {
+        let lived = lifetime(async |mut client| {
+            client.write_all(&[WHOLE, b"GET / HT"].concat()).await.unwrap();
+            answered(&mut client).await;
+            sleep(Duration::from_secs(30)).await;
+            client.write_all(b"TP").await.unwrap();
+            client
+        });
+        about(lived, Duration::from_secs(30) + limits::HEAD_TIMEOUT);
+    }
+
+    #[test]
     fn an_idle_connection_is_kept_for_the_idle_timeout() {
         let lived = lifetime(async |mut client| {
             client.write_all(WHOLE).await.unwrap();
