@@ -87,7 +87,8 @@ mod tests {
         let thief = SecretKey::from_seed([2; 32]);
         assert!(matches!(checked(&good, b"code", &thief), Err(CompilerError::Untrusted { .. })));
         assert!(matches!(checked(&good, b"kode", &ours), Err(CompilerError::Untrusted { .. })));
-        assert!(matches!(checked(&good, b"code and more", &ours), Err(CompilerError::Untrusted { .. })));
+        // More than was signed is not even unpacked.
+        assert!(matches!(checked(&good, b"code and more", &ours), Err(CompilerError::Container { .. })));
 
         let other = |stated: Statement| match checked(&stated, b"code", &ours) {
             Err(CompilerError::OtherThing { what, .. }) => what,
