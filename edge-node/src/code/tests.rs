@@ -46,7 +46,7 @@ fn code_in_use_stays_and_when_all_of_the_budget_is_in_use_another_is_refused() {
 fn nobody_loses_a_program_to_one_that_is_refused() {
     let Some(mut shop) = Shop::open(1 << 20) else { return };
     local(async {
-        for (app, guest) in [("running", "wasi-hello"), ("idle", "as-hello")] {
+        for (app, guest) in [("running", "wasi-hello"), ("idle", "wasi-hello")] {
             shop.publish(app, 1, guest);
             shop.activate(&[app]).await;
         }
@@ -71,7 +71,8 @@ fn code_of_a_version_that_is_gone_counts_until_its_last_execution_has_ended() {
         shop.activate(&["hello"]).await;
         assert_eq!(shop.code_bytes(), one);
         drop(execution);
-        assert_eq!(shop.code_bytes(), 0);
+        // Who loaded it may still be leaving a copy.
+        assert!(until(|| shop.code_bytes() == 0).await);
     });
 }
 
