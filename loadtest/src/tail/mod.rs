@@ -127,6 +127,7 @@ impl<'a> Tail<'a> {
             connections: args.connections,
             duration: Duration::from_secs(args.seconds.into()),
             seed: args.seed,
+            look_every: Duration::ZERO,
             ..closed.clone()
         };
         let each = whole(&closed) + whole(&open) * 3 * args.rounds;
