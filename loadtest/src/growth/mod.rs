@@ -32,7 +32,7 @@ use crate::{
 
 /// Connections are made in it, and a thousand programs are loaded.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// When apps are many: as `compare` asks.
+/// When apps are many.
 const APPS_CONNECTIONS: u32 = 32;
 /// A hello of each lane.
 const LANES: [&str; 2] = ["fastly-hello", "wasi-hello"];
@@ -79,8 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let stop = stop::when_told()?;
     let machine = Machine::here();
     let growth = Growth::new(args, &stop)?;
-    let at = growth.over_connections();
-    let at = at?;
+    let at = growth.over_connections()?;
     let many = growth.over_apps();
     let stopped = stop::told(&stop);
     // What goes wrong because it was told to stop is no news.
