@@ -114,7 +114,9 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         false => syscalls::count(guest, cycles)?,
     };
     let door = runtime.block_on(door::cost(&host))?;
-    let pair = pair::measure(bench, &shared)?;
+    let pair = pair::measure(bench, [&shared, &shared])?;
+    let other = host::Shared::new(&Bench::new()?, guest)?;
+    let pair_apart = pair::measure(bench, [&shared, &other])?;
     let limits = match guest.lane {
         Lane::Fastly => {
             let wasm = Guest::wasm(&args.guests_dir, &guest.name)?;
@@ -123,7 +125,7 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         Lane::Wasi => None,
     };
     let report = GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages);
-    Ok(GuestReport { limits, pair: Some(pair), ..report })
+    Ok(GuestReport { limits, pair: Some(pair), pair_apart: Some(pair_apart), ..report })
 }
 
 fn names(args: &Args) -> Vec<String> {

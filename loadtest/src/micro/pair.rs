@@ -66,6 +66,14 @@ impl Pair {
         }
     }
 
+    /// The figure, if there is one.
+    pub fn ratio(&self) -> Option<&Summary> {
+        match self {
+            Pair::Measured { ratio, .. } => Some(ratio),
+            Pair::NotMeasured { .. } => None,
+        }
+    }
+
     /// For a person.
     pub fn text(&self) -> String {
         match self {
@@ -91,8 +99,8 @@ impl Pair {
     }
 }
 
-/// Measures a guest on the last two cores.
-pub fn measure(bench: &Bench, shared: &Shared) -> anyhow::Result<Pair> {
+/// Measures a guest on the last two cores; each thread has what the other has, or an engine of its own.
+pub fn measure(bench: &Bench, shared: [&Shared; 2]) -> anyhow::Result<Pair> {
     let [.., one, other] = bench.cores[..] else {
         return Ok(Pair::NotMeasured { reason: "this process may use one core only".to_owned() });
     };
@@ -101,7 +109,7 @@ pub fn measure(bench: &Bench, shared: &Shared) -> anyhow::Result<Pair> {
     let (one, other) = thread::scope(|scope| {
         let on = |core: usize, index: usize| {
             let together = &together;
-            scope.spawn(move || one_thread(core, index, together, || Host::of(shared.clone())))
+            scope.spawn(move || one_thread(core, index, together, || Host::of(shared[index].clone())))
         };
         let (one, other) = (on(one, 0), on(other, 1));
         (one.join(), other.join())
