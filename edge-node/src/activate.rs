@@ -22,7 +22,6 @@ use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 
 use crate::{
-    code::Urgency,
     front::tls::{CertificateTable, SharedCertificates, certified_key},
     generation::{Deployment, Generation},
     host::secrets::Secrets,
@@ -146,12 +145,12 @@ impl Activating {
 
     async fn checked(&self, deployment: Arc<Deployment>) -> Result<Arc<Deployment>, Nack> {
         let Deployment { id, version, .. } = &*deployment;
-        match self.node.code.get(&deployment, Urgency::Release).await {
-            Ok(_) => Ok(deployment),
+        let serving = self.node.generation.load().deployment(id).cloned();
+        match self.node.code.bring_up(&deployment, serving.as_deref()).await {
+            Ok(()) => Ok(deployment),
             Err(error) => {
                 tracing::error!(app = %id, version, "not activated: {}", chain(&error));
-                let serving = self.node.generation.load().deployment(id).map(|serving| serving.version);
-                if serving != Some(*version) {
+                if serving.is_none_or(|serving| serving.version != *version) {
                     self.node.metrics.retire(id, *version); // its series were made for nothing
                 }
                 Err(error.nack())

@@ -39,9 +39,9 @@ pub struct Config {
     /// Serving threads; the machine's cores when absent.
     #[serde(default)]
     pub threads: Option<usize>,
-    /// Guests that may run at once.
-    #[serde(default = "instances_max")]
-    pub instances_max: u32,
+    /// Guests that may run at once, divided among the serving threads; [`crate::machine::instances_max`] when absent.
+    #[serde(default)]
+    pub instances_max: Option<u32>,
     /// Bytes of memory for guests, warm slots included; half of what the machine or cgroup has when absent.
     #[serde(default)]
     pub guest_memory_bytes_max: Option<u64>,
@@ -55,10 +55,6 @@ pub struct Config {
     /// Seconds that requests under way may take once the node was told to stop.
     #[serde(default = "drain_s")]
     pub drain_s: u64,
-}
-
-fn instances_max() -> u32 {
-    1_000
 }
 
 fn slow_lane_nice() -> u8 {
@@ -87,7 +83,7 @@ mod tests {
     #[test]
     fn defaults_and_unknown_keys() {
         let minimal = "https='127.0.0.1:0'\nadmin='127.0.0.1:0'\ndata_dir='d'\ncontrol='localhost:7401'\n";
-        assert_eq!(Config::parse(minimal).unwrap().instances_max, 1_000);
+        assert_eq!(Config::parse(minimal).unwrap().code_bytes_max, 1 << 30);
         let error = Config::parse(&format!("{minimal}colour='red'")).unwrap_err().to_string();
         assert!(error.contains("colour"), "{error}");
         let allow = |range: &str| Config::parse(&format!("{minimal}outbound_allow=['{range}']"));

@@ -41,10 +41,10 @@ pub fn reset() -> Reset {
     Reset::PagemapScan
 }
 
-/// Descriptors that a loaded program keeps open: its memory file.
-const PROGRAM_DESCRIPTORS: u64 = 1;
-/// Mappings of a loaded program: before its code, its code, behind it.
-const PROGRAM_MAPPINGS: u64 = 3;
+/// Descriptors that a loaded program keeps open, at most: its own of its memory file, and that of the file itself.
+const PROGRAM_DESCRIPTORS: u64 = 2;
+/// Mappings of a loaded program, at most: before its code, its code, behind it, and that of its memory file for the check.
+const PROGRAM_MAPPINGS: u64 = 4;
 /// Mappings of an instance's share of the pool: a memory's image, the rest of it and its guard, tables, a stack.
 const SHARE_MAPPINGS: u64 = 8;
 /// Mappings for everything else: libraries, threads, heaps.
@@ -52,13 +52,31 @@ const OTHER_MAPPINGS: u64 = 4_096;
 /// What a process may map where `/proc` does not say: the kernel's own default.
 const MAPPINGS_MAX: u64 = 65_530;
 
+/// Guests of one serving thread that may run at once where the operator does not say: so many that 1,000 active apps each
+/// find a slot that was theirs last.
+const WORKER_INSTANCES: u32 = 1_024;
+
+/// Guests that may run at once on this many serving threads where the operator does not say: at most what half of the
+/// mappings that the process may have allow.
+pub fn instances_max(workers: usize) -> u32 {
+    instances_that_fit(mappings_max(), workers)
+}
+
+fn instances_that_fit(mappings: u64, workers: usize) -> u32 {
+    let wanted = u64::try_from(workers).unwrap_or(u64::MAX).saturating_mul(WORKER_INSTANCES.into());
+    u32::try_from(wanted.min(mappings / 2 / SHARE_MAPPINGS)).unwrap_or(u32::MAX)
+}
+
+fn mappings_max() -> u64 {
+    let mappings = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    mappings.and_then(|text| text.trim().parse().ok()).unwrap_or(MAPPINGS_MAX)
+}
+
 /// Programs that may be loaded at once, whatever memory there is: a process has only so many mappings
 /// (`vm.max_map_count`) and descriptors, half of which are for connections.
 pub fn programs_max(instances_max: u32) -> u64 {
-    let mappings = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    let mappings = mappings.and_then(|text| text.trim().parse().ok()).unwrap_or(MAPPINGS_MAX);
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    programs_that_fit(mappings, descriptors.unwrap_or(u64::MAX), instances_max)
+    programs_that_fit(mappings_max(), descriptors.unwrap_or(u64::MAX), instances_max)
 }
 
 fn programs_that_fit(mappings: u64, descriptors: u64, instances_max: u32) -> u64 {
@@ -96,10 +114,19 @@ fn page_scan_available() -> bool {
 mod tests {
     #[test]
     fn programs_are_bounded_by_mappings_and_descriptors_whichever_is_less() {
-        assert_eq!(super::programs_that_fit(65_530, 1 << 20, 1_000), 17_811);
-        assert_eq!(super::programs_that_fit(65_530, 20_000, 1_000), 10_000);
-        assert_eq!(super::programs_that_fit(65_530, 1_024, 1_000), 512);
+        assert_eq!(super::programs_that_fit(65_530, 1 << 20, 1_000), 13_358);
+        assert_eq!(super::programs_that_fit(65_530, 20_000, 1_000), 5_000);
+        assert_eq!(super::programs_that_fit(65_530, 1_024, 1_000), 256);
         assert_eq!(super::programs_that_fit(1_000, 1_024, 1_000), 16);
+    }
+
+    #[test]
+    fn more_threads_have_more_guests_up_to_half_of_the_mappings() {
+        assert_eq!(
+            [1, 2, 4, 64].map(|workers| super::instances_that_fit(65_530, workers)),
+            [1_024, 2_048, 4_095, 4_095]
+        );
+        assert_eq!(super::instances_that_fit(1 << 20, 64), 65_536);
     }
 
     #[test]

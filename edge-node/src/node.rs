@@ -37,19 +37,18 @@ pub struct Node {
     pub executions: Executions,
 }
 
-/// Executions one app may always have, however small the node.
+/// Executions one app may always have on a worker, however small it is.
 const APP_EXECUTIONS_MIN: usize = 16;
-/// One app may have this part of a node: the rest is for its neighbours.
+/// One app may have this part of a worker: the rest is for its neighbours.
 const APP_PART: usize = 4;
-/// Counters are spread over this many locks, so that serving threads seldom meet at one.
-const SHARDS: usize = 16;
 
-/// Counts executions and bounds them: all together by the pool's size, so that a full pool is an answer and not an
-/// error, and those of one app by a part of it, so that one app cannot take the whole node. Each takes as many shares of
-/// the pool as its program has weight ([`crate::guest::weight`]). Clones count together.
+/// Counts executions and bounds them, for each worker: all together by the size of its pool, so that a full pool is an
+/// answer and not an error, and those of one app by a part of it, so that one app cannot take the whole worker. Each takes
+/// as many shares of the pool as its program has weight ([`crate::guest::weight`]). Clones count together.
 #[derive(Clone)]
-pub struct Executions(Arc<Counts>);
+pub struct Executions(Arc<[Arc<Counts>]>);
 
+/// Of one worker.
 struct Counts {
     running: AtomicUsize,
     /// Shares of those that run.
@@ -57,7 +56,7 @@ struct Counts {
     max: usize,
     app_max: usize,
     /// Shares of each app that has any, by its hash: two apps that shared one would share a bound, no more.
-    of_apps: [Mutex<HashMap<u64, usize, BuildHasherDefault<IsHash>>>; SHARDS],
+    of_apps: Mutex<HashMap<u64, usize, BuildHasherDefault<IsHash>>>,
     hasher: RandomState,
 }
 
@@ -69,30 +68,32 @@ pub struct Permit {
 }
 
 impl Executions {
-    /// At most `max` shares at once, a quarter of them for one app, but at least 16 where there are as many.
-    pub fn new(max: usize) -> Executions {
-        Executions(Arc::new(Counts {
+    /// On each of so many workers at most `max` shares at once, a quarter of them for one app, but at least 16 where there
+    /// are as many.
+    pub fn new(workers: usize, max: usize) -> Executions {
+        let counts = || Counts {
             running: AtomicUsize::new(0),
             shares: AtomicUsize::new(0),
             max,
             app_max: (max / APP_PART).max(APP_EXECUTIONS_MIN).min(max),
             of_apps: Default::default(),
             hasher: RandomState::new(),
-        }))
+        };
+        Executions((0..workers).map(|_| Arc::new(counts())).collect())
     }
 
-    /// Executions running now.
+    /// Executions running now, on all workers.
     pub fn running(&self) -> usize {
-        self.0.running.load(Relaxed)
+        self.0.iter().map(|counts| counts.running.load(Relaxed)).sum()
     }
 
-    /// Room for one more execution of `app`, whose program takes `weight` shares, at least 1; or [`Failure::NoRoom`] or
-    /// [`Failure::AppBusy`].
-    pub fn admit(&self, app: &AppId, weight: usize) -> Result<Permit, Failure> {
-        let counts = &self.0;
+    /// Room on a worker for one more execution of `app`, whose program takes `weight` shares, at least 1; or
+    /// [`Failure::NoRoom`] or [`Failure::AppBusy`].
+    pub fn admit(&self, worker: usize, app: &AppId, weight: usize) -> Result<Permit, Failure> {
+        let counts = &self.0[worker];
         let app = counts.hasher.hash_one(app);
         {
-            let mut of_apps = counts.shard(app).lock();
+            let mut of_apps = counts.of_apps.lock();
             let of_app = of_apps.entry(app);
             let shares = match &of_app {
                 Entry::Occupied(has) => has.get().saturating_add(weight),
@@ -108,12 +109,6 @@ impl Executions {
         counts.running.fetch_add(1, Relaxed);
         let shares = counts.shares.fetch_add(weight, Relaxed);
         if shares.saturating_add(weight) <= counts.max { Ok(permit) } else { Err(Failure::NoRoom) }
-    }
-}
-
-impl Counts {
-    fn shard(&self, app: u64) -> &Mutex<HashMap<u64, usize, BuildHasherDefault<IsHash>>> {
-        &self.of_apps[app as usize % SHARDS]
     }
 }
 
@@ -139,7 +134,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.counts.running.fetch_sub(1, Relaxed);
         self.counts.shares.fetch_sub(self.weight, Relaxed);
-        let mut of_apps = self.counts.shard(self.app).lock();
+        let mut of_apps = self.counts.of_apps.lock();
         if let Entry::Occupied(mut of_app) = of_apps.entry(self.app) {
             *of_app.get_mut() -= self.weight;
             if *of_app.get() == 0 {
@@ -165,7 +160,7 @@ mod tests {
     fn take_all_of(executions: &Executions, name: &str, weight: usize) -> (Vec<Permit>, Failure) {
         let mut permits = Vec::new();
         loop {
-            match executions.admit(&app(name), weight) {
+            match executions.admit(0, &app(name), weight) {
                 Ok(permit) => permits.push(permit),
                 Err(failure) => return (permits, failure),
             }
@@ -174,37 +169,47 @@ mod tests {
 
     #[test]
     fn one_app_gets_a_quarter_and_its_neighbours_the_rest() {
-        let executions = Executions::new(100);
+        let executions = Executions::new(1, 100);
         let (greedy, failure) = take_all(&executions, "greedy");
         assert_eq!((greedy.len(), failure), (25, Failure::AppBusy));
         let others: Vec<_> = ["a", "b", "c"].map(|name| take_all(&executions, name).0).into();
         assert_eq!(executions.running(), 100);
-        assert_eq!(executions.admit(&app("late"), 1).err(), Some(Failure::NoRoom));
+        assert_eq!(executions.admit(0, &app("late"), 1).err(), Some(Failure::NoRoom));
         assert_eq!(executions.running(), 100, "a refused one gives back what it took");
 
         drop((greedy, others));
         assert_eq!(executions.running(), 0);
-        assert!(executions.0.of_apps.iter().all(|shard| shard.lock().is_empty()), "idle apps take no memory");
+        assert!(executions.0[0].of_apps.lock().is_empty(), "idle apps take no memory");
         assert_eq!(take_all(&executions, "greedy").0.len(), 25);
     }
 
     #[test]
     fn a_program_that_takes_more_of_the_pool_gets_fewer_executions() {
-        let executions = Executions::new(100);
+        let executions = Executions::new(1, 100);
         let (heavy, failure) = take_all_of(&executions, "heavy", 4);
         assert_eq!((heavy.len(), failure), (6, Failure::AppBusy));
         assert_eq!(take_all(&executions, "heavy").0.len(), 1, "its last share");
         let others: Vec<_> = ["a", "b", "c"].map(|name| take_all(&executions, name).0).into();
-        assert_eq!(executions.admit(&app("late"), 2).err(), Some(Failure::NoRoom));
+        assert_eq!(executions.admit(0, &app("late"), 2).err(), Some(Failure::NoRoom));
         assert_eq!(executions.running(), 6 + 75);
         drop((heavy, others));
-        assert_eq!((executions.running(), executions.0.shares.load(Relaxed)), (0, 0));
+        assert_eq!((executions.running(), executions.0[0].shares.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn workers_have_room_of_their_own() {
+        let executions = Executions::new(2, 20);
+        let (greedy, _) = take_all(&executions, "greedy");
+        assert_eq!(executions.admit(0, &app("greedy"), 1).err(), Some(Failure::AppBusy));
+        let elsewhere = executions.admit(1, &app("greedy"), 1);
+        assert!(elsewhere.is_ok());
+        assert_eq!(executions.running(), greedy.len() + 1);
     }
 
     #[test]
     fn on_a_small_node_an_app_gets_sixteen_or_all_there_are() {
-        assert_eq!(take_all(&Executions::new(20), "a").0.len(), 16);
-        let (permits, failure) = take_all(&Executions::new(3), "a");
+        assert_eq!(take_all(&Executions::new(1, 20), "a").0.len(), 16);
+        let (permits, failure) = take_all(&Executions::new(1, 3), "a");
         assert_eq!((permits.len(), failure), (3, Failure::AppBusy));
     }
 }

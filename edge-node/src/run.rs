@@ -16,7 +16,7 @@ use artifact::Profile;
 use engine::node::Pool;
 use fleet_sync_replica::{EnrolError, Replica, ReplicaConfig};
 use tokio::{net::TcpListener, runtime};
-use wasmtime::Engine;
+use wasmtime::{Engine, EngineWeak};
 
 use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
@@ -56,9 +56,14 @@ const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// Runs a node until the process is asked to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let offers = machine::offers()?;
-    let (instances_max, memory) = room(&config)?;
-    let pool = Pool { instances_max, reset: machine::reset() };
-    let engine = engine::node::engine(Profile::Serve, pool)?;
+    let threads =
+        config.threads.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
+    let (worker_instances_max, memory) = room(&config, threads)?;
+    let instances_max = worker_instances_max * threads as u32;
+    let pool = Pool { instances_max: worker_instances_max, reset: machine::reset() };
+    // One for each worker: two that share one meet at its pool and its types (docs/design/0014-engines.md).
+    let engines: Vec<Engine> =
+        (0..threads).map(|_| engine::node::engine(Profile::Serve, pool)).collect::<Result<_, _>>()?;
     let side = runtime::Builder::new_multi_thread()
         .worker_threads(SIDE_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -70,8 +75,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Box::pin(side.block_on(async { process::Stop::listen() })?.asked());
     raise_file_limit();
 
-    let threads =
-        config.threads.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
     let secure = sockets::bind_pairs(config.https, threads)?;
     let plain = config.http.map(|address| sockets::bind_tcp(address, threads)).transpose()?;
     let https = secure.first().context("at least one serving thread")?.tcp.local_addr()?;
@@ -87,10 +90,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let Some(replica) = opened else { return Ok(()) };
     let metrics = Arc::new(Metrics::new()?);
     let targets = offers.iter().map(|(target, _)| *target).collect();
-    let loader = Loader::new(engine.clone(), targets, replica.compiler_keys());
     let code = CodeCache::new(
-        Linker::new(&engine)?,
-        loader,
+        engines.iter().map(Linker::new).collect::<Result<_, _>>()?,
+        Loader::new(targets, replica.compiler_keys()),
         replica.blobs(),
         offers,
         side.handle().clone(),
@@ -118,7 +120,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         code: Arc::new(code),
         metrics,
         access_log: open_access_log(&config)?,
-        executions: Executions::new(instances_max as usize),
+        executions: Executions::new(threads, worker_instances_max as usize),
     });
     let certificates = tls::SharedCertificates::default();
     let activating = Arc::new(Activating::new(node.clone(), certificates.clone(), secrets));
@@ -127,7 +129,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let admin = side.block_on(TcpListener::bind(config.admin)).context("listening for admin requests")?;
     let admin_address = admin.local_addr()?;
     side.spawn(admin::serve(admin, node.clone()));
-    tick_epochs(&engine)?;
+    tick_epochs(&engines)?;
     side.spawn(refresh_geo(node.host.clone()));
 
     let (drain, draining) = Drain::new();
@@ -169,20 +171,22 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many guests the node takes, and the memory they share. Fewer than asked for where their slots would take more
-/// than half of it.
-fn room(config: &Config) -> anyhow::Result<(u32, Budget)> {
+/// How many guests each worker takes, and the memory they all share. Fewer than asked for where their slots would take
+/// more than half of it.
+fn room(config: &Config, workers: usize) -> anyhow::Result<(u32, Budget)> {
     let bytes_max = config.guest_memory_bytes_max.unwrap_or_else(memory::default_bytes_max);
-    let instances_max = memory::instances_that_fit(bytes_max, config.instances_max);
-    if instances_max < config.instances_max {
+    let wanted = config.instances_max.unwrap_or_else(|| machine::instances_max(workers));
+    let fit = memory::instances_that_fit(bytes_max, wanted);
+    if let Some(asked) = config.instances_max.filter(|asked| fit < *asked) {
         tracing::warn!(
-            "instances_max is {instances_max} instead of {}: their slots would take more than half of the {bytes_max} \
-             bytes for guests; raise guest_memory_bytes_max for more",
-            config.instances_max
+            "instances_max is {fit} instead of {asked}: their slots would take more than half of the {bytes_max} \
+             bytes for guests; raise guest_memory_bytes_max for more"
         );
     }
-    let budget = Budget::new(bytes_max, instances_max).context("dividing the memory for guests")?;
-    Ok((instances_max, budget))
+    let workers = u32::try_from(workers).context("as many serving threads")?;
+    let of_worker = (fit / workers).max(1);
+    let all = of_worker.checked_mul(workers).context("as many guests")?;
+    Ok((of_worker, Budget::new(bytes_max, all).context("dividing the memory for guests")?))
 }
 
 /// The ready file's content: where the node really listens.
@@ -274,13 +278,13 @@ async fn refresh_geo(host: Arc<Host>) {
     }
 }
 
-/// The epoch ticks on a thread of its own: a guest that never ends must not stall the clock that ends it.
-pub(crate) fn tick_epochs(engine: &Engine) -> anyhow::Result<()> {
-    let engine = engine.weak();
+/// The epoch ticks on a thread of its own: a guest that never ends must not stall the clock that ends it. It ends with the
+/// engines.
+pub(crate) fn tick_epochs(engines: &[Engine]) -> anyhow::Result<()> {
+    let engines: Vec<EngineWeak> = engines.iter().map(Engine::weak).collect();
+    let tick = |engine: &EngineWeak| engine.upgrade().map(|engine| engine.increment_epoch()).is_some();
     thread::Builder::new().name("epoch".into()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
+        while engines.iter().filter(|engine| tick(engine)).count() > 0 {
             thread::sleep(EPOCH_TICK);
         }
     })?;

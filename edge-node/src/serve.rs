@@ -24,13 +24,15 @@ use crate::{
 /// Answers the requests of one worker.
 pub struct Server {
     node: Arc<Node>,
+    worker: usize,
     lanes: Option<Lanes>,
 }
 
 impl Server {
-    /// A server over the process's node. Without lanes every guest stays on the serving thread.
-    pub fn new(node: Arc<Node>, lanes: Option<Lanes>) -> Server {
-        Server { node, lanes }
+    /// A server over the process's node, for the worker of this number. Without lanes every guest stays on the serving
+    /// thread.
+    pub fn new(node: Arc<Node>, worker: usize, lanes: Option<Lanes>) -> Server {
+        Server { node, worker, lanes }
     }
 
     /// A request that belongs to no app: answered and accounted here.
@@ -69,7 +71,7 @@ impl Server {
 
         // code: in memory, or loaded now. That wait has its own bound and is not the guest's.
         let left = exchange.fetches.deadline().saturating_duration_since(exchange.started);
-        let loaded = match self.node.code.get(deployment, Urgency::Request).await {
+        let loaded = match self.node.code.get(deployment, self.worker, Urgency::Request).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(app = %deployment.id, version = deployment.version, "{}", crate::load::chain(&error));
@@ -77,7 +79,7 @@ impl Server {
             }
         };
         // admit: only now, so that nobody holds room while code is on its way
-        let permit = match self.node.executions.admit(&deployment.id, loaded.weight) {
+        let permit = match self.node.executions.admit(self.worker, &deployment.id, loaded.weight) {
             Ok(permit) => permit,
             Err(failure) => return refuse(failure),
         };

@@ -30,7 +30,7 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
-    code::{Bounds, CodeCache, Loaded, Urgency},
+    code::{Bounds, CodeCache, CodeError, Loaded, Urgency},
     exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
@@ -38,7 +38,7 @@ use crate::{
     guest::{Linker, Program, Run, drive::drive},
     host::{Host, Site, kv::memory::MemoryKv},
     lane::{self, Lanes, SlowLane},
-    load::{Code, Loader},
+    load::{self, Code, Loader},
     memory::Budget,
     node::{Executions, Node},
 };
@@ -57,20 +57,25 @@ pub struct Shop {
 impl Shop {
     /// `None` when the guests were not built.
     pub fn open(code_bytes_max: u64) -> Option<Shop> {
+        Shop::open_with(Bounds { bytes_max: code_bytes_max, programs_max: u64::MAX })
+    }
+
+    /// The same, also with a bound for the number of programs.
+    pub fn open_with(bounds: Bounds) -> Option<Shop> {
         let dir = tempfile::tempdir().unwrap();
         let names = ["wasi-hello", "fastly-hello"];
         let guests = names.into_iter().map(|name| Some((name, signed(name)?))).collect::<Option<_>>()?;
         let side =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (cache, shelf) = code_cache(dir.path(), code_bytes_max, &side, metrics.clone());
+        let (cache, shelf) = code_cache(dir.path(), bounds, &side, metrics.clone());
         let node = Arc::new(Node {
             host: host(),
             generation: Default::default(),
             code: Arc::new(cache),
             metrics,
             access_log: AccessLog::start(std::io::sink()).unwrap(),
-            executions: Executions::new(8),
+            executions: Executions::new(1, 8),
         });
         let secrets = SecretsKey::from_bytes([1; 32]);
         let activating = Activating::new(node.clone(), Default::default(), secrets);
@@ -225,14 +230,28 @@ impl Shop {
 
     /// Loads it as a request would.
     pub async fn load(&self, app: &str) {
+        self.load_on(app, 0).await;
+    }
+
+    /// The same on a worker of this number.
+    pub async fn load_on(&self, app: &str, worker: usize) {
         // The cache tells uses apart by the millisecond.
         tokio::time::sleep(Duration::from_millis(2)).await;
-        self.node.code.get(&self.deployment(app).unwrap(), Urgency::Request).await.unwrap();
+        self.get(app, worker).await.unwrap();
+    }
+
+    async fn get(&self, app: &str, worker: usize) -> Result<Arc<Loaded>, Arc<CodeError>> {
+        self.node.code.get(&self.deployment(app).unwrap(), worker, Urgency::Request).await
+    }
+
+    /// The workers that have a program of an app.
+    pub fn workers(&self, app: &str) -> Vec<usize> {
+        self.deployment(app).unwrap().code.workers()
     }
 
     /// Has its code as an execution has it.
     pub async fn hold(&self, app: &str) -> Arc<Loaded> {
-        self.node.code.get(&self.deployment(app).unwrap(), Urgency::Request).await.unwrap()
+        self.get(app, 0).await.unwrap()
     }
 
     /// The same once what was evicted is unmapped, which nobody waits for: what one program takes, or more in the end.
@@ -260,8 +279,25 @@ impl Shop {
 
     /// The same, for an app whose code may not be had.
     pub async fn try_load(&self, app: &str) -> Result<(), NackCode> {
-        let loaded = self.node.code.get(&self.deployment(app).unwrap(), Urgency::Request).await;
-        loaded.map(|_| ()).map_err(|error| error.nack().code)
+        self.get(app, 0).await.map(|_| ()).map_err(|error| error.nack().code)
+    }
+
+    /// See [`CodeCache::keep_loading_threads_busy`].
+    pub fn keep_loading_threads_busy(&self) -> impl Sized + use<> {
+        self.node.code.keep_loading_threads_busy()
+    }
+
+    /// Loads that no thread has begun.
+    pub fn loads_waiting(&self) -> i64 {
+        self.node.code.show();
+        self.node.metrics.code.loads_waiting.get()
+    }
+
+    /// Takes an app out of the generation, as a release that deletes it does, whatever is under way.
+    pub fn forget(&self, app: &str) {
+        let mut generation = Generation::clone(&self.node.generation.load());
+        generation.remove(&app_id(app));
+        self.node.generation.store(Arc::new(generation));
     }
 
     /// Bytes of code in memory.
@@ -275,10 +311,15 @@ impl Shop {
     }
 }
 
+/// Workers of a [`Shop`].
+const WORKERS: usize = 2;
+
+const UNBOUNDED: Bounds = Bounds { bytes_max: u64::MAX, programs_max: u64::MAX };
+
 /// What keeps code in memory, and the shelf it is taken from.
 fn code_cache(
     dir: &Path,
-    code_bytes_max: u64,
+    bounds: Bounds,
     side: &tokio::runtime::Runtime,
     metrics: Arc<Metrics>,
 ) -> (CodeCache, BlobShelf) {
@@ -292,9 +333,8 @@ fn code_cache(
         software: "test".into(),
     });
     let (shelf, handle) = (replica.unwrap().blobs(), side.handle().clone());
-    let bounds = Bounds { bytes_max: code_bytes_max, programs_max: u64::MAX };
-    let linker = Linker::new(&ENGINE).unwrap();
-    let cache = CodeCache::new(linker, loader(), shelf.clone(), offers, handle, bounds, metrics);
+    let linkers = (0..WORKERS).map(|_| Linker::new(&ENGINE).unwrap()).collect();
+    let cache = CodeCache::new(linkers, loader(), shelf.clone(), offers, handle, bounds, metrics);
     (cache.unwrap(), shelf)
 }
 
@@ -329,7 +369,7 @@ impl ServingNode {
         let side =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (cache, shelf) = code_cache(dir.path(), u64::MAX, &side, metrics.clone());
+        let (cache, shelf) = code_cache(dir.path(), UNBOUNDED, &side, metrics.clone());
         let signed = sign(&wat::parse_str(text).unwrap());
         put(&shelf, &signed);
         let mut deployment = deployment("test", 1, config);
@@ -350,7 +390,7 @@ impl ServingNode {
             code: Arc::new(cache),
             metrics,
             access_log: AccessLog::start(std::io::sink()).unwrap(),
-            executions: Executions::new(8),
+            executions: Executions::new(1, 8),
         });
         ServingNode { node, side: Some(side), _dir: dir }
     }
@@ -473,7 +513,7 @@ fn compiler_key() -> SecretKey<Compiler> {
 }
 
 fn loader() -> Loader {
-    Loader::new(ENGINE.clone(), vec![best_target()], Trusted::new([compiler_key().public()]))
+    Loader::new(vec![best_target()], Trusted::new([compiler_key().public()]))
 }
 
 /// A module in text form, linked as on a node.
@@ -509,14 +549,14 @@ fn link(signed: Signed) -> Program {
 }
 
 fn load(signed: Signed) -> Code {
-    loader().load(&signed.container, signed.wasm).unwrap().code
+    load::map(&ENGINE, &loader().verify(&signed.container, signed.wasm).unwrap()).unwrap()
 }
 
 /// The engine of all tests, its epoch ticking.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let pool = Pool { instances_max: 64, reset: crate::machine::reset() };
     let engine = engine::node::engine(Profile::Serve, pool).unwrap();
-    crate::run::tick_epochs(&engine).unwrap();
+    crate::run::tick_epochs(std::slice::from_ref(&engine)).unwrap();
     engine
 });
 

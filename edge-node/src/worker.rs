@@ -50,7 +50,7 @@ pub fn start(
             .build_local(LocalOptions::default())?;
         // Pinned with this thread, to the core that its guests begin on.
         let slow = SlowLane::start(index, work.lane)?;
-        let served = runtime.block_on(serve(work, node, slow.lanes().clone(), draining));
+        let served = runtime.block_on(serve(index, work, node, slow.lanes().clone(), draining));
         // In this order: what is in the slow lane may hold timers and sockets of this runtime.
         drop(slow);
         drop(runtime);
@@ -58,8 +58,14 @@ pub fn start(
     })
 }
 
-async fn serve(work: Work, node: Arc<Node>, lanes: Lanes, draining: Draining) -> io::Result<()> {
-    let server = Rc::new(Server::new(node, Some(lanes)));
+async fn serve(
+    index: usize,
+    work: Work,
+    node: Arc<Node>,
+    lanes: Lanes,
+    draining: Draining,
+) -> io::Result<()> {
+    let server = Rc::new(Server::new(node, index, Some(lanes)));
     let Work { secure: Pair { tcp, udp }, plain, tls, quic, .. } = work;
     let port = tcp.local_addr()?.port();
     let secure = tcp::serve_tls(tcp, tls, Some(port), server.clone(), draining.clone());

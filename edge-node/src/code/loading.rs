@@ -17,7 +17,7 @@ use std::{
 use artifact::TenantName;
 use parking_lot::{Condvar, Mutex};
 
-use crate::guest::Program;
+use super::loaded::Mapped;
 
 /// Loads for requests that wait for a thread, all tenants together: half a second's work at 1 ms each and two threads.
 pub const LOADS_WAITING_MAX: usize = 1_024;
@@ -39,9 +39,12 @@ pub(super) type Load = Box<dyn FnOnce() + Send>;
 pub(super) enum Queue {
     /// A request of this tenant waits for it.
     Requests(TenantName),
-    /// A release does.
-    Releases,
+    /// A release does. By this name the load is found again when a request comes to wait for it, too.
+    Releases(Name),
 }
+
+/// Of a load, unique while it waits: the address of its place.
+pub(super) type Name = usize;
 
 /// The queue is full.
 pub(super) struct Full;
@@ -58,12 +61,28 @@ struct Shared {
 
 #[derive(Default)]
 struct Queues {
-    requests: VecDeque<(TenantName, Load)>,
-    of_tenants: HashMap<TenantName, usize>,
-    releases: VecDeque<(Instant, Load)>,
+    requests: Requests,
+    releases: VecDeque<Release>,
     /// Bounded by what was loaded.
-    unloads: Vec<Program>,
+    unloads: Vec<Mapped>,
+    /// Whose turn it is where requests and an overdue release wait.
+    releases_next: bool,
     closed: bool,
+}
+
+/// Loads that requests wait for: of each tenant first come, first served; the tenants in turns.
+#[derive(Default)]
+struct Requests {
+    of_tenants: HashMap<TenantName, VecDeque<Load>>,
+    /// Tenants with loads, in the order of their turns.
+    turns: VecDeque<TenantName>,
+    waiting: usize,
+}
+
+struct Release {
+    since: Instant,
+    name: Name,
+    load: Load,
 }
 
 thread_local! {
@@ -89,24 +108,34 @@ impl LoadingThreads {
         let mut queues = self.0.queues.lock();
         match queue {
             Queue::Requests(tenant) => {
-                let of_tenant = queues.of_tenants.get(&tenant).copied().unwrap_or(0);
-                if queues.requests.len() >= LOADS_WAITING_MAX || of_tenant >= TENANT_LOADS_WAITING_MAX {
+                if !queues.requests.has_room(&tenant) {
                     return Err(Full);
                 }
-                queues.of_tenants.insert(tenant.clone(), of_tenant + 1);
-                queues.requests.push_back((tenant, make()));
+                queues.requests.push(tenant, make());
                 self.0.for_requests.notify_one();
             }
-            Queue::Releases => {
+            Queue::Releases(name) => {
                 if queues.releases.len() >= RELEASES_WAITING_MAX {
                     return Err(Full);
                 }
-                queues.releases.push_back((Instant::now(), make()));
+                queues.releases.push_back(Release { since: Instant::now(), name, load: make() });
                 self.0.for_releases.notify_one();
                 self.0.for_requests.notify_one(); // one that looks after it while it waits
             }
         }
         Ok(())
+    }
+
+    /// A request of this tenant waits for a load, too: one that waits as a release's becomes a request's.
+    pub fn promote(&self, name: Name, tenant: &TenantName) {
+        let mut queues = self.0.queues.lock();
+        let Some(at) = queues.releases.iter().position(|release| release.name == name) else { return };
+        if queues.requests.has_room(tenant)
+            && let Some(release) = queues.releases.remove(at)
+        {
+            queues.requests.push(tenant.clone(), release.load);
+            self.0.for_requests.notify_one();
+        }
     }
 
     /// Where programs go that nobody uses any more.
@@ -117,7 +146,7 @@ impl LoadingThreads {
     /// Loads that wait for a thread.
     pub fn waiting(&self) -> usize {
         let queues = self.0.queues.lock();
-        queues.requests.len() + queues.releases.len()
+        queues.requests.waiting + queues.releases.len()
     }
 }
 
@@ -138,17 +167,17 @@ impl Drop for LoadingThreads {
 pub(super) struct Unloading(Arc<Shared>);
 
 impl Unloading {
-    /// Drops the program: here if this is a loading thread, else on one.
-    pub fn unload(&self, program: Program) {
+    /// Unmaps it: here if this is a loading thread, else on one.
+    pub fn unload(&self, mapped: Mapped) {
         if UNLOADS.try_with(Cell::get).unwrap_or(true) {
-            return drop(program);
+            return drop(mapped);
         }
         let mut queues = self.0.queues.lock();
         if queues.closed {
             drop(queues);
-            return drop(program);
+            return drop(mapped);
         }
-        queues.unloads.push(program);
+        queues.unloads.push(mapped);
         self.0.for_requests.notify_one();
     }
 }
@@ -159,20 +188,16 @@ impl Shared {
         let mut queues = self.queues.lock();
         loop {
             // First: memory comes back before more is taken.
-            if let Some(program) = queues.unloads.pop() {
+            if let Some(mapped) = queues.unloads.pop() {
                 drop(queues);
-                run(Box::new(move || drop(program)));
-            } else if let Some((tenant, load)) = queues.requests.pop_front() {
-                queues.left(&tenant);
-                drop(queues);
-                run(load);
-            } else if let Some(load) = queues.overdue() {
+                run(Box::new(move || drop(mapped)));
+            } else if let Some(load) = queues.next() {
                 drop(queues);
                 run(load);
             } else if queues.closed {
                 return;
             } else {
-                match queues.releases.front().map(|(since, _)| *since + RELEASE_PATIENCE) {
+                match queues.releases.front().map(|release| release.since + RELEASE_PATIENCE) {
                     Some(due) => drop(self.for_requests.wait_until(&mut queues, due)),
                     None => self.for_requests.wait(&mut queues),
                 }
@@ -190,9 +215,9 @@ impl Shared {
         }
         let mut queues = self.queues.lock();
         loop {
-            if let Some((_, load)) = queues.releases.pop_front() {
+            if let Some(release) = queues.releases.pop_front() {
                 drop(queues);
-                run(load);
+                run(release.load);
                 queues = self.queues.lock();
             } else if queues.closed {
                 return;
@@ -204,19 +229,49 @@ impl Shared {
 }
 
 impl Queues {
-    /// A release that waited for long.
-    fn overdue(&mut self) -> Option<Load> {
-        let is_overdue = |(since, _): &mut (Instant, Load)| since.elapsed() >= RELEASE_PATIENCE;
-        self.releases.pop_front_if(is_overdue).map(|(_, load)| load)
+    /// A request's load, or a release's that waited for long; in turns where there are both.
+    fn next(&mut self) -> Option<Load> {
+        let releases_first = std::mem::take(&mut self.releases_next);
+        if releases_first && let Some(load) = self.overdue() {
+            return Some(load);
+        }
+        self.releases_next = true;
+        self.requests.pop().or_else(|| self.overdue())
     }
 
-    fn left(&mut self, tenant: &TenantName) {
-        if let Some(of_tenant) = self.of_tenants.get_mut(tenant) {
-            *of_tenant -= 1;
-            if *of_tenant == 0 {
-                self.of_tenants.remove(tenant);
-            }
+    /// A release that waited for long.
+    fn overdue(&mut self) -> Option<Load> {
+        let is_overdue = |release: &mut Release| release.since.elapsed() >= RELEASE_PATIENCE;
+        self.releases.pop_front_if(is_overdue).map(|release| release.load)
+    }
+}
+
+impl Requests {
+    fn has_room(&self, tenant: &TenantName) -> bool {
+        let of_tenant = self.of_tenants.get(tenant).map_or(0, VecDeque::len);
+        self.waiting < LOADS_WAITING_MAX && of_tenant < TENANT_LOADS_WAITING_MAX
+    }
+
+    fn push(&mut self, tenant: TenantName, load: Load) {
+        self.waiting += 1;
+        let of_tenant = self.of_tenants.entry(tenant.clone()).or_default();
+        of_tenant.push_back(load);
+        if of_tenant.len() == 1 {
+            self.turns.push_back(tenant);
         }
+    }
+
+    /// The next tenant's first.
+    fn pop(&mut self) -> Option<Load> {
+        let tenant = self.turns.pop_front()?;
+        let of_tenant = self.of_tenants.get_mut(&tenant)?;
+        let load = of_tenant.pop_front()?;
+        self.waiting -= 1;
+        match of_tenant.is_empty() {
+            true => drop(self.of_tenants.remove(&tenant)),
+            false => self.turns.push_back(tenant),
+        }
+        Some(load)
     }
 }
 
@@ -224,6 +279,26 @@ impl Queues {
 fn run(load: Load) {
     if catch_unwind(AssertUnwindSafe(load)).is_err() {
         tracing::error!("loading native code panicked");
+    }
+}
+
+#[cfg(test)]
+impl LoadingThreads {
+    /// Keeps every thread for requests busy until what is returned is dropped.
+    pub fn keep_busy(&self) -> Vec<std::sync::mpsc::Sender<()>> {
+        use std::sync::mpsc;
+        let cores = thread::available_parallelism().unwrap().get().min(THREADS_MAX);
+        let begin = || {
+            let ((hold, held), (begun, has_begun)) = (mpsc::channel::<()>(), mpsc::channel());
+            let load = Box::new(move || {
+                begun.send(()).unwrap();
+                let _ = held.recv();
+            });
+            assert!(self.enqueue(Queue::Requests("first".parse().unwrap()), || load).is_ok());
+            has_begun.recv_timeout(Duration::from_secs(20)).unwrap();
+            hold
+        };
+        (0..cores).map(|_| begin()).collect()
     }
 }
 
@@ -239,26 +314,10 @@ mod tests {
         name.parse().unwrap()
     }
 
-    /// Keeps every thread for requests busy until what is returned is dropped.
-    fn busy(threads: &LoadingThreads) -> Vec<mpsc::Sender<()>> {
-        let cores = thread::available_parallelism().unwrap().get().min(THREADS_MAX);
-        let begin = || {
-            let ((hold, held), (begun, has_begun)) = (mpsc::channel::<()>(), mpsc::channel());
-            let load = Box::new(move || {
-                begun.send(()).unwrap();
-                let _ = held.recv();
-            });
-            assert!(threads.enqueue(Queue::Requests(tenant("first")), || load).is_ok());
-            has_begun.recv_timeout(SOON).unwrap();
-            hold
-        };
-        (0..cores).map(|_| begin()).collect()
-    }
-
     #[test]
     fn one_tenant_fills_a_quarter_of_the_queue_and_all_together_all_of_it() {
         let threads = LoadingThreads::start().unwrap();
-        let held = busy(&threads);
+        let held = threads.keep_busy();
         let enqueue = |name: &str| threads.enqueue(Queue::Requests(tenant(name)), || Box::new(|| ())).is_ok();
         let fill = |name: &str| std::iter::repeat_with(|| enqueue(name)).take_while(|queued| *queued).count();
         assert_eq!(["a", "b", "c", "d", "e"].map(fill), [256, 256, 256, 256, 0]);
@@ -271,18 +330,70 @@ mod tests {
         let last = || -> Load { Box::new(move || done.send(()).unwrap()) };
         assert!(threads.enqueue(Queue::Requests(tenant("a")), last).is_ok(), "room comes back");
         is_done.recv_timeout(SOON).unwrap();
-        assert!(threads.0.queues.lock().of_tenants.is_empty());
+        assert!(threads.0.queues.lock().requests.of_tenants.is_empty());
     }
 
     #[test]
     fn releases_are_loaded_while_requests_keep_the_other_threads_and_a_panic_is_one_loads_alone() {
         let threads = LoadingThreads::start().unwrap();
-        let _held = busy(&threads);
+        let _held = threads.keep_busy();
         let (done, is_done) = mpsc::channel();
-        assert!(threads.enqueue(Queue::Releases, || Box::new(|| panic!("a test's own"))).is_ok());
+        assert!(threads.enqueue(Queue::Releases(0), || Box::new(|| panic!("a test's own"))).is_ok());
         let load = Box::new(move || done.send(rustix::process::getpriority_process(None).unwrap()).unwrap());
-        assert!(threads.enqueue(Queue::Releases, || load).is_ok());
+        assert!(threads.enqueue(Queue::Releases(0), || load).is_ok());
         assert_eq!(is_done.recv_timeout(SOON).unwrap(), RELEASE_NICE);
+    }
+
+    /// What ran, in order, once the threads that were kept busy are free: but for which came first of two.
+    fn order(
+        threads: &LoadingThreads,
+        held: Vec<mpsc::Sender<()>>,
+        said: &mpsc::Receiver<&'static str>,
+    ) -> Vec<&'static str> {
+        let waiting = threads.waiting();
+        drop(held);
+        (0..waiting).map(|_| said.recv_timeout(SOON).unwrap()).collect()
+    }
+
+    #[test]
+    fn tenants_are_served_in_turns() {
+        let threads = LoadingThreads::start().unwrap();
+        let held = threads.keep_busy();
+        let (say, said) = mpsc::channel();
+        for name in ["many", "many", "many", "many", "many", "many", "few"] {
+            let say = say.clone();
+            let load = || -> Load { Box::new(move || say.send(name).unwrap()) };
+            assert!(threads.enqueue(Queue::Requests(tenant(name)), load).is_ok());
+        }
+        let order = order(&threads, held, &said);
+        let at = order.iter().position(|name| *name == "few").unwrap();
+        // Second in turn; each thread may have taken one before it says so.
+        assert!(at <= 1 + THREADS_MAX, "{order:?}");
+        assert!(at < order.len() - 1, "{order:?}");
+    }
+
+    #[test]
+    fn a_releases_load_that_a_request_waits_for_goes_to_the_requests() {
+        let threads = LoadingThreads::start().unwrap();
+        let _held = threads.keep_busy();
+        let (hold, held) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let stuck = Box::new(move || {
+            begun.send(()).unwrap();
+            let _ = held.recv();
+        });
+        assert!(threads.enqueue(Queue::Releases(1), || stuck).is_ok());
+        has_begun.recv_timeout(SOON).unwrap();
+        assert!(threads.enqueue(Queue::Releases(2), || Box::new(|| ())).is_ok());
+        let queued = || {
+            let queues = threads.0.queues.lock();
+            (queues.requests.waiting, queues.releases.len())
+        };
+        threads.promote(3, &tenant("a"));
+        assert_eq!(queued(), (0, 1), "of another place");
+        threads.promote(2, &tenant("a"));
+        assert_eq!(queued(), (1, 0));
+        drop(hold);
     }
 
     #[test]
@@ -296,9 +407,9 @@ mod tests {
             priority(first).unwrap();
             let _ = held.recv();
         });
-        assert!(threads.enqueue(Queue::Releases, || stuck).is_ok());
+        assert!(threads.enqueue(Queue::Releases(0), || stuck).is_ok());
         let first = said.recv_timeout(SOON).unwrap();
-        assert!(threads.enqueue(Queue::Releases, || Box::new(move || priority(say).unwrap())).is_ok());
+        assert!(threads.enqueue(Queue::Releases(0), || Box::new(move || priority(say).unwrap())).is_ok());
         let second = said.recv_timeout(SOON).unwrap();
         // On a busy machine the first may itself have waited for long.
         assert!(first < RELEASE_NICE || second < RELEASE_NICE, "{first} {second}");

@@ -1,16 +1,22 @@
 //! Native code in memory: loaded off the serving threads on first use, kept by use, bounded by bytes.
 //!
-//! A [`CodeSlot`] belongs to one version and holds its program or nothing; taking it is one pointer load. The
-//! [`CodeCache`] fills slots (one load at a time each) and empties the least recently used when the budget is spent, so
-//! that a node can hold more apps than fit its memory. What an execution uses is not emptied, and what was emptied is
-//! unmapped when its last execution has ended, on a loading thread. Why it is so: docs/design/0012-density.md.
+//! A [`CodeSlot`] belongs to one version and has a place for each worker, since each has an engine of its own; a place holds
+//! that worker's program or nothing, and taking it is one pointer load. The [`CodeCache`] fills places (one load at a time
+//! each) and empties the least recently used when the budget is spent, so that a node can hold more apps than fit its
+//! memory. What an execution uses is not emptied, and what was emptied is unmapped when its last execution has ended, on a
+//! loading thread. The native code itself lies in memory once, whichever workers map it. Why it is so:
+//! docs/design/0012-density.md, 0014-engines.md.
 //!
 //! | Module | One job |
 //! |---|---|
-//! | [`slot`] | a place for a program, and who waits for it |
+//! | [`slot`] | places for programs, and who waits for them |
+//! | [`file`] | the memory file behind a version's programs |
+//! | [`loaded`] | a program in memory, counted until it is unmapped |
 //! | [`loading`] | the threads that load and unload, and their queues |
 //! | [`resident`] | what is held, and what leaves first |
 
+mod file;
+mod loaded;
 mod loading;
 mod resident;
 pub mod slot;
@@ -32,21 +38,23 @@ use artifact::{
 use fleet_sync_replica::{BlobShelf, pick_artifact};
 use tokio::runtime::Handle;
 
-pub use self::{
-    loading::{LOADS_WAITING_MAX, TENANT_LOADS_WAITING_MAX},
-    resident::Bounds,
-    slot::{CodeSlot, Loaded},
-};
 use self::{
+    file::CodeFile,
     loading::{LoadingThreads, Queue},
     resident::Resident,
-    slot::{Joined, Outcome, WAITERS_MAX},
+    slot::{Joined, Outcome, Place, WAITERS_MAX},
+};
+pub use self::{
+    loaded::Loaded,
+    loading::{LOADS_WAITING_MAX, TENANT_LOADS_WAITING_MAX},
+    resident::Bounds,
+    slot::CodeSlot,
 };
 use crate::{
     account::metrics::Metrics,
     generation::Deployment,
     guest::{self, Linker},
-    load::{LoadError, Loader, chain},
+    load::{self, LoadError, Loader, chain},
 };
 
 /// How long a request waits for code that is being fetched and loaded, before it is answered 503.
@@ -107,10 +115,11 @@ impl CodeError {
     }
 }
 
-/// Fills and empties slots.
+/// Fills and empties places.
 pub struct CodeCache {
     loader: Loader,
-    linker: Linker,
+    /// Of each worker.
+    linkers: Vec<Linker>,
     shelf: BlobShelf,
     offers: Vec<(Target, Fingerprint)>,
     side: Handle,
@@ -120,9 +129,10 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// A cache that loads on threads of its own and fetches on `side`, all apart from the serving threads.
+    /// A cache for workers with these linkers, that loads on threads of its own and fetches on `side`, all apart from the
+    /// serving threads.
     pub fn new(
-        linker: Linker,
+        linkers: Vec<Linker>,
         loader: Loader,
         shelf: BlobShelf,
         offers: Vec<(Target, Fingerprint)>,
@@ -134,62 +144,101 @@ impl CodeCache {
         metrics.code.programs_max.set(i64::try_from(bounds.programs_max).unwrap_or(i64::MAX));
         let resident = Resident::new(bounds);
         let threads = LoadingThreads::start()?;
-        Ok(CodeCache { loader, linker, shelf, offers, side, metrics, resident, threads })
+        Ok(CodeCache { loader, linkers, shelf, offers, side, metrics, resident, threads })
     }
 
-    /// The deployment's program, from memory or loaded now.
+    /// The deployment's program for a worker, from memory or loaded now.
     pub async fn get(
         self: &Arc<Self>,
         deployment: &Arc<Deployment>,
+        worker: usize,
         urgency: Urgency,
     ) -> Result<Arc<Loaded>, Arc<CodeError>> {
-        if let Some(loaded) = deployment.code.take() {
-            return Ok(loaded);
-        }
-        // Whoever gives up waiting does not stop the load: others may wait for it.
-        let landing = match deployment.code.join(&deployment.state) {
-            Joined::Landed(outcome) => return outcome,
-            Joined::Waiting(landing) => landing,
-            Joined::First(landing) => {
-                if let Err(refused) = self.enqueue(deployment, urgency, Attempt::First) {
-                    self.land(deployment, Err(refused));
-                }
-                landing
-            }
-        };
-        match tokio::time::timeout(WAIT_MAX, landing).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(CodeError::Interrupted.into()),
-            Err(_) => Err(CodeError::Timeout.into()),
+        match self.place(deployment, worker).take() {
+            Some(loaded) => Ok(loaded),
+            None => tokio::time::timeout(WAIT_MAX, self.load(deployment, worker, urgency))
+                .await
+                .unwrap_or_else(|_| Err(CodeError::Timeout.into())),
         }
     }
 
-    fn enqueue(
+    /// Whoever gives up waiting does not stop the load: others may wait for it.
+    async fn load(
         self: &Arc<Self>,
         deployment: &Arc<Deployment>,
+        worker: usize,
         urgency: Urgency,
-        attempt: Attempt,
-    ) -> Result<(), CodeError> {
-        // Made only if there is room: one that is dropped tells those who wait that it was interrupted.
-        let load = || -> loading::Load {
-            let flight = Flight { cache: self.clone(), deployment: deployment.clone(), landed: false };
-            Box::new(move || flight.load(urgency, attempt))
-        };
-        let queue = match urgency {
-            Urgency::Request => Queue::Requests(deployment.id.tenant.clone()),
-            Urgency::Release => Queue::Releases,
-        };
-        self.threads.enqueue(queue, load).map_err(|_| CodeError::Busy)
+    ) -> Result<Arc<Loaded>, Arc<CodeError>> {
+        let place = self.place(deployment, worker);
+        loop {
+            let (landing, is_anothers) = match place.join(&deployment.state) {
+                Joined::Landed(outcome) => return outcome,
+                Joined::Waiting(landing) => (landing, false),
+                Joined::WaitingForAnother(landing) => (landing, true),
+                Joined::First(landing) => {
+                    let flight = Flight::new(self, deployment, worker, urgency);
+                    flight.enqueue(Attempt::First);
+                    (landing, false)
+                }
+            };
+            if urgency == Urgency::Request {
+                self.threads.promote(name(place), &deployment.id.tenant);
+            }
+            match landing.await {
+                Ok(Err(_)) if is_anothers => {}
+                Ok(outcome) => return outcome,
+                Err(_) => return Err(CodeError::Interrupted.into()),
+            }
+        }
     }
 
-    /// The artifact that is on this node's disk, loaded and linked: from the copy that needs no decompressing if it is
-    /// there and right, else from the container, which is given back then: see [`CodeCache::keep_copy`].
-    fn load_local(&self, deployment: &Deployment) -> Result<(Loaded, Option<Packed>), LocalError> {
-        let artifact = self.artifact(deployment)?;
+    /// Loads what a release brings before it serves: for each worker that has the code it replaces, for one at least, which
+    /// shows that it can be.
+    pub async fn bring_up(
+        self: &Arc<Self>,
+        deployment: &Arc<Deployment>,
+        before: Option<&Deployment>,
+    ) -> Result<(), Arc<CodeError>> {
+        let mut workers = before.map(|before| before.code.workers()).unwrap_or_default();
+        let first = if workers.is_empty() { 0 } else { workers.remove(0) };
+        self.get(deployment, first, Urgency::Release).await?;
+        for worker in workers {
+            // What does not fit now is loaded when it is asked for.
+            let _ = self.get(deployment, worker, Urgency::Release).await;
+        }
+        Ok(())
+    }
+
+    fn place<'a>(&self, deployment: &'a Deployment, worker: usize) -> &'a Arc<Place> {
+        deployment.code.place(worker, self.linkers.len())
+    }
+
+    /// The artifact that is on this node's disk, loaded and linked for a worker. With its container, if it was unpacked
+    /// from that: see [`CodeCache::keep_copy`].
+    fn load_local(
+        &self,
+        deployment: &Deployment,
+        worker: usize,
+    ) -> Result<(Loaded, Option<Packed>), LocalError> {
         let begun = Instant::now();
+        let mut packed = None;
+        let file = deployment.code.file(|| -> Result<Arc<CodeFile>, LocalError> {
+            let (file, from) = self.verify_local(deployment)?;
+            packed = from;
+            Ok(Arc::new(file))
+        })?;
+        let loaded = self.link(file, worker).map_err(CodeError::Load)?;
+        self.metrics.code.load_seconds.observe(begun.elapsed().as_secs_f64());
+        Ok((loaded, packed))
+    }
+
+    /// Unpacked and verified: from the copy that needs no decompressing if it is there and right, else from the container,
+    /// which is given back then.
+    fn verify_local(&self, deployment: &Deployment) -> Result<(CodeFile, Option<Packed>), LocalError> {
+        let artifact = self.artifact(deployment)?;
         if let Some(unpacked) = self.shelf.read_unpacked(artifact) {
-            match self.link(&unpacked, deployment) {
-                Ok((loaded, _)) => return Ok((self.loaded_since(begun, loaded), None)),
+            match self.loader.verify(&unpacked, deployment.wasm) {
+                Ok(code) => return Ok((CodeFile::new(code), None)),
                 // Torn by a crash, or damaged: the container tells.
                 Err(LoadError::Container(_) | LoadError::Verify(_)) => self.shelf.forget_unpacked(artifact),
                 // What is right and finds no descriptor or memory would not find it a second time.
@@ -198,8 +247,9 @@ impl CodeCache {
         }
         let container = self.shelf.read(artifact).map_err(|_| LocalError::Absent)?;
         let container = container.ok_or(LocalError::Absent)?;
-        let (loaded, native_bytes) = self.link(&container, deployment).map_err(CodeError::Load)?;
-        Ok((self.loaded_since(begun, loaded), Some(Packed { container, native_bytes })))
+        let code = self.loader.verify(&container, deployment.wasm).map_err(CodeError::Load)?;
+        let native_bytes = code.statement().size;
+        Ok((CodeFile::new(code), Some(Packed { container, native_bytes })))
     }
 
     /// Leaves an unpacked copy for the loads to come.
@@ -211,17 +261,13 @@ impl CodeCache {
         }
     }
 
-    fn loaded_since(&self, begun: Instant, loaded: Loaded) -> Loaded {
-        self.metrics.code.load_seconds.observe(begun.elapsed().as_secs_f64());
-        loaded
-    }
-
-    /// Verifies, maps and links. With the size of the native code.
-    fn link(&self, container: &[u8], deployment: &Deployment) -> Result<(Loaded, u64), LoadError> {
-        let mapped = self.loader.load(container, deployment.wasm)?;
-        let (size, weight) = (mapped.statement.size, guest::weight(&mapped.code));
-        let program = self.linker.link(mapped.code).map_err(LoadError::Link)?;
-        Ok((Loaded::new(program, weight, resident::footprint(size), self.threads.unloading()), size))
+    /// Maps a file for a worker's engine, and links it there.
+    fn link(&self, file: Arc<CodeFile>, worker: usize) -> Result<Loaded, LoadError> {
+        let linker = &self.linkers[worker];
+        let code = load::map(linker.engine(), &file.code)?;
+        let weight = guest::weight(&code);
+        let program = linker.link(code).map_err(LoadError::Link)?;
+        Ok(Loaded::new(program, weight, file, self.threads.unloading()))
     }
 
     fn artifact<'a>(&self, deployment: &'a Deployment) -> Result<&'a ArtifactRef, CodeError> {
@@ -236,19 +282,25 @@ impl CodeCache {
     }
 
     /// Ends a load: the program has its place, or everybody who waits learns why not.
-    fn land(&self, deployment: &Arc<Deployment>, outcome: Result<Loaded, CodeError>) {
-        let slot = &deployment.code;
+    fn land(&self, deployment: &Deployment, worker: usize, outcome: Result<Loaded, CodeError>) {
+        let place = self.place(deployment, worker);
         let outcome: Outcome = match outcome {
-            Ok(loaded) => self.resident.admit(slot, loaded).map_err(Arc::new),
+            Ok(loaded) => self.resident.admit(place, loaded).map_err(Arc::new),
             Err(error) => Err(Arc::new(error)),
         };
         let code = &self.metrics.code;
         if outcome.is_err() {
             code.load_failures.inc();
         }
-        slot.land(&deployment.state, &outcome);
+        place.land(&deployment.state, &outcome);
         // After the waiters were told: unmapping what had to leave is nothing they wait for.
         code.evictions.inc_by(self.resident.let_go());
+    }
+
+    /// Keeps the threads that load for requests from loading, until what is returned is dropped.
+    #[cfg(test)]
+    pub fn keep_loading_threads_busy(&self) -> impl Sized + use<> {
+        self.threads.keep_busy()
     }
 
     /// Bytes of code in memory.
@@ -291,16 +343,52 @@ impl From<CodeError> for LocalError {
     }
 }
 
+/// By which a load that waits is found.
+fn name(place: &Arc<Place>) -> loading::Name {
+    Arc::as_ptr(place).addr()
+}
+
 /// A load under way. Dropped half-way, as by a panic, it tells those who wait.
 struct Flight {
     cache: Arc<CodeCache>,
     deployment: Arc<Deployment>,
+    worker: usize,
+    urgency: Urgency,
     landed: bool,
 }
 
 impl Flight {
-    fn load(self, urgency: Urgency, attempt: Attempt) {
-        match self.cache.load_local(&self.deployment) {
+    fn new(cache: &Arc<CodeCache>, deployment: &Arc<Deployment>, worker: usize, urgency: Urgency) -> Flight {
+        Flight { cache: cache.clone(), deployment: deployment.clone(), worker, urgency, landed: false }
+    }
+
+    /// Hands it to the loading threads.
+    fn enqueue(self, attempt: Attempt) {
+        let cache = self.cache.clone();
+        let queue = match self.urgency {
+            Urgency::Request => Queue::Requests(self.deployment.id.tenant.clone()),
+            Urgency::Release => Queue::Releases(name(self.place())),
+        };
+        let mut flight = Some(self);
+        let queued = cache.threads.enqueue(queue, || {
+            let flight = flight.take();
+            Box::new(move || flight.into_iter().for_each(|flight| flight.load(attempt)))
+        });
+        if let (Err(_full), Some(flight)) = (queued, flight) {
+            flight.land(Err(CodeError::Busy));
+        }
+    }
+
+    fn place(&self) -> &Arc<Place> {
+        self.cache.place(&self.deployment, self.worker)
+    }
+
+    fn load(mut self, attempt: Attempt) {
+        if self.urgency == Urgency::Request && self.place().is_abandoned() {
+            self.landed = true;
+            return;
+        }
+        match self.cache.load_local(&self.deployment, self.worker) {
             Ok((loaded, packed)) => {
                 let (cache, deployment) = (self.cache.clone(), self.deployment.clone());
                 self.land(Ok(loaded));
@@ -312,7 +400,7 @@ impl Flight {
             }
             Err(LocalError::Absent | LocalError::Code(_)) if attempt == Attempt::First => {
                 let side = self.cache.side.clone();
-                side.spawn(self.fetch(urgency));
+                side.spawn(self.fetch());
             }
             Err(_) => {
                 let detail = "the blob went away between fetching and loading".to_owned();
@@ -322,22 +410,19 @@ impl Flight {
     }
 
     /// Makes sure that the blob is there and whole, fetching it if need be, and loads once more.
-    async fn fetch(mut self, urgency: Urgency) {
+    async fn fetch(self) {
         let fetched = match self.cache.artifact(&self.deployment) {
             Ok(artifact) => self.cache.shelf.ensure(artifact).await,
             Err(error) => return self.land(Err(error)),
         };
-        if let Err(error) = fetched {
-            return self.land(Err(CodeError::Fetch(error.nack())));
-        }
-        match self.cache.enqueue(&self.deployment, urgency, Attempt::Second) {
-            Ok(()) => self.landed = true, // by the one that was queued
-            Err(error) => self.land(Err(error)),
+        match fetched {
+            Ok(()) => self.enqueue(Attempt::Second),
+            Err(error) => self.land(Err(CodeError::Fetch(error.nack()))),
         }
     }
 
     fn land(mut self, outcome: Result<Loaded, CodeError>) {
-        self.cache.land(&self.deployment, outcome);
+        self.cache.land(&self.deployment, self.worker, outcome);
         self.landed = true; // not before: those who wait must be told even by a panic
     }
 }
@@ -345,7 +430,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if !self.landed {
-            self.cache.land(&self.deployment, Err(CodeError::Interrupted));
+            self.cache.land(&self.deployment, self.worker, Err(CodeError::Interrupted));
         }
     }
 }

@@ -1,28 +1,25 @@
 //! What is held in memory, and what leaves first.
 //!
-//! Slots lie in a heap by when they were used as far as it knows, which is never later than they really were. So the
+//! Places lie in a heap by when they were used as far as it knows, which is never later than they really were. So the
 //! first one either is the least recently used of all, or goes back with its true time: exact, without a lock on the way
-//! of requests and without looking at every slot.
+//! of requests and without looking at every place.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
 use parking_lot::Mutex;
 
-use super::{
-    CodeError,
-    slot::{CodeSlot, Loaded},
-};
+use super::{CodeError, file::CodeFile, loaded::Loaded, slot::Place};
 
 /// A page of memory.
-const PAGE_BYTES: u64 = 4096;
-/// Entries of slots that are gone are swept when they may be as many as the others, and these.
+pub(super) const PAGE_BYTES: u64 = 4096;
+/// Entries of places that are gone are swept when they may be as many as the others, and these.
 const SWEEP_MIN: usize = 1024;
 
 /// How much may be held.
@@ -35,10 +32,9 @@ pub struct Bounds {
     pub programs_max: u64,
 }
 
-/// Memory that a loaded program of this much native code takes: its memory file in whole pages, and what wasmtime keeps
-/// of it beside.
-pub(super) fn footprint(native_bytes: u64) -> u64 {
-    native_bytes.next_multiple_of(PAGE_BYTES) + STRUCTURES_BYTES + native_bytes / STRUCTURES_PART
+/// Memory that a program of this much native code takes beside its memory file: what wasmtime keeps of it, for each engine.
+pub(super) fn structures_bytes(native_bytes: u64) -> u64 {
+    STRUCTURES_BYTES + native_bytes / STRUCTURES_PART
 }
 
 /// wasmtime's own structures of a program: a fixed part and one that grows with it. Measured (`loadtest density`): 53 KB of
@@ -53,17 +49,27 @@ pub(super) struct Resident {
     slots: Mutex<Slots>,
 }
 
-/// What is in memory, in use or not, evicted or not.
+/// What is in memory, in use or not, and what of it is on its way out.
 #[derive(Default)]
-struct Held {
-    bytes: AtomicU64,
-    programs: AtomicU64,
+pub(super) struct Held {
+    all: Amounts,
+    leaving: Amounts,
 }
 
-/// A program's part of the count; given back when dropped.
+#[derive(Default)]
+struct Amounts {
+    bytes: AtomicU64,
+    programs: AtomicU64,
+    files: AtomicU64,
+}
+
+/// A program's or a file's part of what is held; given back when dropped.
 pub(super) struct Counted {
     held: Arc<Held>,
+    is_leaving: AtomicBool,
     bytes: u64,
+    programs: u64,
+    files: u64,
 }
 
 #[derive(Default)]
@@ -76,11 +82,11 @@ struct Slots {
     evicted: u64,
 }
 
-/// A slot, and when it was used as far as is known here.
+/// A place, and when it was used as far as is known here.
 struct Entry {
     used_ns: u64,
     number: u64,
-    slot: Weak<CodeSlot>,
+    place: Weak<Place>,
 }
 
 impl Resident {
@@ -88,16 +94,15 @@ impl Resident {
         Resident { bounds, held: Arc::default(), slots: Mutex::default() }
     }
 
-    /// Puts a program into its `slot` and counts it, and empties others until the bounds hold; one alone may be over them.
-    /// Refused when all that is held is in use.
-    pub fn admit(&self, slot: &Arc<CodeSlot>, mut loaded: Loaded) -> Result<Arc<Loaded>, CodeError> {
+    /// Puts a program into its `place` and counts it, and empties others until the bounds hold; one file alone may be over
+    /// them. Refused when all that is held is in use.
+    pub fn admit(&self, place: &Arc<Place>, loaded: Loaded) -> Result<Arc<Loaded>, CodeError> {
         let mut slots = self.slots.lock();
-        loaded.counted = Some(Counted::new(&self.held, loaded.bytes));
-        let (is_over, evicted) = self.evict(&mut slots);
-        let is_alone = self.programs() <= (slots.leaving.len() + evicted.len()) as u64 + 1;
-        if is_over && !is_alone {
+        loaded.count(&self.held);
+        let evicted = self.evict(&mut slots, loaded.file());
+        if self.is_over() && !self.is_alone() {
             // Nobody loses a program to one that is refused.
-            slots.by_use.extend(evicted.into_iter().map(Evicted::restored));
+            slots.by_use.extend(evicted.into_iter().map(|evicted| evicted.restored(&self.held)));
             drop(slots);
             return Err(CodeError::NoRoom);
         }
@@ -105,49 +110,61 @@ impl Resident {
         slots.leaving.extend(evicted.into_iter().map(|evicted| evicted.loaded));
         let number = slots.loads;
         slots.loads += 1;
-        let entry = Entry { used_ns: slot.last_used_ns(), number, slot: Arc::downgrade(slot) };
+        let entry = Entry { used_ns: place.last_used_ns(), number, place: Arc::downgrade(place) };
         slots.by_use.push(Reverse(entry));
         self.sweep(&mut slots);
         let loaded = Arc::new(loaded);
-        // Here, and not by the caller: an entry whose slot is empty is taken for one that was emptied before.
-        slot.fill(loaded.clone());
+        // Here, and not by the caller: an entry whose place is empty is taken for one that was emptied before.
+        place.fill(loaded.clone());
         Ok(loaded)
     }
 
-    /// Takes programs out of their slots until the rest fits. True: it does not, and nothing more can leave.
-    fn evict(&self, slots: &mut Slots) -> (bool, Vec<Evicted>) {
-        let (mut in_use, mut evicted) = (Vec::new(), Vec::new());
-        let (mut bytes, mut programs) = (self.bytes(), self.programs());
-        for leaving in &slots.leaving {
-            (bytes, programs) = (bytes.saturating_sub(leaving.bytes), programs.saturating_sub(1));
-        }
-        let is_over = |bytes, programs| bytes > self.bounds.bytes_max || programs > self.bounds.programs_max;
-        while is_over(bytes, programs) {
+    /// Takes programs out of their places until the rest fits, or nothing more can leave. Programs of `file` stay: most of
+    /// what they take would stay with it.
+    fn evict(&self, slots: &mut Slots, file: &Arc<CodeFile>) -> Vec<Evicted> {
+        let (mut kept, mut evicted) = (Vec::new(), Vec::new());
+        while self.is_over() {
             let Some(Reverse(mut entry)) = slots.by_use.pop() else { break };
-            let Some(slot) = entry.slot.upgrade() else { continue };
-            let used_ns = slot.last_used_ns();
+            let Some(place) = entry.place.upgrade() else { continue };
+            let used_ns = place.last_used_ns();
             if used_ns > entry.used_ns {
                 entry.used_ns = used_ns;
                 slots.by_use.push(Reverse(entry));
                 continue;
             }
-            match slot.empty() {
+            if place.has(file) {
+                kept.push(Reverse(entry));
+                continue;
+            }
+            match place.empty() {
                 Some(loaded) => {
-                    (bytes, programs) = (bytes.saturating_sub(loaded.bytes), programs.saturating_sub(1));
-                    evicted.push(Evicted { slot, loaded, entry });
+                    loaded.leaves();
+                    evicted.push(Evicted { place, loaded, entry });
                 }
-                None if slot.is_loaded() => in_use.push(Reverse(entry)),
-                None => {} // emptied before
+                None if place.is_loaded() => kept.push(Reverse(entry)), // in use
+                None => {}                                              // emptied before
             }
         }
-        slots.by_use.extend(in_use);
-        (is_over(bytes, programs), evicted)
+        slots.by_use.extend(kept);
+        evicted
     }
 
-    /// Forgets slots that went away with their versions, once they may be half of all.
+    /// Is what stays more than may be held?
+    fn is_over(&self) -> bool {
+        let staying = |of: fn(&Amounts) -> &AtomicU64| self.held.staying(of);
+        staying(|amounts| &amounts.bytes) > self.bounds.bytes_max
+            || staying(|amounts| &amounts.programs) > self.bounds.programs_max
+    }
+
+    /// Is all that stays of one file?
+    fn is_alone(&self) -> bool {
+        self.held.staying(|amounts| &amounts.files) <= 1
+    }
+
+    /// Forgets places that went away with their versions, once they may be half of all.
     fn sweep(&self, slots: &mut Slots) {
         if slots.by_use.len() as u64 > 2 * self.programs() + SWEEP_MIN as u64 {
-            slots.by_use.retain(|Reverse(entry)| entry.slot.strong_count() > 0);
+            slots.by_use.retain(|Reverse(entry)| entry.place.strong_count() > 0);
         }
     }
 
@@ -161,41 +178,92 @@ impl Resident {
     }
 
     pub fn bytes(&self) -> u64 {
-        self.held.bytes.load(Relaxed)
+        self.held.all.bytes.load(Relaxed)
     }
 
     pub fn programs(&self) -> u64 {
-        self.held.programs.load(Relaxed)
+        self.held.all.programs.load(Relaxed)
     }
 }
 
-/// A program that was taken out of its slot, and may be put back.
+/// A program that was taken out of its place, and may be put back.
 struct Evicted {
-    slot: Arc<CodeSlot>,
+    place: Arc<Place>,
     loaded: Arc<Loaded>,
     entry: Entry,
 }
 
 impl Evicted {
     /// Puts it back. A load that began meanwhile replaces it.
-    fn restored(self) -> Reverse<Entry> {
-        self.slot.fill(self.loaded);
+    fn restored(self, held: &Arc<Held>) -> Reverse<Entry> {
+        self.loaded.stays(held);
+        self.place.fill(self.loaded);
         Reverse(self.entry)
     }
 }
 
+impl Held {
+    fn staying(&self, of: impl Fn(&Amounts) -> &AtomicU64) -> u64 {
+        of(&self.all).load(Relaxed).saturating_sub(of(&self.leaving).load(Relaxed))
+    }
+}
+
+impl Amounts {
+    fn add(&self, counted: &Counted) {
+        self.bytes.fetch_add(counted.bytes, Relaxed);
+        self.programs.fetch_add(counted.programs, Relaxed);
+        self.files.fetch_add(counted.files, Relaxed);
+    }
+
+    fn subtract(&self, counted: &Counted) {
+        self.bytes.fetch_sub(counted.bytes, Relaxed);
+        self.programs.fetch_sub(counted.programs, Relaxed);
+        self.files.fetch_sub(counted.files, Relaxed);
+    }
+}
+
 impl Counted {
-    fn new(held: &Arc<Held>, bytes: u64) -> Counted {
-        held.bytes.fetch_add(bytes, Relaxed);
-        held.programs.fetch_add(1, Relaxed);
-        Counted { held: held.clone(), bytes }
+    /// A memory file of this many bytes.
+    pub fn file(held: &Arc<Held>, bytes: u64) -> Counted {
+        Counted::new(held, bytes, 0, 1)
+    }
+
+    /// A program, and this much memory beside its file.
+    pub fn program(held: &Arc<Held>, bytes: u64) -> Counted {
+        Counted::new(held, bytes, 1, 0)
+    }
+
+    fn new(held: &Arc<Held>, bytes: u64, programs: u64, files: u64) -> Counted {
+        let counted =
+            Counted { held: held.clone(), is_leaving: AtomicBool::new(false), bytes, programs, files };
+        held.all.add(&counted);
+        counted
+    }
+
+    /// It is on its way out. False: it was already.
+    pub fn leaves(&self) -> bool {
+        let left = !self.is_leaving.swap(true, Relaxed);
+        if left {
+            self.held.leaving.add(self);
+        }
+        left
+    }
+
+    /// It stays after all. False: it did anyway.
+    pub fn stays(&self) -> bool {
+        let stayed = self.is_leaving.swap(false, Relaxed);
+        if stayed {
+            self.held.leaving.subtract(self);
+        }
+        stayed
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.held.bytes.fetch_sub(self.bytes, Relaxed);
-        self.held.programs.fetch_sub(1, Relaxed);
+        // In this order: for a moment it counts as staying, never as room that is not there.
+        self.stays();
+        self.held.all.subtract(self);
     }
 }
 

@@ -1,8 +1,11 @@
-//! A place for one version's program, and those who wait for it to be filled.
+//! Where a version's code is, and who waits for it.
+//!
+//! Each worker has an engine of its own, and so a program of its own of every version that it was asked for; the native
+//! code behind them is one memory file.
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -13,10 +16,10 @@ use fleet_sync_replica::VersionState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{CodeError, loading::Unloading};
-use crate::{guest::Program, meter};
+use super::{CodeError, file::CodeFile, loaded::Loaded};
+use crate::meter;
 
-/// Requests that may wait for one program at once; more are answered 503 at once.
+/// Requests of one worker that may wait for one program at once; more are answered 503 at once.
 pub const WAITERS_MAX: usize = 64;
 /// A failed load is not tried again for this long: whoever comes meanwhile gets its error.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
@@ -24,20 +27,68 @@ const FAILURE_KEPT: Duration = Duration::from_secs(1);
 /// How a load ended.
 pub(super) type Outcome = Result<Arc<Loaded>, Arc<CodeError>>;
 
-/// A place for one version's program.
+/// Where a version's code is.
 #[derive(Default)]
 pub struct CodeSlot {
+    /// Its programs hold it. Locked while it is made, so that it is made once.
+    file: Mutex<Weak<CodeFile>>,
+    /// One for each worker, made when the first is asked for: most versions of most nodes never are.
+    places: OnceLock<Box<[Arc<Place>]>>,
+}
+
+impl CodeSlot {
+    /// Is a program of any worker in memory?
+    pub fn is_loaded(&self) -> bool {
+        !self.workers().is_empty()
+    }
+
+    /// The workers that have a program.
+    pub fn workers(&self) -> Vec<usize> {
+        let places = self.places.get().into_iter().flatten().enumerate();
+        places.filter(|(_, place)| place.is_loaded()).map(|(worker, _)| worker).collect()
+    }
+
+    /// The place of one of this many workers.
+    pub(super) fn place(&self, worker: usize, workers: usize) -> &Arc<Place> {
+        let places = self.places.get_or_init(|| (0..workers).map(|_| Arc::default()).collect());
+        &places[worker]
+    }
+
+    /// The memory file that another worker's program has, or the one that `make` makes.
+    pub(super) fn file<E>(
+        &self,
+        make: impl FnOnce() -> Result<Arc<CodeFile>, E>,
+    ) -> Result<Arc<CodeFile>, E> {
+        let mut kept = self.file.lock();
+        if let Some(file) = kept.upgrade() {
+            return Ok(file);
+        }
+        let file = make()?;
+        *kept = Arc::downgrade(&file);
+        Ok(file)
+    }
+}
+
+/// A place for one version's program on one worker's engine.
+#[derive(Default)]
+pub(super) struct Place {
     program: ArcSwapOption<Loaded>,
     last_used_ns: AtomicU64,
     flight: Mutex<Waiting>,
 }
 
-/// See [`CodeSlot`].
+/// See [`Place`].
 #[derive(Default)]
 struct Waiting {
-    /// Of the load under way; `None` while there is none.
-    landings: Option<Vec<oneshot::Sender<Outcome>>>,
+    /// The load under way.
+    flight: Option<Flight>,
     failed: Option<Failed>,
+}
+
+/// A load under way: for which picture of the version, and who waits.
+struct Flight {
+    state: Arc<VersionState>,
+    landings: Vec<oneshot::Sender<Outcome>>,
 }
 
 /// A load that failed: when, and of which picture of the version. Another picture may have the artifact it lacked.
@@ -53,29 +104,31 @@ pub(super) enum Joined {
     Landed(Outcome),
     /// A load is under way.
     Waiting(oneshot::Receiver<Outcome>),
+    /// A load is under way, for another picture of the version: that it fails says nothing for this one.
+    WaitingForAnother(oneshot::Receiver<Outcome>),
     /// Nobody loads it yet: whoever gets this does.
     First(oneshot::Receiver<Outcome>),
 }
 
-impl CodeSlot {
+impl Place {
     /// Is the program in memory?
     pub fn is_loaded(&self) -> bool {
         self.program.load().is_some()
     }
 
     /// The program, for use now.
-    pub(super) fn take(&self) -> Option<Arc<Loaded>> {
+    pub fn take(&self) -> Option<Arc<Loaded>> {
         self.last_used_ns.store(meter::now_ns(), Relaxed);
         self.program.load_full()
     }
 
     /// When it was asked for last, by [`meter::now_ns`].
-    pub(super) fn last_used_ns(&self) -> u64 {
+    pub fn last_used_ns(&self) -> u64 {
         self.last_used_ns.load(Relaxed)
     }
 
     /// Waits for the load under way, or begins one.
-    pub(super) fn join(&self, state: &Arc<VersionState>) -> Joined {
+    pub fn join(&self, state: &Arc<VersionState>) -> Joined {
         let mut waiting = self.flight.lock();
         if let Some(loaded) = self.program.load_full() {
             return Joined::Landed(Ok(loaded));
@@ -84,39 +137,58 @@ impl CodeSlot {
             return Joined::Landed(Err(failed.error.clone()));
         }
         let (tell, landing) = oneshot::channel();
-        let Some(landings) = &mut waiting.landings else {
-            waiting.landings = Some(vec![tell]);
+        let Some(flight) = &mut waiting.flight else {
+            waiting.flight = Some(Flight { state: state.clone(), landings: vec![tell] });
             return Joined::First(landing);
         };
-        landings.retain(|tell| !tell.is_closed()); // those who gave up
-        if landings.len() >= WAITERS_MAX {
+        flight.landings.retain(|tell| !tell.is_closed()); // those who gave up
+        if flight.landings.len() >= WAITERS_MAX {
             return Joined::Landed(Err(CodeError::Crowded.into()));
         }
-        landings.push(tell);
-        Joined::Waiting(landing)
+        flight.landings.push(tell);
+        match Arc::ptr_eq(&flight.state, state) {
+            true => Joined::Waiting(landing),
+            false => Joined::WaitingForAnother(landing),
+        }
+    }
+
+    /// Ends the load under way if all who waited for it have gone.
+    pub fn is_abandoned(&self) -> bool {
+        let mut waiting = self.flight.lock();
+        let is_waited_for = |flight: &Flight| flight.landings.iter().any(|tell| !tell.is_closed());
+        let is_abandoned = !waiting.flight.as_ref().is_some_and(is_waited_for);
+        if is_abandoned {
+            waiting.flight = None;
+        }
+        is_abandoned
     }
 
     /// Ends the load under way, and tells those who wait for it.
-    pub(super) fn land(&self, state: &Arc<VersionState>, outcome: &Outcome) {
+    pub fn land(&self, state: &Arc<VersionState>, outcome: &Outcome) {
         let mut waiting = self.flight.lock();
         waiting.failed = match outcome {
             Ok(_) => None,
             Err(error) => Some(Failed { when: Instant::now(), state: state.clone(), error: error.clone() }),
         };
-        let landings = waiting.landings.take();
+        let flight = waiting.flight.take();
         drop(waiting);
-        for tell in landings.into_iter().flatten() {
+        for tell in flight.into_iter().flat_map(|flight| flight.landings) {
             let _ = tell.send(outcome.clone()); // an error: it gave up
         }
     }
 
     /// Puts the program in its place.
-    pub(super) fn fill(&self, loaded: Arc<Loaded>) {
+    pub fn fill(&self, loaded: Arc<Loaded>) {
         self.program.store(Some(loaded));
     }
 
+    /// Has it a program of this file?
+    pub fn has(&self, file: &Arc<CodeFile>) -> bool {
+        self.program.load().as_ref().is_some_and(|loaded| Arc::ptr_eq(loaded.file(), file))
+    }
+
     /// Takes the program out, unless an execution has it.
-    pub(super) fn empty(&self) -> Option<Arc<Loaded>> {
+    pub fn empty(&self) -> Option<Arc<Loaded>> {
         let is_in_use = self.program.load().as_ref().is_some_and(|loaded| Arc::strong_count(loaded) > 1);
         // One that is taken between the two is unmapped when that execution has ended.
         if is_in_use { None } else { self.program.swap(None) }
@@ -126,36 +198,5 @@ impl CodeSlot {
 impl Failed {
     fn still_counts(&self, state: &Arc<VersionState>) -> bool {
         self.when.elapsed() < FAILURE_KEPT && Arc::ptr_eq(&self.state, state)
-    }
-}
-
-/// A program and the memory its code takes. Executions hold it while they run.
-pub struct Loaded {
-    /// Taken when this is dropped, and only then.
-    program: Option<Program>,
-    /// Shares of the pool that one execution takes: [`crate::guest::weight`].
-    pub weight: usize,
-    /// Memory it takes, as it is counted.
-    pub bytes: u64,
-    /// Set once it is counted: gives the count back when dropped.
-    pub(super) counted: Option<super::resident::Counted>,
-    unloading: Unloading,
-}
-
-impl Loaded {
-    pub(super) fn new(program: Program, weight: usize, bytes: u64, unloading: Unloading) -> Loaded {
-        Loaded { program: Some(program), weight, bytes, counted: None, unloading }
-    }
-
-    /// The program.
-    pub fn program(&self) -> &Program {
-        self.program.as_ref().expect("there until this is dropped")
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        let program = self.program.take();
-        program.into_iter().for_each(|program| self.unloading.unload(program));
     }
 }

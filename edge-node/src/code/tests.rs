@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use artifact::nack::NackCode;
 use futures_util::future::join_all;
 
+use super::Bounds;
 use crate::testing::{Shop, local};
 
 fn loads(shop: &Shop) -> usize {
@@ -132,5 +133,101 @@ fn an_unpacked_copy_is_left_used_and_replaced_when_it_is_damaged() {
         // Now they are all there is.
         shop.lose_containers();
         assert_eq!(shop.try_load("a").await, Ok(()));
+    });
+}
+
+#[test]
+fn a_second_worker_maps_the_file_that_the_first_one_has() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.activate(&["hello"]).await;
+        let one = shop.code_bytes();
+        // Nothing on the disk could make a second file.
+        shop.lose_containers();
+        shop.copies().iter().for_each(|copy| std::fs::remove_file(copy).unwrap());
+        shop.load_on("hello", 1).await;
+        assert_eq!((shop.workers("hello"), loads(&shop)), (vec![0, 1], 2));
+        let structures = shop.code_bytes() - one;
+        assert!((96 << 10..one).contains(&structures), "{structures} more than {one}");
+        shop.delete("hello");
+        shop.activate(&["hello"]).await;
+        assert!(until(|| shop.code_bytes() == 0).await);
+    });
+}
+
+#[test]
+fn a_release_is_brought_up_for_the_workers_that_had_the_one_before() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.activate(&["hello"]).await;
+        assert_eq!(shop.workers("hello"), [0]);
+        shop.load_on("hello", 1).await;
+        shop.publish("hello", 2, "fastly-hello");
+        shop.activate(&["hello"]).await;
+        assert_eq!((shop.serves("hello"), shop.workers("hello")), (Some((2, "fastly-hello")), vec![0, 1]));
+    });
+}
+
+#[test]
+fn a_program_of_one_worker_leaves_before_one_that_another_used_later() {
+    let Some(mut shop) = Shop::open_with(Bounds { bytes_max: u64::MAX, programs_max: 2 }) else { return };
+    local(async {
+        shop.publish("a", 1, "wasi-hello");
+        shop.publish("b", 1, "fastly-hello");
+        shop.start(&[("a", 1), ("b", 1)]);
+        shop.load_on("a", 0).await;
+        shop.load_on("a", 1).await;
+        shop.load_on("a", 0).await; // used again
+        shop.load_on("b", 0).await;
+        assert_eq!((shop.workers("a"), shop.workers("b")), (vec![0], vec![0]));
+    });
+}
+
+#[test]
+fn one_program_larger_than_the_budget_is_held_for_every_worker_if_it_is_alone() {
+    let Some(mut shop) = Shop::open(1) else { return };
+    local(async {
+        shop.publish("large", 1, "wasi-hello");
+        shop.activate(&["large"]).await;
+        shop.load_on("large", 1).await;
+        assert_eq!(shop.workers("large"), [0, 1]);
+        shop.publish("other", 1, "fastly-hello");
+        assert_eq!(shop.activate(&["other"]).await, []);
+        assert_eq!((shop.workers("large"), shop.workers("other")), (vec![], vec![0]));
+    });
+}
+
+#[test]
+fn a_version_that_goes_while_it_is_loaded_leaves_nothing_behind() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.start(&[("hello", 1)]);
+        // Polled in this order: it is asked for, then it goes.
+        let (loaded, ()) = tokio::join!(shop.try_load("hello"), async { shop.forget("hello") });
+        assert_eq!(loaded, Ok(()));
+        assert!(until(|| shop.code_bytes() == 0).await, "{} bytes", shop.code_bytes());
+    });
+}
+
+#[test]
+fn a_load_that_nobody_waits_for_any_more_is_not_made() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.start(&[("hello", 1)]);
+        let before = loads(&shop);
+        let busy = shop.keep_loading_threads_busy();
+        {
+            let mut load = std::pin::pin!(shop.try_load("hello"));
+            assert!(futures_util::poll!(&mut load).is_pending());
+        }
+        drop(busy);
+        assert!(until(|| shop.loads_waiting() == 0).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!((shop.is_loaded("hello"), loads(&shop)), (false, before));
+        shop.load("hello").await; // and nothing is kept of it
     });
 }

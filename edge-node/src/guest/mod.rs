@@ -43,7 +43,7 @@ pub enum Program {
 /// Its error tells why the guest ended early; a response may have been sent before.
 pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
 
-/// What programs are linked to. Made once for an engine: defining all functions takes longer than linking a program.
+/// An engine and what its programs are linked to. Made once for each engine: defining all functions takes longer than linking a program.
 pub struct Linker {
     engine: Engine,
     fastly: fastly::Definitions,
@@ -55,7 +55,12 @@ impl Linker {
         Ok(Linker { engine: engine.clone(), fastly: fastly::Definitions::new(engine)? })
     }
 
-    /// Links mapped code to its lane's host functions. Once per load.
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Links code that this engine mapped to its lane's host functions. Once per load.
     pub fn link(&self, code: Code) -> wasmtime::Result<Program> {
         match code {
             Code::Component(component) => wasi::Program::link(&self.engine, &component).map(Program::Wasi),

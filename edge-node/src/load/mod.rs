@@ -2,7 +2,8 @@
 //! executing it, so the only way in is a [`VerifiedArtifact`] over a [`SealedCode`] descriptor.
 //!
 //! container → envelope → signature → requirements → unpack into a memfd → seal → digest of the sealed pages →
-//! map the same descriptor. Nothing can change the bytes between the check and the mapping, not even we.
+//! map the same descriptor, once for each engine. Nothing can change the bytes between the check and the mappings, not
+//! even we.
 
 mod sealed;
 
@@ -13,7 +14,7 @@ use artifact::{
     container::{Container, ContainerError},
     keys::{Compiler, Trusted},
     nack::{Nack, NackCode},
-    statement::{Requirements, Statement, TrustedStatement, VerifiedArtifact, VerifyError},
+    statement::{Requirements, TrustedStatement, VerifiedArtifact, VerifyError},
 };
 use wasmtime::{Engine, Module, component::Component};
 
@@ -65,15 +66,17 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// Verified code in a memory file of its own, which engines map.
+pub type VerifiedCode = VerifiedArtifact<SealedCode>;
+
 /// What this node demands of every artifact.
 #[derive(Debug, Clone)]
 pub struct Loader {
-    engine: Engine,
     targets: Vec<Target>,
     trusted: Trusted<Compiler>,
 }
 
-/// Mapped native code of one program.
+/// Mapped native code of one program, for one engine.
 pub enum Code {
     /// A component.
     Component(Component),
@@ -81,23 +84,15 @@ pub enum Code {
     Module(Module),
 }
 
-/// Code and what was stated of it.
-pub struct Mapped {
-    /// The code.
-    pub code: Code,
-    /// Its signed statement.
-    pub statement: Statement,
-}
-
 impl Loader {
-    /// A loader for `engine`, which runs on this machine, trusting these compiler keys.
-    pub fn new(engine: Engine, targets: Vec<Target>, trusted: Trusted<Compiler>) -> Loader {
-        Loader { engine, targets, trusted }
+    /// A loader of code for these targets, which this machine runs, trusting these compiler keys.
+    pub fn new(targets: Vec<Target>, trusted: Trusted<Compiler>) -> Loader {
+        Loader { targets, trusted }
     }
 
-    /// Verifies and maps `container`, which must hold code made from `wasm`. Blocking: 0.1 ms for a small program,
+    /// Unpacks and verifies `container`, which must hold code made from `wasm`. Blocking: 0.1 ms for a small program,
     /// tens of ms for a large one; call it off the serving threads.
-    pub fn load(&self, container: &[u8], wasm: Digest) -> Result<Mapped, LoadError> {
+    pub fn verify(&self, container: &[u8], wasm: Digest) -> Result<VerifiedCode, LoadError> {
         let container = Container::decode(container)?;
         let trusted = TrustedStatement::open(&container.envelope, &self.trusted)?;
         trusted.require(&Requirements {
@@ -110,27 +105,30 @@ impl Loader {
         let mut writer = SealedCode::writer().map_err(LoadError::Seal)?;
         container.decompress(size, &mut writer)?;
         let sealed = SealedCode::seal(writer).map_err(LoadError::Seal)?;
-        let verified = trusted.verify(sealed)?;
-        let code = self.map(&verified).map_err(LoadError::Map)?;
-        Ok(Mapped { code, statement: verified.statement().clone() })
+        Ok(trusted.verify(sealed)?)
     }
+}
 
-    #[allow(unsafe_code)]
-    fn map(&self, artifact: &VerifiedArtifact<SealedCode>) -> wasmtime::Result<Code> {
-        let sealed = artifact.bytes();
-        match artifact.statement().lane {
-            Lane::Wasi => {
-                // wasmtime 48 maps a component by path only; this path names our own descriptor.
-                // SAFETY: a `VerifiedArtifact` is exactly what our compiler made with a wasmtime of this fingerprint
-                // (checked in `load`), and its descriptor is sealed: nobody can alter or truncate what is mapped.
-                let component = unsafe { Component::deserialize_file(&self.engine, sealed.path()) }?;
-                Ok(Code::Component(component))
-            }
-            Lane::Fastly => {
-                // SAFETY: as above.
-                let module = unsafe { Module::deserialize_open_file(&self.engine, sealed.file()?) }?;
-                Ok(Code::Module(module))
-            }
+/// Maps verified code for an engine of [`Profile::Serve`]. Blocking, as [`Loader::verify`].
+pub fn map(engine: &Engine, code: &VerifiedCode) -> Result<Code, LoadError> {
+    mapped(engine, code).map_err(LoadError::Map)
+}
+
+#[allow(unsafe_code)]
+fn mapped(engine: &Engine, code: &VerifiedCode) -> wasmtime::Result<Code> {
+    let sealed = code.bytes();
+    match code.statement().lane {
+        Lane::Wasi => {
+            // wasmtime 48 maps a component by path only; this path names our own descriptor.
+            // SAFETY: a `VerifiedArtifact` is exactly what our compiler made with a wasmtime of this fingerprint
+            // (checked in `verify`), and its descriptor is sealed: nobody can alter or truncate what is mapped.
+            let component = unsafe { Component::deserialize_file(engine, sealed.path()) }?;
+            Ok(Code::Component(component))
+        }
+        Lane::Fastly => {
+            // SAFETY: as above.
+            let module = unsafe { Module::deserialize_open_file(engine, sealed.file()?) }?;
+            Ok(Code::Module(module))
         }
     }
 }
@@ -138,7 +136,7 @@ impl Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use artifact::{container, keys::SecretKey};
+    use artifact::{container, keys::SecretKey, statement::Statement};
 
     // (module (memory (export "memory") 1) (func (export "_start")))
     const WASM: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\
@@ -168,9 +166,12 @@ mod tests {
     }
 
     fn loader() -> Loader {
+        Loader::new(engine::levels::of_this_machine(), Trusted::new([key().public()]))
+    }
+
+    fn engine() -> Engine {
         let pool = engine::node::Pool { instances_max: 2, reset: engine::node::Reset::Copy };
-        let engine = engine::node::engine(Profile::Serve, pool).unwrap();
-        Loader::new(engine, engine::levels::of_this_machine(), Trusted::new([key().public()]))
+        engine::node::engine(Profile::Serve, pool).unwrap()
     }
 
     fn best() -> Target {
@@ -178,14 +179,17 @@ mod tests {
     }
 
     fn nack(container: &[u8]) -> NackCode {
-        loader().load(container, Digest::of(WASM)).map(|_| ()).unwrap_err().nack().code
+        loader().verify(container, Digest::of(WASM)).map(|_| ()).unwrap_err().nack().code
     }
 
     #[test]
-    fn signed_code_for_this_machine_loads() {
+    fn signed_code_for_this_machine_is_mapped_by_every_engine() {
         let native = native(best());
         let blob = container::encode(&statement(&native, best()).sign(&key()), &native).unwrap();
-        assert!(matches!(loader().load(&blob, Digest::of(WASM)).unwrap().code, Code::Module(_)));
+        let verified = loader().verify(&blob, Digest::of(WASM)).unwrap();
+        for engine in [engine(), engine()] {
+            assert!(matches!(map(&engine, &verified).unwrap(), Code::Module(_)));
+        }
     }
 
     #[test]
@@ -197,7 +201,7 @@ mod tests {
             let mut flipped = native.clone();
             flipped[at] ^= 0x10;
             let blob = container::encode(&envelope, &flipped).unwrap();
-            let error = loader.load(&blob, Digest::of(WASM)).map(|_| ()).unwrap_err();
+            let error = loader.verify(&blob, Digest::of(WASM)).map(|_| ()).unwrap_err();
             assert_eq!(error.nack().code, NackCode::DigestMismatch, "byte {at}");
             if at > 600 && native.len() > 4096 {
                 break; // the header byte by byte; the rest by the stride below
@@ -207,7 +211,7 @@ mod tests {
             let mut flipped = native.clone();
             flipped[at] ^= 0x01;
             let blob = container::encode(&envelope, &flipped).unwrap();
-            assert!(loader.load(&blob, Digest::of(WASM)).is_err(), "byte {at}");
+            assert!(loader.verify(&blob, Digest::of(WASM)).is_err(), "byte {at}");
         }
     }
 
@@ -221,8 +225,8 @@ mod tests {
             flipped[at] ^= 0x04;
             // A flip in zstd's own padding or in a JSON string of the envelope that is not signed may change
             // nothing that counts; what loads must then be the very artifact that was signed.
-            if let Ok(mapped) = loader.load(&flipped, Digest::of(WASM)) {
-                assert_eq!(mapped.statement.artifact, Digest::of(&native), "byte {at}");
+            if let Ok(mapped) = loader.verify(&flipped, Digest::of(WASM)) {
+                assert_eq!(mapped.statement().artifact, Digest::of(&native), "byte {at}");
             }
         }
     }

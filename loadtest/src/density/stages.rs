@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use artifact::{Digest, Lane, container::Container, keys::Trusted, statement::TrustedStatement};
 use edge_node::{
     guest::Linker,
-    load::{Loader, SealedCode},
+    load::{self, Loader, SealedCode},
 };
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ struct One {
 pub fn measure(bases: &Bases) -> anyhow::Result<Loads> {
     let bench = Bench::new()?;
     let trusted = Trusted::new([compiler_key().public()]);
-    let loader = Loader::new(bench.engine.clone(), vec![bench.target], trusted.clone());
+    let loader = Loader::new(vec![bench.target], trusted.clone());
     let linker = Linker::new(&bench.engine)?;
     let folder = tempfile::tempdir().context("making a folder for artifacts")?;
     let (mut kept, mut ones) = (Vec::new(), Vec::new());
@@ -98,9 +98,13 @@ pub fn measure(bases: &Bases) -> anyhow::Result<Loads> {
         let (container, read_ns) = timed(|| fs::read(&path).context("reading an artifact"));
         let container = container?;
         let (stages, heap) = counters::kept(|| {
-            let (code, load_ns) = timed(|| loader.load(&container, signed.wasm));
-            let (program, link_ns) = timed(|| linker.link(code?.code));
-            kept.push(program?);
+            let (code, load_ns) = timed(|| {
+                let verified = loader.verify(&container, signed.wasm)?;
+                load::map(&bench.engine, &verified).map(|code| (code, verified))
+            });
+            let (code, file) = code?;
+            let (program, link_ns) = timed(|| linker.link(code));
+            kept.push((program?, file));
             anyhow::Ok((load_ns, link_ns))
         });
         let (load_ns, link_ns) = stages?;

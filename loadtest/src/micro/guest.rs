@@ -7,7 +7,7 @@ use artifact::{
     Digest, Lane, Profile, Target,
     keys::{Compiler, SecretKey, Trusted},
 };
-use edge_node::load::{Code, Loader};
+use edge_node::load::{self, Code, Loader};
 use engine::node::{Pool, Reset};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
@@ -92,7 +92,7 @@ impl Bench {
         let pool = Pool { instances_max: INSTANCES_MAX, reset };
         let engine = engine::node::engine(Profile::Serve, pool)?;
         let target = best_target()?;
-        let loader = Loader::new(engine.clone(), vec![target], Trusted::new([compiler_key().public()]));
+        let loader = Loader::new(vec![target], Trusted::new([compiler_key().public()]));
         tick_epochs(&engine)?;
         let cores = cores();
         pin();
@@ -102,8 +102,8 @@ impl Bench {
 
     /// Verifies and maps a guest's code.
     pub fn load(&self, guest: &Guest) -> anyhow::Result<Code> {
-        let mapped = self.loader.load(&guest.container, guest.wasm).context("loading the artifact")?;
-        Ok(mapped.code)
+        let verified = self.loader.verify(&guest.container, guest.wasm).context("verifying the artifact")?;
+        load::map(&self.engine, &verified).context("mapping the artifact")
     }
 
     /// The settings that matter to the figures.

@@ -23,7 +23,7 @@ use super::{
     measure::{Cycle, Spent},
 };
 
-/// What the serving threads of a node share.
+/// What the serving threads of a node share, and a program on the engine of one.
 #[derive(Clone)]
 pub struct Shared {
     program: Arc<Program>,
@@ -52,8 +52,7 @@ pub struct Begun {
 impl Shared {
     /// Links the guest.
     pub fn new(bench: &Bench, guest: &Guest) -> anyhow::Result<Shared> {
-        let linked = Linker::new(&bench.engine)?.link(bench.load(guest)?);
-        let program = linked.map_err(anyhow::Error::from).context("linking the guest")?;
+        let program = program(bench, guest)?;
         let site = edge_node::host::Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let kv = Arc::new(edge_node::host::kv::Away);
         let memory = edge_node::memory::Budget::new(1 << 40, 64)?;
@@ -61,6 +60,16 @@ impl Shared {
             Arc::new(edge_node::host::Host { site, outbound: Default::default(), geo: None, kv, memory });
         Ok(Shared { program: Arc::new(program), deployment: Arc::new(deployment(guest)?), offers })
     }
+
+    /// What another worker shares with this one: all but its engine and program.
+    pub fn on_another_engine(&self, bench: &Bench, guest: &Guest) -> anyhow::Result<Shared> {
+        Ok(Shared { program: Arc::new(program(bench, guest)?), ..self.clone() })
+    }
+}
+
+fn program(bench: &Bench, guest: &Guest) -> anyhow::Result<Program> {
+    let linked = Linker::new(&bench.engine)?.link(bench.load(guest)?);
+    linked.map_err(anyhow::Error::from).context("linking the guest")
 }
 
 impl Host {

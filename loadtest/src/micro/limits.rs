@@ -77,7 +77,7 @@ pub async fn cost(
         anyhow::bail!("limits are measured on core modules");
     };
     let program = stubs(&bench.engine, &module)?.instantiate_pre(&module)?;
-    let executions = Executions::new(EXECUTIONS_MAX);
+    let executions = Executions::new(1, EXECUTIONS_MAX);
     let on = On { engine: bench.engine.clone(), program, host, executions };
 
     let engine = compiler::unstoppable(bench.target, Profile::Serve, bench.pool)?;
@@ -112,7 +112,7 @@ impl Cycle for On<'_> {
     async fn cycle(&self) -> anyhow::Result<Spent> {
         let exchange = self.host.exchange();
         let (bill, deployment) = (exchange.bill.clone(), exchange.deployment.clone());
-        let permit = self.executions.admit(&deployment.id, 1);
+        let permit = self.executions.admit(0, &deployment.id, 1);
         anyhow::ensure!(permit.is_ok(), "the node took no execution");
         let slice = bill.slice();
         let mut store = new_store(&self.engine, Core::new(exchange));

@@ -114,9 +114,9 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         false => syscalls::count(guest, cycles)?,
     };
     let door = runtime.block_on(door::cost(&host))?;
-    let pair = pair::measure(bench, [&shared, &shared])?;
-    let other = host::Shared::new(&Bench::new()?, guest)?;
-    let pair_apart = pair::measure(bench, [&shared, &other])?;
+    let other = shared.on_another_engine(&Bench::new()?, guest)?;
+    let pair = pair::measure(bench, [&shared, &other])?;
+    let pair_together = pair::measure(bench, [&shared, &shared])?;
     let limits = match guest.lane {
         Lane::Fastly => {
             let wasm = Guest::wasm(&args.guests_dir, &guest.name)?;
@@ -125,7 +125,7 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         Lane::Wasi => None,
     };
     let report = GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages);
-    Ok(GuestReport { limits, pair: Some(pair), pair_apart: Some(pair_apart), ..report })
+    Ok(GuestReport { limits, pair: Some(pair), pair_together: Some(pair_together), ..report })
 }
 
 fn names(args: &Args) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What a second serving thread adds: the cycle on two pinned threads at once, beside each of them alone in the same run.
 //!
-//! The two share what the serving threads of a node share (engine, pool, program, deployment) and have the rest each for
-//! themselves. Cycles a second, by the clock: a thread that waits for the other has no CPU time to show for it. Turns are
+//! The two share what the serving threads of a node share (deployment, counters, what the host offers) and have the rest each
+//! for themselves: engine, pool, program. A second figure is with one engine for both. Cycles a second, by the clock: a thread that waits for the other has no CPU time to show for it. Turns are
 //! short and interleaved, so that a machine that drifts drifts for all; the figure is the median of the rounds.
 
 use std::{
@@ -99,7 +99,7 @@ impl Pair {
     }
 }
 
-/// Measures a guest on the last two cores; each thread has what the other has, or an engine of its own.
+/// Measures a guest on the last two cores.
 pub fn measure(bench: &Bench, shared: [&Shared; 2]) -> anyhow::Result<Pair> {
     let [.., one, other] = bench.cores[..] else {
         return Ok(Pair::NotMeasured { reason: "this process may use one core only".to_owned() });

@@ -61,9 +61,9 @@ pub struct GuestReport {
     /// What two threads do beside one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair: Option<Pair>,
-    /// The same with an engine for each thread: what the two lose by sharing one. No goal.
+    /// The same with one engine for both: what they would lose by sharing one. No goal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pair_apart: Option<Pair>,
+    pub pair_together: Option<Pair>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<Goal>,
     /// Of the cycle, the instance, page faults and system calls.
@@ -107,7 +107,7 @@ impl GuestReport {
             limits: None,
             stages,
             pair: None,
-            pair_apart: None,
+            pair_together: None,
             goal,
             verdict,
             missed,
@@ -192,10 +192,10 @@ impl Report {
         text.push_str("\nTwo threads at once, cycles a second:\n");
         for guest in &self.guests {
             let Some(pair) = &guest.pair else { continue };
-            let apart = guest.pair_apart.as_ref().and_then(Pair::ratio);
-            let apart = apart
-                .map_or_else(String::new, |ratio| format!("; with an engine each {:.2} times", ratio.median));
-            let _ = writeln!(text, "  {:<14} {}{apart}", guest.guest, pair.text());
+            let together = guest.pair_together.as_ref().and_then(Pair::ratio);
+            let together = together
+                .map_or_else(String::new, |ratio| format!("; sharing an engine {:.2} times", ratio.median));
+            let _ = writeln!(text, "  {:<14} {}{together}", guest.guest, pair.text());
         }
         text.push_str("\nSystem calls of a cycle:\n");
         for guest in &self.guests {

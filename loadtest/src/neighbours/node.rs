@@ -31,6 +31,7 @@ use edge_node::{
 use engine::node::Pool;
 use fleet_sync_replica::{BlobShelf, Replica, ReplicaConfig, VersionState};
 use tokio::runtime;
+use wasmtime::Engine;
 
 use super::guests::Program;
 use crate::micro::guest::{Guest, as_on_a_running_node, best_target, compiler_key, tick_epochs};
@@ -66,9 +67,12 @@ impl Running {
     ) -> anyhow::Result<Running> {
         as_on_a_running_node()?;
         let bytes_max = memory::default_bytes_max();
-        let instances_max = memory::instances_that_fit(bytes_max, instances_max);
-        let pool = Pool { instances_max, reset: edge_node::machine::reset() };
-        let engine = engine::node::engine(Profile::Serve, pool)?;
+        let of_worker =
+            (memory::instances_that_fit(bytes_max, instances_max) / u32::try_from(threads)?).max(1);
+        let instances_max = of_worker * u32::try_from(threads)?;
+        let pool = Pool { instances_max: of_worker, reset: edge_node::machine::reset() };
+        let engines: Vec<Engine> =
+            (0..threads).map(|_| engine::node::engine(Profile::Serve, pool)).collect::<Result<_, _>>()?;
         let folder = tempfile::tempdir().context("making a folder for the node")?;
         let target = best_target()?;
         let offers = vec![(target, engine::fingerprint(target, Profile::Serve))];
@@ -84,10 +88,10 @@ impl Running {
         let shelf = replica.blobs();
         let side = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let metrics = Arc::new(Metrics::new()?);
-        let loader = Loader::new(engine.clone(), vec![target], Trusted::new([compiler_key().public()]));
+        let loader = Loader::new(vec![target], Trusted::new([compiler_key().public()]));
         let handle = side.handle().clone();
         let code = CodeCache::new(
-            Linker::new(&engine)?,
+            engines.iter().map(Linker::new).collect::<Result<_, _>>()?,
             loader,
             shelf.clone(),
             offers,
@@ -114,9 +118,9 @@ impl Running {
             code: Arc::new(code),
             metrics,
             access_log: AccessLog::start(access_log).context("starting the access log")?,
-            executions: Executions::new(instances_max as usize),
+            executions: Executions::new(threads, of_worker as usize),
         });
-        tick_epochs(&engine)?;
+        engines.iter().try_for_each(tick_epochs)?;
         let (drain, draining) = Drain::new();
         let certificates = tls::SharedCertificates::default();
         let (tls_config, quic) =

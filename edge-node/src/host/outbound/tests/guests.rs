@@ -90,7 +90,7 @@ impl FrontDoor {
         };
         let serving = ServingNode::new(host, config, PASSES_ON);
         let (drain, draining) = Drain::new();
-        let server = Rc::new(serve::Server::new(serving.node.clone(), None));
+        let server = Rc::new(serve::Server::new(serving.node.clone(), 0, None));
         tokio::task::spawn_local(tcp::serve_plain(self.listener, server, draining));
         (serving, drain)
     }

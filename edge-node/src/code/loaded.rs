@@ -1,0 +1,78 @@
+//! A program in memory, counted until it is unmapped.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{
+    file::CodeFile,
+    loading::Unloading,
+    resident::{Counted, Held, structures_bytes},
+};
+use crate::guest::Program;
+
+/// A program on one engine, and the memory it takes. Executions hold it while they run.
+pub struct Loaded {
+    /// Taken when this is dropped, and only then.
+    mapped: Option<Mapped>,
+    /// Shares of the pool that one execution takes: [`crate::guest::weight`].
+    pub weight: usize,
+    unloading: Unloading,
+}
+
+/// What is unmapped, then counted no more.
+pub(super) struct Mapped {
+    program: Program,
+    /// Once it is.
+    counted: OnceLock<Counted>,
+    file: Arc<CodeFile>,
+}
+
+impl Loaded {
+    pub(super) fn new(program: Program, weight: usize, file: Arc<CodeFile>, unloading: Unloading) -> Loaded {
+        let mapped = Mapped { program, counted: OnceLock::new(), file };
+        Loaded { mapped: Some(mapped), weight, unloading }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.mapped().program
+    }
+
+    pub(super) fn file(&self) -> &Arc<CodeFile> {
+        &self.mapped().file
+    }
+
+    fn mapped(&self) -> &Mapped {
+        self.mapped.as_ref().expect("there until this is dropped")
+    }
+
+    /// Counts it, and its file if nobody has. Once.
+    pub(super) fn count(&self, held: &Arc<Held>) {
+        let Mapped { counted, file, .. } = self.mapped();
+        counted.get_or_init(|| Counted::program(held, structures_bytes(file.native_bytes())));
+        file.joined(held);
+    }
+
+    /// It is on its way out: no more will be evicted for the room it still takes.
+    pub(super) fn leaves(&self) {
+        let Mapped { counted, file, .. } = self.mapped();
+        if counted.get().is_some_and(Counted::leaves) {
+            file.left();
+        }
+    }
+
+    /// It is not, after all.
+    pub(super) fn stays(&self, held: &Arc<Held>) {
+        let Mapped { counted, file, .. } = self.mapped();
+        if counted.get().is_some_and(Counted::stays) {
+            file.joined(held);
+        }
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.leaves();
+        let mapped = self.mapped.take();
+        mapped.into_iter().for_each(|mapped| self.unloading.unload(mapped));
+    }
+}
