@@ -86,8 +86,9 @@ impl Server {
         // instantiate, run, respond
         let (responder, response) = Responder::new();
         let run = loaded.program().run(exchange, Request::from_parts(head, body), responder);
+        let run = self.node.code.held(loaded, run);
         let run = Box::pin(async move {
-            let _held = (permit, loaded); // given back when the instance is gone
+            let _room = permit; // given back when the instance is gone
             run.await
         });
         let driven =

@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -252,6 +254,15 @@ impl Shop {
     /// Has its code as an execution has it.
     pub async fn hold(&self, app: &str) -> Arc<Loaded> {
         self.get(app, 0).await.unwrap()
+    }
+
+    /// An execution of an app that does this.
+    pub async fn held(
+        &self,
+        app: &str,
+        run: impl Future<Output = wasmtime::Result<()>> + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>>>> {
+        Box::pin(self.node.code.held(self.hold(app).await, Box::pin(run)))
     }
 
     /// The same once what was evicted is unmapped, which nobody waits for: what one program takes, or more in the end.

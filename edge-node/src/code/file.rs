@@ -26,6 +26,11 @@ impl CodeFile {
         self.code.statement().size
     }
 
+    /// Bytes of memory.
+    pub fn bytes(&self) -> u64 {
+        self.native_bytes().next_multiple_of(PAGE_BYTES)
+    }
+
     /// One more program stays.
     pub fn joined(&self, held: &Arc<Held>) {
         let counted = self

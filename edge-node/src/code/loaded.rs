@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use artifact::TenantName;
+
 use super::{
     file::CodeFile,
     loading::Unloading,
@@ -11,6 +13,8 @@ use crate::guest::Program;
 
 /// A program on one engine, and the memory it takes. Executions hold it while they run.
 pub struct Loaded {
+    /// Whose it is.
+    tenant: TenantName,
     /// Taken when this is dropped, and only then.
     mapped: Option<Mapped>,
     /// Shares of the pool that one execution takes: [`crate::guest::weight`].
@@ -27,14 +31,34 @@ pub(super) struct Mapped {
 }
 
 impl Loaded {
-    pub(super) fn new(program: Program, weight: usize, file: Arc<CodeFile>, unloading: Unloading) -> Loaded {
+    pub(super) fn new(
+        tenant: TenantName,
+        program: Program,
+        weight: usize,
+        file: Arc<CodeFile>,
+        unloading: Unloading,
+    ) -> Loaded {
         let mapped = Mapped { program, counted: OnceLock::new(), file };
-        Loaded { mapped: Some(mapped), weight, unloading }
+        Loaded { tenant, mapped: Some(mapped), weight, unloading }
+    }
+
+    pub(super) fn tenant(&self) -> &TenantName {
+        &self.tenant
     }
 
     /// The program.
     pub fn program(&self) -> &Program {
         &self.mapped().program
+    }
+
+    /// Bytes that nobody else can have while an execution has it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.file().bytes() + structures_bytes(self.file().native_bytes())
+    }
+
+    /// Of its file: programs of one file are held as one.
+    pub(super) fn name(&self) -> usize {
+        Arc::as_ptr(self.file()).addr()
     }
 
     pub(super) fn file(&self) -> &Arc<CodeFile> {

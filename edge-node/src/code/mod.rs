@@ -14,23 +14,27 @@
 //! | [`loaded`] | a program in memory, counted until it is unmapped |
 //! | [`loading`] | the threads that load and unload, and their queues |
 //! | [`resident`] | what is held, and what leaves first |
+//! | [`pins`] | what waiting executions of one tenant may hold |
 
 mod file;
 mod loaded;
 mod loading;
+mod pins;
 mod resident;
 pub mod slot;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    future::{Future, poll_fn},
     io,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use artifact::{
-    Fingerprint, Target,
+    Fingerprint, Target, TenantName,
     container::Container,
     nack::{Nack, NackCode},
     record::ArtifactRef,
@@ -41,19 +45,21 @@ use tokio::runtime::Handle;
 use self::{
     file::CodeFile,
     loading::{LoadingThreads, Queue},
+    pins::Pins,
     resident::Resident,
     slot::{Joined, Outcome, Place, WAITERS_MAX},
 };
 pub use self::{
     loaded::Loaded,
     loading::{LOADS_WAITING_MAX, TENANT_LOADS_WAITING_MAX},
+    pins::TooMuchHeld,
     resident::Bounds,
     slot::CodeSlot,
 };
 use crate::{
     account::metrics::Metrics,
     generation::Deployment,
-    guest::{self, Linker},
+    guest::{self, Linker, Run},
     load::{self, LoadError, Loader, chain},
 };
 
@@ -125,6 +131,7 @@ pub struct CodeCache {
     side: Handle,
     metrics: Arc<Metrics>,
     resident: Resident,
+    pins: Arc<Pins>,
     threads: LoadingThreads,
 }
 
@@ -142,9 +149,9 @@ impl CodeCache {
     ) -> io::Result<CodeCache> {
         metrics.code.bytes_max.set(i64::try_from(bounds.bytes_max).unwrap_or(i64::MAX));
         metrics.code.programs_max.set(i64::try_from(bounds.programs_max).unwrap_or(i64::MAX));
-        let resident = Resident::new(bounds);
+        let (resident, pins) = (Resident::new(bounds), Arc::new(Pins::new(bounds.bytes_max)));
         let threads = LoadingThreads::start()?;
-        Ok(CodeCache { loader, linkers, shelf, offers, side, metrics, resident, threads })
+        Ok(CodeCache { loader, linkers, shelf, offers, side, metrics, resident, pins, threads })
     }
 
     /// The deployment's program for a worker, from memory or loaded now.
@@ -160,6 +167,26 @@ impl CodeCache {
                 .await
                 .unwrap_or_else(|_| Err(CodeError::Timeout.into())),
         }
+    }
+
+    /// A run with the program it runs. Once it waits, the program counts as held by its tenant; where that is too much the
+    /// run ends with [`TooMuchHeld`].
+    pub fn held(
+        &self,
+        loaded: Arc<Loaded>,
+        mut run: Run,
+    ) -> impl Future<Output = wasmtime::Result<()>> + use<> {
+        let (pins, mut pin) = (self.pins.clone(), None);
+        poll_fn(move |cx| {
+            let polled = run.as_mut().poll(cx);
+            if polled.is_pending() && pin.is_none() {
+                match pins.pin(loaded.tenant(), loaded.name(), loaded.bytes()) {
+                    Ok(one) => pin = Some(one),
+                    Err(refused) => return Poll::Ready(Err(refused.into())),
+                }
+            }
+            polled
+        })
     }
 
     /// Whoever gives up waiting does not stop the load: others may wait for it.
@@ -227,7 +254,7 @@ impl CodeCache {
             packed = from;
             Ok(Arc::new(file))
         })?;
-        let loaded = self.link(file, worker).map_err(CodeError::Load)?;
+        let loaded = self.link(&deployment.id.tenant, file, worker).map_err(CodeError::Load)?;
         self.metrics.code.load_seconds.observe(begun.elapsed().as_secs_f64());
         Ok((loaded, packed))
     }
@@ -262,12 +289,12 @@ impl CodeCache {
     }
 
     /// Maps a file for a worker's engine, and links it there.
-    fn link(&self, file: Arc<CodeFile>, worker: usize) -> Result<Loaded, LoadError> {
+    fn link(&self, tenant: &TenantName, file: Arc<CodeFile>, worker: usize) -> Result<Loaded, LoadError> {
         let linker = &self.linkers[worker];
         let code = load::map(linker.engine(), &file.code)?;
         let weight = guest::weight(&code);
         let program = linker.link(code).map_err(LoadError::Link)?;
-        Ok(Loaded::new(program, weight, file, self.threads.unloading()))
+        Ok(Loaded::new(tenant.clone(), program, weight, file, self.threads.unloading()))
     }
 
     fn artifact<'a>(&self, deployment: &'a Deployment) -> Result<&'a ArtifactRef, CodeError> {

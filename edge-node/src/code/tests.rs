@@ -231,3 +231,39 @@ fn a_load_that_nobody_waits_for_any_more_is_not_made() {
         shop.load("hello").await; // and nothing is kept of it
     });
 }
+
+#[test]
+fn what_waiting_executions_hold_is_bounded_by_tenant_and_what_answers_at_once_is_not() {
+    let both = || {
+        let mut shop = Shop::open(u64::MAX)?;
+        shop.publish("a", 1, "wasi-hello");
+        shop.publish("b", 1, "fastly-hello");
+        shop.start(&[("a", 1), ("b", 1)]);
+        Some(shop)
+    };
+    let Some(shop) = both() else { return };
+    let bytes = local(async {
+        shop.load("a").await;
+        shop.load("b").await;
+        shop.code_bytes()
+    });
+    // Both fit, and are more than half of what there is.
+    let Some(mut shop) = Shop::open(bytes) else { return };
+    local(async {
+        for (app, guest) in [("a", "wasi-hello"), ("b", "fastly-hello")] {
+            shop.publish(app, 1, guest);
+            shop.activate(&[app]).await;
+        }
+        let mut waiting = shop.held("a", std::future::pending()).await;
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let mut another = shop.held("a", std::future::pending()).await;
+        assert!(futures_util::poll!(&mut another).is_pending(), "of the same program");
+        let quick = shop.held("b", std::future::ready(Ok(()))).await;
+        assert!(quick.await.is_ok());
+        let refused = shop.held("b", std::future::pending()).await.await.unwrap_err();
+        assert!(refused.is::<super::TooMuchHeld>(), "{refused}");
+        drop((waiting, another));
+        let mut waiting = shop.held("b", std::future::pending()).await;
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+    });
+}

@@ -37,6 +37,7 @@ use wasmtime::Trap;
 use super::{GuestExit, Run, wasi::AnsweredError};
 use crate::{
     account::Account,
+    code::TooMuchHeld,
     exchange::Bill,
     failure::Failure,
     front::{BodyError, OutboundBody},
@@ -470,6 +471,9 @@ pub(crate) fn classify(error: &wasmtime::Error, bill: &Bill) -> Failure {
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Failure::NoRoom;
+    }
+    if error.is::<TooMuchHeld>() {
+        return Failure::CodeUnavailable;
     }
     if let Some(answered) = error.downcast_ref::<AnsweredError>() {
         return if answered.is_backends() { Failure::BackendError } else { Failure::GuestError };
