@@ -13,6 +13,7 @@
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
 //! | [`tail`] | latencies at 60 % of the most, quiet and beside hostile neighbours |
 //! | [`growth`] | CPU of a request when connections and apps become many |
+//! | [`stages`] | where the CPU of a request goes, by stage |
 //!
 //! What commands share: [`under_load`] for a server that is asked, [`progress`] and [`stop`] while they measure, [`page`] for a browser, [`machine`] and
 //! [`statistics`] in what they say.
@@ -35,6 +36,7 @@ mod progress;
 mod proxy;
 mod run;
 mod servers;
+mod stages;
 mod statistics;
 mod stop;
 mod tail;
@@ -75,6 +77,8 @@ enum Command {
     Tail(tail::Args),
     /// What a request costs over 16 to 2,000 connections, and with 1,000 active apps
     Growth(growth::Args),
+    /// Where the CPU of a request goes on a node, by stage: needs perf
+    Stages(stages::Args),
     /// The process whose system calls `micro` counts
     #[command(hide = true)]
     Cycles(micro::syscalls::Args),
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Growth(args) => growth::run(&args),
+        Command::Stages(args) => stages::run(&args),
         Command::Cycles(args) => micro::syscalls::child(&args).map(|()| Verdict::NoGoal),
         Command::ServeBare(args) => servers::bare::run(&args).map(|()| Verdict::NoGoal),
     };

@@ -103,7 +103,7 @@ fn server(name: &'static str, wire: Wire, places: &Places) -> Result<Server, Lef
         ("hyper", Wire::H1) => bare(Library::Hyper, "bare hyper"),
         ("hyper", Wire::H1Tls | Wire::H2) => bare(Library::HyperTls, "bare hyper with rustls"),
         ("quinn", Wire::H3) => bare(Library::Quinn, "bare quinn with h3"),
-        ("fastly-hello" | "wasi-hello" | "as-hello", _) => node(name, places),
+        ("fastly-hello" | "wasi-hello" | "as-hello" | "wstd-hello", _) => node(name, places),
         ("wasmtime" | "wasmtime-tuned", Wire::H1) => wasmtime(name, places),
         ("viceroy", Wire::H1) => {
             let (program, what) = peer(name, "viceroy", VICEROY, places)?;
