@@ -11,11 +11,13 @@
 //! | [`shipped`] | what the serving thread of a shipped node does for one request |
 //! | [`trace`] | a thread run by instructions or by system calls |
 //! | [`asker`] | the client |
+//! | [`deadline`] | an end for a node that does nothing any more |
 //! | [`baseline`] | what is kept, and comparing with it |
 //! | [`report`] | what is printed |
 
 mod asker;
 mod baseline;
+mod deadline;
 mod in_process;
 mod report;
 mod shipped;

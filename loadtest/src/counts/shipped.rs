@@ -2,30 +2,29 @@
 //!
 //! A request that is stepped takes most of a second, so time has to be kept out of the count. The thread that ticks the
 //! epoch stands still meanwhile. A stepped guest is billed for that second all the same, and its app goes to the slow lane
-//! until it has made up for it, so it is asked in between as often as that takes. What is left: the bill of a slice over
+//! until it has made up for it, so it is asked in between until the slow lane's threads have nothing to do with it any more:
+//! that is seen, not reckoned from the time, which on a busy machine says nothing. What is left: the bill of a slice over
 //! a millisecond is looked up twice, which is the same in every count.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use edge_node::lane::NICE_DEFAULT;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
     asker::{Asker, Wire},
+    deadline::Deadline,
     trace::{By, Frozen, Traced},
 };
 use crate::deploy::fleet::Fleet;
 
-/// For all counts of one app: quiet, they take some ten seconds.
-const COUNT_TIME_MAX: Duration = Duration::from_secs(300);
+/// Without an answer or a counted request. On a quiet machine a stepped request takes most of a second.
+const STALL_TIME_MAX: Duration = Duration::from_secs(120);
 /// Before anything counts: code is loaded, slots are warm, the app is trusted.
 const WARM_UP: u64 = 400;
 /// Page faults are counted over so many.
@@ -38,8 +37,12 @@ const STEPPED: usize = 9;
 const REST: Duration = Duration::from_millis(2);
 /// An answer that does not come by then takes more than one wait of the node.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Good executions that an app owes for each millisecond it held the thread (`edge_node::lane::standing`).
-const OWED_PER_MS: u64 = 4;
+/// Requests between two looks at whether the app begins on the serving thread again.
+const MAKING_UP: u64 = 64;
+/// An execution in the slow lane takes its thread more than this many times as much.
+const SLOW_NS_MIN: u64 = 1_000;
+/// Looks, by which the most that an app can owe is paid (`OWED_MAX` of `edge_node::lane::standing`), twice.
+const LOOKS_MAX: u64 = 2 * (1 << 16) / MAKING_UP;
 
 /// A fleet whose node is the binary that was asked for.
 pub struct Shipped {
@@ -86,85 +89,88 @@ impl Shipped {
             Wire::H1 => self.fleet.http,
             Wire::H2Tls => self.fleet.https,
         };
-        let _deadline = Deadline::of(self.fleet.node, COUNT_TIME_MAX)?;
-        let before = serving(self.fleet.node)?;
+        let node = self.fleet.node;
+        let before = running(node, "serve-")?;
+        let deadline = Deadline::of(node, STALL_TIME_MAX)?;
         let asker = Asker::connect(wire, address, &format!("{app}.localhost:{}", address.port()))?;
         asker.ask(WARM_UP, Duration::ZERO).context("warming up")?;
-        let thread = busiest(&before, &serving(self.fleet.node)?)?;
+        let thread = busiest(&before, &running(node, "serve-")?)?;
+        let counting = Counting { node, thread, asker, deadline };
         Ok(Spent {
-            page_faults: self.page_faults(thread, &asker)?,
-            system_calls: self.system_calls(thread, &asker).context("counting system calls")?,
-            instructions: self.instructions(thread, &asker).context("counting instructions")?,
+            page_faults: counting.page_faults()?,
+            system_calls: counting.system_calls().context("counting system calls")?,
+            instructions: counting.instructions().context("counting instructions")?,
         })
     }
+}
 
-    fn page_faults(&self, thread: u32, asker: &Asker) -> anyhow::Result<f64> {
-        let path = task(self.fleet.node, thread).join("stat");
+/// Requests to one app over one connection.
+struct Counting {
+    /// Its process.
+    node: u32,
+    /// Whose the connection is.
+    thread: u32,
+    asker: Asker,
+    deadline: Deadline,
+}
+
+impl Counting {
+    fn page_faults(&self) -> anyhow::Result<f64> {
+        let path = task(self.node, self.thread).join("stat");
         let faults = || {
             let text = fs::read_to_string(&path).context("reading the node's page faults")?;
             crate::counters::minor_faults(&text).context("reading the node's page faults")
         };
         let before = faults()?;
-        asker.ask(FAULTS_OVER, Duration::ZERO)?;
+        self.asker.ask(FAULTS_OVER, Duration::ZERO)?;
+        self.deadline.put_off();
         Ok((faults()? - before) as f64 / FAULTS_OVER as f64)
     }
 
-    fn system_calls(&self, thread: u32, asker: &Asker) -> anyhow::Result<f64> {
-        let mut traced = Traced::seize(thread)?;
-        let counts = (0..CALLS_OVER).map(|_| one(&mut traced, By::Call, asker)).collect::<Result<_, _>>();
+    fn system_calls(&self) -> anyhow::Result<f64> {
+        let mut traced = Traced::seize(self.thread)?;
+        let counts = (0..CALLS_OVER).map(|_| self.one(&mut traced, By::Call)).collect::<Result<_, _>>();
         median(counts?)
     }
 
-    fn instructions(&self, thread: u32, asker: &Asker) -> anyhow::Result<f64> {
-        let _frozen = Frozen::freeze(named(self.fleet.node, "epoch")?)?;
+    fn instructions(&self) -> anyhow::Result<f64> {
+        let _frozen = Frozen::freeze(named(self.node, "epoch")?)?;
         let mut counts = Vec::new();
         for _ in 0..STEPPED {
-            let start = Instant::now();
-            let mut traced = Traced::seize(thread)?;
-            counts.push(one(&mut traced, By::Instruction, asker)?);
+            let mut traced = Traced::seize(self.thread)?;
+            counts.push(self.one(&mut traced, By::Instruction)?);
             drop(traced);
-            let held_ms = start.elapsed().as_millis() as u64;
-            asker.ask(OWED_PER_MS * held_ms + WARM_UP, Duration::ZERO).context("making up for it")?;
+            self.make_up().context("making up for it")?;
         }
         median(counts)
     }
-}
 
-/// Ends a node that takes too long, so that nobody waits for a thread of it for ever: then it is told that the thread is gone.
-/// Dropped before, it does nothing.
-struct Deadline {
-    _done: mpsc::Sender<()>,
-}
+    /// One request, from the node's waiting for it to its waiting for the next.
+    fn one(&self, traced: &mut Traced, by: By) -> anyhow::Result<u64> {
+        if !traced.is_at_wait() {
+            traced.run_to_wait(by)?;
+        }
+        self.asker.begin(1, REST)?;
+        let mut spent = traced.run_to_wait(by)?;
+        while !self.asker.has_answered(ANSWER_TIME_MAX)? {
+            spent += traced.run_to_wait(by)?;
+        }
+        self.deadline.put_off();
+        Ok(spent)
+    }
 
-impl Deadline {
-    fn of(process: u32, time: Duration) -> anyhow::Result<Deadline> {
-        let node = i32::try_from(process).ok().and_then(Pid::from_raw).context("the node's number")?;
-        let (_done, done) = mpsc::channel();
-        let watch = move || {
-            if done.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("the node did not finish its requests within {time:?} and is ended");
-                let _ = kill_process(node, Signal::KILL);
+    /// Asks until the app's executions cost the slow lane nothing, and once more to be warm.
+    fn make_up(&self) -> anyhow::Result<()> {
+        for _ in 0..LOOKS_MAX {
+            let before = running(self.node, "slow-")?;
+            self.asker.ask(MAKING_UP, Duration::ZERO)?;
+            self.deadline.put_off();
+            if spent(&before, &running(self.node, "slow-")?) < SLOW_NS_MIN * MAKING_UP {
+                return self.asker.ask(WARM_UP, Duration::ZERO);
             }
-        };
-        thread::Builder::new()
-            .name("deadline".into())
-            .spawn(watch)
-            .context("starting the deadline's thread")?;
-        Ok(Deadline { _done })
+        }
+        bail!("the app is still in the slow lane after {} requests", LOOKS_MAX * MAKING_UP)
     }
-}
-
-/// One request, from the node's waiting for it to its waiting for the next.
-fn one(traced: &mut Traced, by: By, asker: &Asker) -> anyhow::Result<u64> {
-    if !traced.is_at_wait() {
-        traced.run_to_wait(by)?;
-    }
-    asker.begin(1, REST)?;
-    let mut spent = traced.run_to_wait(by)?;
-    while !asker.has_answered(ANSWER_TIME_MAX)? {
-        spent += traced.run_to_wait(by)?;
-    }
-    Ok(spent)
 }
 
 fn median(mut counts: Vec<u64>) -> anyhow::Result<f64> {
@@ -195,17 +201,23 @@ fn named(process: u32, name: &str) -> anyhow::Result<u32> {
     found.map(|(number, _)| number).with_context(|| format!("the node has no thread {name:?}"))
 }
 
-/// The serving threads, and the nanoseconds each was on a core.
-fn serving(process: u32) -> anyhow::Result<Vec<(u32, u64)>> {
-    let serving = threads(process)?.into_iter().filter(|(_, name)| name.starts_with("serve-"));
-    serving
+/// The threads whose names begin so, and the nanoseconds each was on a core.
+fn running(process: u32, name: &str) -> anyhow::Result<Vec<(u32, u64)>> {
+    let named = threads(process)?.into_iter().filter(|(_, of)| of.starts_with(name));
+    let reading = || format!("reading the CPU time of a thread {name}N of the node");
+    named
         .map(|(number, _)| {
-            let stat = fs::read_to_string(task(process, number).join("schedstat"));
-            let stat = stat.context("reading the CPU time of a serving thread")?;
+            let stat = fs::read_to_string(task(process, number).join("schedstat")).with_context(reading)?;
             let ns = stat.split(' ').next().and_then(|ns| ns.parse().ok());
-            Ok((number, ns.context("reading the CPU time of a serving thread")?))
+            Ok((number, ns.with_context(reading)?))
         })
         .collect()
+}
+
+/// Of all of them together, in nanoseconds.
+fn spent(before: &[(u32, u64)], after: &[(u32, u64)]) -> u64 {
+    let sum = |of: &[(u32, u64)]| of.iter().map(|(_, ns)| ns).sum::<u64>();
+    sum(after).saturating_sub(sum(before))
 }
 
 /// Whose connection it is: the kernel chooses one of the threads.
@@ -214,11 +226,8 @@ fn busiest(before: &[(u32, u64)], after: &[(u32, u64)]) -> anyhow::Result<u32> {
         let was = before.iter().find(|(number, _)| number == thread).map_or(0, |(_, ns)| *ns);
         ns.saturating_sub(was)
     };
-    after
-        .iter()
-        .max_by_key(|now| spent(now))
-        .map(|(thread, _)| *thread)
-        .context("the node has no thread that serves")
+    let busiest = after.iter().max_by_key(|now| spent(now));
+    busiest.map(|(thread, _)| *thread).context("the node has no thread that serves")
 }
 
 /// The same file under another name, or a copy where that cannot be.
@@ -228,4 +237,19 @@ fn link(from: &Path, to: &Path) -> anyhow::Result<()> {
         fs::copy(&from, to).with_context(|| format!("copying {}", from.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_spent_is_told_for_each_and_for_all() {
+        // The last began in between.
+        let (before, after) = ([(7, 900), (8, 100)], [(7, 950), (8, 400), (9, 200)]);
+        assert_eq!(busiest(&before, &after).unwrap(), 8);
+        assert_eq!(spent(&before, &after), 50 + 300 + 200);
+        assert_eq!(spent(&after, &before), 0, "one that has ended spent nothing");
+        assert!(busiest(&before, &[]).is_err());
+    }
 }
