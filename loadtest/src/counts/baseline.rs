@@ -1,8 +1,7 @@
-//! The counts that the repository keeps, and how others are compared with them. No I/O but the file's.
+//! Counts of one kind of machine, and how others are compared with them. No I/O.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 /// Counts of one request, by what is asked (`fastly-hello over h1`).
@@ -21,7 +20,7 @@ pub enum Count {
     Instructions,
 }
 
-/// A file of counts.
+/// What was counted on one kind of machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
@@ -103,7 +102,7 @@ impl Count {
     }
 
     /// What a figure in the file is a multiple of.
-    fn step(self) -> f64 {
+    pub fn step(self) -> f64 {
         match self {
             Count::Allocations | Count::SystemCalls | Count::PageFaults => 0.5,
             Count::AllocatedBytes => 1.0,
@@ -117,22 +116,13 @@ impl Count {
     }
 }
 
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "target {}, slots reset by {}", self.target, self.reset)
+    }
+}
+
 impl Baseline {
-    pub fn read(path: &Path) -> anyhow::Result<Baseline> {
-        let reading = || format!("reading the baseline {}", path.display());
-        toml::from_str(&fs::read_to_string(path).with_context(reading)?).with_context(reading)
-    }
-
-    /// Rounded to what a change would be seen in.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let mut rounded = self.clone();
-        for (count, value) in rounded.requests.values_mut().flatten() {
-            *value = (*value / count.step()).round() * count.step();
-        }
-        let text = format!("{HEAD}\n{}", toml::to_string(&rounded).context("writing the baseline")?);
-        fs::write(path, text).with_context(|| format!("writing the baseline {}", path.display()))
-    }
-
     /// Every count of either side.
     pub fn compare(&self, now: &Baseline) -> Vec<Compared> {
         let is_same = self.taken == now.taken;
@@ -151,11 +141,6 @@ impl Baseline {
         all
     }
 }
-
-const HEAD: &str = "\
-# Counts of one request that do not depend on a quiet machine (docs/design/0013-counts.md).
-# Written by `loadtest counts --write`; `loadtest counts --check` fails where a count is more than 10 % above it.
-";
 
 fn standing(count: Count, kept: Option<f64>, now: Option<f64>, is_same: bool) -> Standing {
     match (kept, now) {
@@ -179,10 +164,10 @@ impl Compared {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn baseline(counts: &[(Count, f64)]) -> Baseline {
+    pub fn baseline(counts: &[(Count, f64)]) -> Baseline {
         let taken = Taken { target: "x86_64-v3".into(), reset: "PAGEMAP_SCAN".into() };
         Baseline { taken, requests: [("hello".to_owned(), counts.iter().copied().collect())].into() }
     }
@@ -237,19 +222,5 @@ mod tests {
         now.taken.reset = "copying".into();
         let of = kept.compare(&now).iter().map(|one| one.standing).collect::<Vec<_>>();
         assert_eq!(of, [Standing::Worse, Standing::NotComparable]);
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("counts.toml");
-        let written = baseline(&[(Count::Allocations, 40.5), (Count::AllocatedBytes, 9_000.0)]);
-        written.write(&file).unwrap();
-        assert_eq!(Baseline::read(&file).unwrap(), written);
-        baseline(&[(Count::Allocations, 40.6), (Count::AllocatedBytes, 8_999.9)]).write(&file).unwrap();
-        assert_eq!(Baseline::read(&file).unwrap(), written, "noise is not written");
-        fs::write(&file, "colour = 1").unwrap();
-        let error = format!("{:#}", Baseline::read(&file).unwrap_err());
-        assert!(error.contains("counts.toml") && error.contains("colour"), "{error}");
     }
 }

@@ -12,13 +12,15 @@
 //! | [`trace`] | a thread run by instructions or by system calls |
 //! | [`asker`] | the client |
 //! | [`deadline`] | an end for a node that does nothing any more |
-//! | [`baseline`] | what is kept, and comparing with it |
+//! | [`baseline`] | counts of one kind of machine, and comparing with them |
+//! | [`kept`] | the file of them |
 //! | [`report`] | what is printed |
 
 mod asker;
 mod baseline;
 mod deadline;
 mod in_process;
+mod kept;
 mod report;
 mod shipped;
 mod trace;
@@ -30,6 +32,7 @@ use anyhow::Context as _;
 use self::{
     asker::Wire,
     baseline::{Baseline, Count, Counts, Requests, Taken},
+    kept::Kept,
     report::Report,
     shipped::{Shipped, Spent},
 };
@@ -66,7 +69,7 @@ pub struct Args {
     /// The counts to compare with
     #[arg(long, value_name = "FILE", default_value = "loadtest/counts.toml")]
     baseline: PathBuf,
-    /// Make these counts the baseline
+    /// Make these counts the baseline of this kind of machine; those of others stay
     #[arg(long, conflicts_with = "check")]
     write: bool,
     /// Print JSON
@@ -84,11 +87,13 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let now = Baseline { taken: taken()?, requests: count(args, &requests)? };
     if args.write {
         anyhow::ensure!(left_out.is_empty(), "a baseline has every guest: {}", left_out.join("; "));
-        now.write(&args.baseline)?;
+        let mut kept = Kept::read_if_there(&args.baseline)?;
+        kept.keep(now.clone());
+        kept.write(&args.baseline)?;
     }
-    let kept = Baseline::read(&args.baseline).context("loadtest counts --write makes one")?;
+    let kept = Kept::read(&args.baseline).context("loadtest counts --write makes one")?;
     let must_not_skip = std::env::var_os(MUST_NOT_SKIP).is_some_and(|value| value == "1");
-    let report = Report::new(Machine::here(), &kept, now, left_out, must_not_skip);
+    let report = Report::new(Machine::here(), &kept, now, left_out, must_not_skip)?;
     crate::print(&report, args.json, Report::text)?;
     Ok(if args.check { report.verdict } else { Verdict::NoGoal })
 }

@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
-use super::baseline::{Baseline, Compared, Count, Standing, Taken};
+use super::{
+    baseline::{Baseline, Compared, Count, Standing, Taken},
+    kept::Kept,
+};
 use crate::{Verdict, machine::Machine};
 
 /// The whole run.
@@ -12,10 +16,14 @@ use crate::{Verdict, machine::Machine};
 pub struct Report {
     pub machine: Machine,
     pub taken: Taken,
-    pub kept: Taken,
+    /// The machines that the baseline knows.
+    pub kept: Vec<Taken>,
     pub counts: Vec<Compared>,
     /// What this machine cannot count, and why.
     pub left_out: Vec<String>,
+    /// What was counted and compared with nothing, and why. It fails nothing, not even where nothing may be left out: no
+    /// machine can make up for not being another.
+    pub skipped: Option<String>,
     pub verdict: Verdict,
 }
 
@@ -23,12 +31,12 @@ impl Report {
     /// Compares `now` with what is kept. What was left out fails the check only where nothing may be.
     pub fn new(
         machine: Machine,
-        kept: &Baseline,
+        kept: &Kept,
         now: Baseline,
         left_out: Vec<String>,
         must_not_skip: bool,
-    ) -> Report {
-        let counts = kept.compare(&now);
+    ) -> anyhow::Result<Report> {
+        let counts = kept.of(&now.taken).context("the baseline keeps no counts")?.compare(&now);
         let is_whole = left_out.is_empty() || !must_not_skip;
         let fails = |one: &Compared| match one.standing {
             Standing::Worse | Standing::New => true,
@@ -40,16 +48,18 @@ impl Report {
             true => Verdict::Met,
             false => Verdict::NotMet,
         };
-        Report { machine, taken: now.taken, kept: kept.taken.clone(), counts, left_out, verdict }
+        let (taken, kept) = (now.taken, kept.machines());
+        let skipped = skipped(&counts, &taken, &kept);
+        Ok(Report { machine, taken, kept, counts, left_out, skipped, verdict })
     }
 
     /// For a person.
     pub fn text(&self) -> String {
-        let Taken { target, reset } = &self.taken;
         let mut text = format!(
-            "{}\nsettings  target {target}, slots reset by {reset}\n\nCounts of one request (percent above the \
+            "{}\nsettings  {}\n\nCounts of one request (percent above the \
              baseline):\n\n",
-            self.machine.text()
+            self.machine.text(),
+            self.taken
         );
         let _ = write!(text, "{:<30}", "request");
         Count::ALL.iter().for_each(|count| {
@@ -68,6 +78,10 @@ impl Report {
         }
         self.findings(&mut text);
         let _ = writeln!(text, "\ncheck     {}", self.verdict.text());
+        // Last, so that nobody takes the verdict for one on everything.
+        if let Some(skipped) = &self.skipped {
+            let _ = writeln!(text, "SKIPPED   {skipped}");
+        }
         text
     }
 
@@ -75,14 +89,6 @@ impl Report {
     fn findings(&self, text: &mut String) {
         if !self.left_out.is_empty() {
             let _ = writeln!(text, "\nSKIPPED: {}", self.left_out.join("; "));
-        }
-        if self.kept != self.taken {
-            let Taken { target, reset } = &self.kept;
-            let _ = writeln!(
-                text,
-                "\nSKIPPED: the baseline was taken with target {target}, slots reset by {reset}: instructions, system \
-                 calls and page faults mean nothing beside it on this machine"
-            );
         }
         for one in &self.counts {
             let what = format!("{} of {}", one.count.text(), one.request);
@@ -102,6 +108,19 @@ impl Report {
             };
         }
     }
+}
+
+fn skipped(counts: &[Compared], taken: &Taken, kept: &[Taken]) -> Option<String> {
+    let skipped = counts.iter().filter(|one| one.standing == Standing::NotComparable).count();
+    let kept: Vec<String> = kept.iter().map(Taken::to_string).collect();
+    (skipped > 0).then(|| {
+        format!(
+            "{skipped} of {} counts (instructions, system calls, page faults): the baseline knows {}, and no machine like \
+             this one: {taken}; on one that is to stay, loadtest counts --write adds it",
+            counts.len(),
+            kept.join("; "),
+        )
+    })
 }
 
 fn cell(one: &Compared) -> String {
@@ -130,6 +149,13 @@ mod tests {
         Baseline { taken, requests: [(request.to_owned(), counts.iter().copied().collect())].into() }
     }
 
+    /// Of a file that keeps one machine.
+    fn keeping(one: &Baseline) -> Kept {
+        let mut kept = Kept::default();
+        kept.keep(one.clone());
+        kept
+    }
+
     fn report(kept: &Baseline, now: Baseline, left_out: &[&str], must_not_skip: bool) -> Report {
         let machine = Machine {
             cpu: "CPU".into(),
@@ -141,7 +167,7 @@ mod tests {
             build: "debug".into(),
         };
         let left_out = left_out.iter().map(|reason| (*reason).to_owned()).collect();
-        Report::new(machine, kept, now, left_out, must_not_skip)
+        Report::new(machine, &keeping(kept), now, left_out, must_not_skip).unwrap()
     }
 
     #[test]
@@ -187,6 +213,12 @@ mod tests {
         now.taken.reset = "copying".into();
         let report = report(&kept, now, &[], true);
         assert_eq!(report.verdict, Verdict::Met);
-        assert!(report.text().contains("SKIPPED: the baseline was taken with target x86_64-v3"));
+        let text = report.text();
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("SKIPPED   1 of 1 counts"), "{text}");
+        assert!(
+            last.contains("knows target x86_64-v3, slots reset by PAGEMAP_SCAN, and no machine"),
+            "{text}"
+        );
     }
 }
