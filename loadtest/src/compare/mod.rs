@@ -23,6 +23,7 @@ use crate::{
     Verdict,
     generate::Scenario,
     machine::Machine,
+    options::{Binaries, Guests, Output},
     overrides::Overrides,
     progress::{Bar, whole},
     servers::{
@@ -46,21 +47,15 @@ pub struct Args {
     /// Only these servers
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = NAMES)]
     only: Vec<String>,
-    /// Folder with the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests_dir: PathBuf,
-    /// Folder with skerry and the servers; default: that of this command
-    #[arg(long, value_name = "DIR")]
-    binaries: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    guests: Guests,
+    #[command(flatten)]
+    binaries: Binaries,
     /// Write a page with plots, all in one file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Exit with 1 if a goal is not met
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints. Told to stop, it prints what there was, and then an error.
@@ -68,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let scenario = args.overrides.of(Scenario::named(&args.scenario)?)?;
     let wire = client::wire(&scenario).context("no server here speaks HTTP/2 without TLS")?;
     let stop = stop::when_told()?;
-    let places = Places::find(&args.guests_dir, args.binaries.as_deref())?;
+    let places = Places::find(&args.guests, &args.binaries)?;
     let machine = Machine::here();
     let (servers, left_out) = lineup(wire, &args.only, &places);
     for one in &left_out {
@@ -81,12 +76,12 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     drop(bar);
     let method = Method { scenario, wire, rounds: args.rounds, stopped: stop::told(&stop) };
     let report = Report::new(machine, method, measured, left_out);
-    crate::print(&report, args.json, Report::text)?;
+    args.output.print(&report, Report::text)?;
     if let Some(path) = &args.html {
         crate::write(path, &page::html(&report))?;
     }
     anyhow::ensure!(!report.method.stopped, "it was told to stop: this is what there was");
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+    Ok(args.output.verdict(report.verdict))
 }
 
 /// A B C, A B C, and so on, until it is told to stop: a round that was cut short is none.

@@ -25,7 +25,6 @@ mod stages;
 mod threads;
 
 use std::{
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -42,7 +41,11 @@ use self::{
     node::{Node, Settings},
     report::{Holding, Loading, Report, Stall, Swap, Times},
 };
-use crate::{Verdict, machine::Machine};
+use crate::{
+    Verdict,
+    machine::Machine,
+    options::{Binaries, Guests, Output},
+};
 
 /// Routes that a lookup is measured among.
 const ROUTES: [u32; 4] = [10, 1_000, 10_000, 100_000];
@@ -70,38 +73,32 @@ pub struct Args {
     /// Seconds of steady requests in peace, to compare those during swaps with
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     quiet_s: u64,
-    /// Folder with the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests_dir: PathBuf,
-    /// Folder with edge-node; default: that of this command
-    #[arg(long, value_name = "DIR")]
-    binaries: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if a figure does not reach its goal
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    guests: Guests,
+    #[command(flatten)]
+    binaries: Binaries,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = measure(args, &ROUTES)?;
-    crate::print(&report, args.json, Report::text)?;
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+    args.output.print(&report, Report::text)?;
+    Ok(args.output.verdict(report.verdict))
 }
 
 fn measure(args: &Args, routes: &[u32]) -> anyhow::Result<Report> {
     let machine = Machine::here();
     let routes = routes.iter().map(|routes| routes::measure(*routes)).collect::<anyhow::Result<_>>()?;
-    let bases = Arc::new(Bases::compile(&args.guests_dir)?);
+    let bases = Arc::new(Bases::compile(&args.guests.folder)?);
     // A thread of its own: it is pinned to one core, which the node would inherit.
     let stages = thread::scope(|scope| scope.spawn(|| stages::measure(&bases)).join());
     let stages = stages.map_err(|_| anyhow::anyhow!("measuring loads panicked"))??;
     let folder = tempfile::tempdir().context("making a folder for the fleet")?;
     let fleet = Fleet::start(&folder.path().join("origin"))?;
     let settings = Settings {
-        binary: binaries(args)?.join("edge-node"),
+        binary: args.binaries.folder()?.join("edge-node"),
         folder: folder.path().to_owned(),
         control: fleet.address,
         join_token: fleet.join_token()?,
@@ -224,20 +221,14 @@ fn shuffled(count: usize) -> Vec<usize> {
     order
 }
 
-fn binaries(args: &Args) -> anyhow::Result<PathBuf> {
-    if let Some(folder) = &args.binaries {
-        return Ok(folder.clone());
-    }
-    let own = std::env::current_exe().context("finding this executable")?;
-    own.parent().map(Path::to_owned).context("finding the folder of this executable")
-}
-
 fn said(what: &str) {
     eprintln!("density: {what}");
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// The short form: what is counted, not how long it took.
@@ -260,10 +251,9 @@ mod tests {
             code_mib: 16,
             threads: Some(1),
             quiet_s: 1,
-            guests_dir,
-            binaries: Some(binaries),
-            json: false,
-            check: false,
+            guests: Guests { folder: guests_dir },
+            binaries: Binaries { binaries: Some(binaries) },
+            output: Output::default(),
         };
         let report = measure(&args, &[10, 1_000]).unwrap();
         assert_eq!((report.apps, report.loading.apps), (60, 60));

@@ -12,7 +12,7 @@ mod report;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -26,7 +26,11 @@ use self::{
     fleet::{Deployed, Fleet},
     report::{Report, Run},
 };
-use crate::{Verdict, machine::Machine};
+use crate::{
+    Verdict,
+    machine::Machine,
+    options::{Binaries, Output},
+};
 
 /// Pause between two questions: what the first answer may be seen late.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -53,15 +57,10 @@ pub struct Args {
     /// Deploy a new app with a host name of its own each time, instead of a new version of one app
     #[arg(long)]
     new_apps: bool,
-    /// Folder with skerry and the servers; default: that of this command
-    #[arg(long, value_name = "DIR")]
-    binaries: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if the median is above its goal
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    binaries: Binaries,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints.
@@ -73,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
             args.guest.display()
         )
     })?;
-    let fleet = Fleet::start(&binaries(args)?, SLOW_LANE_NICE)?;
+    let fleet = Fleet::start(&args.binaries.folder()?, SLOW_LANE_NICE)?;
     let tls = client::trusting(&fleet.ca)?;
     let bench = Bench { fleet: &fleet, tls, wasm: &wasm, text: &args.text };
 
@@ -93,16 +92,8 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     }
     eprintln!();
     let report = Report::new(machine, args.new_apps, wasm.len(), first, &runs)?;
-    crate::print(&report, args.json, Report::text)?;
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
-}
-
-fn binaries(args: &Args) -> anyhow::Result<PathBuf> {
-    if let Some(folder) = &args.binaries {
-        return Ok(folder.clone());
-    }
-    let own = std::env::current_exe().context("finding this executable")?;
-    own.parent().map(Path::to_owned).context("finding the folder of this executable")
+    args.output.print(&report, Report::text)?;
+    Ok(args.output.verdict(report.verdict))
 }
 
 /// A fleet and what is deployed to it.

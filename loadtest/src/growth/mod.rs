@@ -14,7 +14,7 @@ mod apps;
 mod files;
 mod report;
 
-use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use self::{
     apps::Programs,
@@ -24,6 +24,7 @@ use crate::{
     Verdict,
     generate::{Hosts, Scenario},
     machine::Machine,
+    options::{Binaries, Guests, Output},
     progress::{Bar, whole},
     servers::{Places, Running, Server, Wire, fleet_of, host, lineup, together},
     stop,
@@ -60,18 +61,12 @@ pub struct Args {
     /// Seconds of each measurement
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
-    /// Folder with the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests_dir: PathBuf,
-    /// Folder with skerry and the servers; default: that of this command
-    #[arg(long, value_name = "DIR")]
-    binaries: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if a goal is not met
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    guests: Guests,
+    #[command(flatten)]
+    binaries: Binaries,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints. Told to stop, it prints what there was, and then an error.
@@ -89,9 +84,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let node = lineup::build(&places);
     let method = Method { rounds: args.rounds, scenario, node, left_out, stopped };
     let report = Report::new(machine, method, at, many);
-    crate::print(&report, args.json, Report::text)?;
+    args.output.print(&report, Report::text)?;
     anyhow::ensure!(!stopped, "it was told to stop: this is what there was");
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+    Ok(args.output.verdict(report.verdict))
 }
 
 /// What is to be done, and how far it is.
@@ -113,7 +108,7 @@ struct Growth<'a> {
 
 impl<'a> Growth<'a> {
     fn new(args: &Args, stop: &'a AtomicBool) -> anyhow::Result<Growth<'a>> {
-        let places = Places::find(&args.guests_dir, args.binaries.as_deref())?;
+        let places = Places::find(&args.guests, &args.binaries)?;
         let mut nodes = lineup::all_of(Wire::H1, &["hyper", "fastly-hello", "wasi-hello"], &places)?;
         let bare = nodes.remove(0);
         let scenario = Scenario {

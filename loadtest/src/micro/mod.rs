@@ -28,7 +28,7 @@ mod report;
 mod stages;
 pub mod syscalls;
 
-use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::Context as _;
 use artifact::Lane;
@@ -41,16 +41,19 @@ use self::{
     reference::Reference,
     report::{GuestReport, Report},
 };
-use crate::{Verdict, counters, machine::Machine};
+use crate::{
+    Verdict, counters,
+    machine::Machine,
+    options::{Guests, Output},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Guest to measure, by the name of its file; may be repeated. Default: those with a goal, and js-echo
     #[arg(long = "guest", value_name = "NAME")]
     guests: Vec<String>,
-    /// Where the guests are (`fixtures/build` puts them there)
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests_dir: PathBuf,
+    #[command(flatten)]
+    guests_dir: Guests,
     /// CPU seconds to measure each guest for, on each host, after warming up
     #[arg(long, value_name = "N", default_value_t = 0.375, value_parser = seconds)]
     seconds: f64,
@@ -60,12 +63,8 @@ pub struct Args {
     /// Do not start strace to count system calls
     #[arg(long)]
     no_syscalls: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if a figure is above its goal
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -84,13 +83,13 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let mut reports = Vec::new();
     for name in names(args) {
         eprintln!("{name}: compiling");
-        let guest = Guest::compile(&args.guests_dir, &name)?;
+        let guest = Guest::compile(&args.guests_dir.folder, &name)?;
         eprintln!("{name}: measuring");
         reports.push(one(args, &bench, &runtime, &guest).with_context(|| format!("measuring {name}"))?);
     }
     let report = Report::new(machine, bench.settings(), reports);
-    crate::print(&report, args.json, Report::text)?;
-    Ok(if args.check { report.verdict() } else { Verdict::NoGoal })
+    args.output.print(&report, Report::text)?;
+    Ok(args.output.verdict(report.verdict()))
 }
 
 /// Everything about one guest.
@@ -119,7 +118,7 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
     let pair_together = pair::measure(bench, [&shared, &shared])?;
     let limits = match guest.lane {
         Lane::Fastly => {
-            let wasm = Guest::wasm(&args.guests_dir, &guest.name)?;
+            let wasm = Guest::wasm(&args.guests_dir.folder, &guest.name)?;
             Some(runtime.block_on(limits::cost(&plan, bench, &host, guest, &wasm))?)
         }
         Lane::Wasi => None,
@@ -134,8 +133,9 @@ fn names(args: &Args) -> Vec<String> {
     }
     // Made with tools that not every machine has.
     let optional = ["as-hello", "js-echo"];
-    let is_there =
-        |name: &&str| !optional.contains(name) || args.guests_dir.join(format!("{name}.wasm")).exists();
+    let is_there = |name: &&str| {
+        !optional.contains(name) || args.guests_dir.folder.join(format!("{name}.wasm")).exists()
+    };
     let with_goal = guest::GOALS.iter().map(|goal| goal.guest);
     with_goal.chain(["js-echo"]).filter(is_there).map(str::to_owned).collect()
 }

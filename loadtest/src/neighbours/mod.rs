@@ -30,7 +30,7 @@ use self::{
     node::{Running, host},
     report::{Phase, Report},
 };
-use crate::{Verdict, machine::Machine};
+use crate::{Verdict, machine::Machine, options::Output};
 
 /// Seconds of warming up before anything counts.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -61,19 +61,15 @@ pub struct Args {
     /// Niceness of the node's threads for guests that take longer
     #[arg(long, value_name = "N", default_value_t = NICE_DEFAULT)]
     slow_nice: u8,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if a figure does not reach its goal
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = measure(args)?;
-    crate::print(&report, args.json, Report::text)?;
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+    args.output.print(&report, Report::text)?;
+    Ok(args.output.verdict(report.verdict))
 }
 
 fn measure(args: &Args) -> anyhow::Result<Report> {
@@ -148,8 +144,7 @@ mod tests {
             threads: 1,
             instances_max: 100,
             slow_nice: 0,
-            json: false,
-            check: false,
+            output: Output::default(),
         };
         let report = measure(&args).unwrap();
         for phase in &report.phases {

@@ -31,6 +31,7 @@ use crate::{
         load,
         node::{Running, host},
     },
+    options::Output,
 };
 
 /// CPU a proxied request may cost the node.
@@ -46,12 +47,8 @@ pub struct Args {
     /// Seconds of each of the two measurements
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if the figure is above its goal
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,8 +68,8 @@ struct Report {
 /// Measures and prints.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = measure(args)?;
-    crate::print(&report, args.json, Report::text)?;
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+    args.output.print(&report, Report::text)?;
+    Ok(args.output.verdict(report.verdict))
 }
 
 fn measure(args: &Args) -> anyhow::Result<Report> {
@@ -196,7 +193,7 @@ mod tests {
 
     #[test]
     fn requests_are_passed_on_and_their_cpu_is_counted() {
-        let report = measure(&Args { seconds: 1, json: false, check: false }).unwrap();
+        let report = measure(&Args { seconds: 1, output: Output::default() }).unwrap();
         assert!(report.requests > 0 && report.proxied_us > 0.0 && report.hello_us > 0.0, "{report:?}");
         assert!(report.text().contains("proxied"));
     }

@@ -22,12 +22,7 @@ mod peers;
 pub mod process;
 mod start;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
-
-use anyhow::Context as _;
+use std::{net::SocketAddr, path::PathBuf};
 
 pub use self::{
     lineup::Server,
@@ -37,6 +32,7 @@ pub use self::{
 use crate::{
     deploy::fleet::Fleet,
     generate::{Roots, Target},
+    options::{self, Binaries, Guests},
 };
 
 /// The name that every server is asked for.
@@ -90,17 +86,12 @@ pub struct Places {
 }
 
 impl Places {
-    /// `binaries`: that of this command, if none is named.
-    pub fn find(guests: &Path, binaries: Option<&Path>) -> anyhow::Result<Places> {
-        let own = std::env::current_exe().context("finding this executable")?;
-        let own = own.parent().context("finding the folder of this executable")?;
-        let absolute = |path: &Path| {
-            std::path::absolute(path).with_context(|| format!("finding the folder {}", path.display()))
-        };
+    /// As the options say.
+    pub fn find(guests: &Guests, binaries: &Binaries) -> anyhow::Result<Places> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         Ok(Places {
-            guests: absolute(guests)?,
-            binaries: absolute(binaries.unwrap_or(own))?,
+            guests: options::absolute(&guests.folder)?,
+            binaries: binaries.folder()?,
             path: std::env::split_paths(&path).collect(),
         })
     }

@@ -18,7 +18,7 @@ mod bill;
 mod hostile;
 mod report;
 
-use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::Context as _;
 
@@ -30,6 +30,7 @@ use crate::{
     Verdict,
     generate::{Arrivals, Scenario},
     machine::Machine,
+    options::{Binaries, Guests, Output},
     progress::{Bar, whole},
     servers::{Places, Running, Server, Wire, host, lineup, together},
     stop,
@@ -62,18 +63,12 @@ pub struct Args {
     /// Of the arrivals; each round has the next
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Folder with the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests_dir: PathBuf,
-    /// Folder with skerry and the servers; default: that of this command
-    #[arg(long, value_name = "DIR")]
-    binaries: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Exit with 1 if a goal is not met
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    guests: Guests,
+    #[command(flatten)]
+    binaries: Binaries,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures and prints. Told to stop, it prints what there was, and then an error.
@@ -92,9 +87,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         stopped: stop::told(&stop),
     };
     let report = Report::new(machine, method, lanes);
-    crate::print(&report, args.json, Report::text)?;
+    args.output.print(&report, Report::text)?;
     anyhow::ensure!(!report.method.stopped, "it was told to stop: this is what there was");
-    Ok(if args.check { report.verdict } else { Verdict::NoGoal })
+    Ok(args.output.verdict(report.verdict))
 }
 
 /// What is to be done, and how far it is.
@@ -113,7 +108,7 @@ struct Tail<'a> {
 
 impl<'a> Tail<'a> {
     fn new(args: &Args, stop: &'a AtomicBool) -> anyhow::Result<Tail<'a>> {
-        let places = Places::find(&args.guests_dir, args.binaries.as_deref())?;
+        let places = Places::find(&args.guests, &args.binaries)?;
         let mut nodes = lineup::all_of(Wire::H1, &["hyper", "fastly-hello", "wasi-hello"], &places)?;
         let bare = nodes.remove(0);
         let closed = Scenario {
