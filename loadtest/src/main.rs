@@ -15,8 +15,8 @@
 //! | [`growth`] | CPU of a request when connections and apps become many |
 //! | [`stages`] | where the CPU of a request goes, by stage |
 //!
-//! What commands share: [`options`], [`under_load`] for a server that is asked, [`progress`] and [`stop`] while they measure, [`page`] for a
-//! browser, [`machine`] and [`statistics`] in what they say.
+//! What commands share: [`options`]; [`questions`] that are not the load; [`under_load`] for a server that is asked;
+//! [`progress`] and [`stop`] while they measure; [`page`] for a browser; [`machine`] and [`statistics`] in what they say.
 //!
 //! Deliberately absent so far: the fleet simulation.
 
@@ -35,6 +35,7 @@ mod overrides;
 mod page;
 mod progress;
 mod proxy;
+mod questions;
 mod run;
 mod servers;
 mod stages;

@@ -15,7 +15,7 @@ use crate::{
         lineup::{self, LeftOut},
     },
     statistics::Summary,
-    under_load::figures::{Figures, Measured, Round},
+    under_load::figures::{self, Figures, Measured, Round},
 };
 
 /// How it was measured.
@@ -77,7 +77,7 @@ impl Report {
         left_out: Vec<LeftOut>,
     ) -> Report {
         let doubt = measured.iter().find_map(|(server, _)| lineup::doubt(&server.what));
-        let of_rounds = measured.iter().flat_map(|(server, rounds)| warnings(server.name, rounds));
+        let of_rounds = measured.iter().flat_map(|(server, rounds)| figures::warnings(server.name, rounds));
         let warnings = doubt.into_iter().chain(of_rounds).collect();
         let mut servers: Vec<Row> =
             measured.into_iter().map(|(server, rounds)| Row::new(server, &rounds)).collect();
@@ -191,16 +191,6 @@ fn compare(rows: &mut [Row], wire: Wire) {
         row.cpu_ratio = Some(figures.cpu_us.median / bare.cpu_us.median);
         row.rate_ratio = Some(figures.requests_per_second.median / bare.requests_per_second.median);
     }
-}
-
-/// Of all rounds, by server and round.
-fn warnings(name: &str, rounds: &[Measured]) -> Vec<String> {
-    let mut all = Vec::new();
-    for (number, round) in (1..).zip(rounds) {
-        let warnings = round.as_ref().map(Round::warnings).unwrap_or_default();
-        all.extend(warnings.into_iter().map(|warning| format!("{name}, round {number}: {warning}")));
-    }
-    all
 }
 
 pub fn range(Summary { median, min, max }: Summary, digits: usize) -> String {

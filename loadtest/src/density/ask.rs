@@ -1,81 +1,28 @@
 //! Who asks: HTTP/1.1 in the clear over one kept connection, for one host after the other.
 
 use std::{
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::deploy::client::{Answer, parse};
+use crate::questions::Client;
 
 /// An answer that takes longer is none.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// Bytes of an answer: a hello, or metrics of thousands of apps.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-/// Asks for one path of any host.
-pub struct Client {
-    address: SocketAddr,
-    path: &'static str,
-    stream: Option<TcpStream>,
-}
-
-impl Client {
-    pub fn new(address: SocketAddr, path: &'static str) -> Client {
-        Client { address, path, stream: None }
-    }
-
-    /// The whole answer of a host.
-    pub fn get(&mut self, host: &str) -> io::Result<Answer> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => self.connect()?,
-        };
-        stream.write_all(format!("GET {} HTTP/1.1\r\nhost: {host}\r\n\r\n", self.path).as_bytes())?;
-        let (mut bytes, mut chunk) = (Vec::new(), [0; 16 << 10]);
-        loop {
-            match stream.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ if bytes.len() > ANSWER_BYTES_MAX => return Err(io::ErrorKind::FileTooLarge.into()),
-                read => bytes.extend_from_slice(&chunk[..read]),
-            }
-            if let Some(answer) = parse(&bytes)? {
-                self.stream = Some(stream);
-                return Ok(answer);
-            }
-        }
-    }
-
-    /// Opens the connection, so that the first answer's time has no connecting in it.
-    pub fn open(&mut self) -> io::Result<()> {
-        if self.stream.is_none() {
-            self.stream = Some(self.connect()?);
-        }
-        Ok(())
-    }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, ANSWER_TIME_MAX)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-        Ok(stream)
-    }
-}
-
 /// Asks each host once, one after the other, and expects its own mark in its answer. Times in µs, from writing the
 /// question to having read the whole answer.
 pub fn each_once<'a>(
     address: SocketAddr,
     apps: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> anyhow::Result<Vec<f64>> {
-    let mut client = Client::new(address, "/");
+    let mut client = Client::plain(address, ANSWER_TIME_MAX);
     let mut us = Vec::new();
     for (host, mark) in apps {
         client.open()?;
         let asked = Instant::now();
-        let answer = client.get(host).map_err(|error| anyhow::anyhow!("asking {host}: {error}"))?;
+        let answer = client.get(host, "/").map_err(|error| anyhow::anyhow!("asking {host}: {error}"))?;
         us.push(asked.elapsed().as_nanos() as f64 / 1e3);
         let body = String::from_utf8_lossy(&answer.body);
         anyhow::ensure!(
@@ -99,7 +46,7 @@ pub fn steadily(
     let between = Duration::from_secs_f64(f64::from(connections) / per_second);
     let start = Instant::now();
     let ask = |number: u32| {
-        let (mut client, mut us) = (Client::new(address, "/"), Vec::new());
+        let (mut client, mut us) = (Client::plain(address, ANSWER_TIME_MAX), Vec::new());
         client.open()?;
         let mut due = start + between.mul_f64(f64::from(number) / f64::from(connections));
         while !stop.load(Relaxed) {
@@ -110,7 +57,7 @@ pub fn steadily(
             } else {
                 due
             };
-            let answer = client.get(host)?;
+            let answer = client.get(host, "/")?;
             anyhow::ensure!(answer.status == 200, "{host} answered {}", answer.status);
             us.push(from.elapsed().as_nanos() as f64 / 1e3);
             due += between;

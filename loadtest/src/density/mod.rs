@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`apps`] | many programs that differ |
 //! | [`fleet`] | the origin, and releases |
-//! | [`node`], [`memory`], [`threads`] | the node's process, and what is known of it from outside |
+//! | [`node`], [`memory`] | the node's process, and what is known of it from outside |
 //! | [`ask`] | who asks |
 //! | [`routes`] | what finding a route costs, in process |
 //! | [`stages`] | where the time of a load goes, in process |
@@ -22,7 +22,6 @@ mod node;
 mod report;
 mod routes;
 mod stages;
-mod threads;
 
 use std::{
     sync::{
@@ -45,6 +44,7 @@ use crate::{
     Verdict,
     machine::Machine,
     options::{Binaries, Guests, Output},
+    under_load::threads::{self, SERVING},
 };
 
 /// Routes that a lookup is measured among.
@@ -193,7 +193,7 @@ fn swaps(args: &Args, fleet: &Fleet, node: &Node, apps: &mut [App]) -> anyhow::R
 /// Asks steadily while `work` goes on.
 fn during(node: &Node, host: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Stall> {
     let stop = AtomicBool::new(false);
-    let before = threads::Times::of(node.pid())?;
+    let before = threads::Times::of(node.pid(), SERVING)?;
     let us = thread::scope(|scope| {
         let asking =
             scope.spawn(|| ask::steadily(node.http, host, STEADY_PER_SECOND, STEADY_CONNECTIONS, &stop));
@@ -202,7 +202,7 @@ fn during(node: &Node, host: &str, work: impl FnOnce() -> anyhow::Result<()>) ->
         let us = asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))?;
         worked.and(us)
     })?;
-    let threads = threads::Times::of(node.pid())?.since(before);
+    let threads = threads::Times::of(node.pid(), SERVING)?.since(before);
     let times = Times::of(&us).context("nothing was answered")?;
     let over_1_ms = us.iter().filter(|us| **us > 1_000.0).count();
     Ok(Stall { answers: us.len(), times, over_1_ms, threads })

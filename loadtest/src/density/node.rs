@@ -12,11 +12,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use super::{
-    ask::Client,
-    memory::{self, Group, Memory, Source},
-};
-use crate::servers::process::Process;
+use super::memory::{self, Group, Memory, Source};
+use crate::{servers::process::Process, under_load::metrics::Metrics};
 
 /// A node that is not up by then will not be.
 const READY_TIME_MAX: Duration = Duration::from_secs(120);
@@ -128,29 +125,12 @@ impl Node {
 
     /// Its metrics.
     pub fn metrics(&self) -> anyhow::Result<Metrics> {
-        let mut client = Client::new(self.admin, "/metrics");
-        let answer = client.get("localhost").context("asking the node for its metrics")?;
-        Ok(Metrics(String::from_utf8_lossy(&answer.body).into_owned()))
+        Metrics::of(self.admin)
     }
 
     /// The end of its log.
     pub fn said(&self) -> String {
         self.process.said()
-    }
-}
-
-/// The text that Prometheus reads.
-pub struct Metrics(String);
-
-impl Metrics {
-    /// The value of a series, by its name and labels as they are printed.
-    pub fn get(&self, series: &str) -> Option<f64> {
-        self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
-    }
-
-    /// Its size in bytes.
-    pub fn bytes(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -171,14 +151,6 @@ fn await_ready(process: &mut Process, ready_file: &Path) -> anyhow::Result<Ready
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_series_is_found_by_its_whole_name() {
-        let metrics = Metrics("# HELP a b\nskerry_apps_more 7\nskerry_apps 3\nx{a=\"b\"} 1.5\n".into());
-        assert_eq!(metrics.get("skerry_apps"), Some(3.0));
-        assert_eq!(metrics.get(r#"x{a="b"}"#), Some(1.5));
-        assert_eq!(metrics.get("skerry"), None);
-    }
 
     #[test]
     fn the_nodes_configuration_is_one_that_it_reads() {

@@ -7,12 +7,16 @@ use serde::Serialize;
 use super::{
     fleet::App,
     memory::{Memory, Source},
-    node::{Metrics, Node},
+    node::Node,
     routes::Lookup,
     stages::Loads,
-    threads,
 };
-use crate::{Verdict, machine::Machine, statistics::Summary};
+use crate::{
+    Verdict,
+    machine::Machine,
+    statistics::Summary,
+    under_load::{metrics::Metrics, threads},
+};
 
 /// Memory of an app, code included, once the budget for code is spent.
 const APP_KB_MAX: f64 = 60.0;

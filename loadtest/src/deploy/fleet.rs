@@ -3,8 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,16 +16,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::client::{Answer, parse};
+use crate::under_load::metrics::Metrics;
 
 /// A fleet that is not up by then will not be.
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
 /// A fleet that has not stopped by then is killed.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
-/// A node that does not tell its metrics by then will not.
-const METRICS_TIME_MAX: Duration = Duration::from_secs(5);
-/// Of its metrics: a thousand apps have a few lines each.
-const METRICS_BYTES_MAX: u64 = 16 << 20;
 /// Pause between looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -133,12 +128,9 @@ impl Fleet {
         self.skerry(&["tenant", "create", name], None).map(drop)
     }
 
-    /// The node's metrics, as Prometheus reads them.
-    pub fn metrics(&self) -> anyhow::Result<String> {
-        let doing = || format!("asking {} for the node's metrics", self.admin);
-        let answer = metrics(self.admin).with_context(doing)?.with_context(doing)?;
-        anyhow::ensure!(answer.status == 200, "{}: it answers {}", doing(), answer.status);
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    /// The node's metrics.
+    pub fn metrics(&self) -> anyhow::Result<Metrics> {
+        Metrics::of(self.admin)
     }
 
     /// What the command line said on standard output.
@@ -155,15 +147,6 @@ impl Fleet {
         );
         Ok(output.stdout)
     }
-}
-
-fn metrics(admin: SocketAddr) -> io::Result<Option<Answer>> {
-    let mut stream = TcpStream::connect_timeout(&admin, METRICS_TIME_MAX)?;
-    stream.set_read_timeout(Some(METRICS_TIME_MAX))?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
-    let mut bytes = Vec::new();
-    stream.take(METRICS_BYTES_MAX).read_to_end(&mut bytes)?;
-    parse(&bytes)
 }
 
 fn data(folder: &TempDir) -> PathBuf {

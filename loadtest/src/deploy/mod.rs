@@ -2,10 +2,9 @@
 //! machine: real processes, real compile for every target, one node.
 //!
 //! Each run deploys a program that was never seen before ([`patch`]), and asks the node over HTTPS every
-//! [`PAUSE`] until it answers with that program's own mark ([`client`]). What is asked meanwhile costs the machine
+//! [`PAUSE`] until it answers with that program's own mark. What is asked meanwhile costs the machine
 //! about 2 % of a core.
 
-pub mod client;
 pub mod fleet;
 pub mod patch;
 mod report;
@@ -22,7 +21,6 @@ use anyhow::Context as _;
 use rustls::ClientConfig;
 
 use self::{
-    client::Client,
     fleet::{Deployed, Fleet},
     report::{Report, Run},
 };
@@ -30,12 +28,15 @@ use crate::{
     Verdict,
     machine::Machine,
     options::{Binaries, Output},
+    questions::{self, Client},
 };
 
 /// Pause between two questions: what the first answer may be seen late.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Pause after a question that failed: a TLS handshake costs a core 1 ms.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+/// A node that does not answer within it is taken for gone, and asked anew.
+const ONE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// A version that does not answer by then voids the run.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// What `skerry up` sets: the compiler of each deploy shares the machine with the node.
@@ -73,19 +74,19 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         )
     })?;
     let fleet = Fleet::start(&args.binaries.folder()?, SLOW_LANE_NICE)?;
-    let tls = client::trusting(&fleet.ca)?;
+    let tls = questions::trusting(&fleet.ca)?;
     let bench = Bench { fleet: &fleet, tls, wasm: &wasm, text: &args.text };
 
-    let mut client = bench.client("app");
-    let first = bench.deploy(0, "app", &mut client).context("the first deploy")?;
+    let mut asker = bench.asker("app");
+    let first = bench.deploy(0, "app", &mut asker).context("the first deploy")?;
     let mut runs = Vec::new();
     for number in 1..=args.runs {
         eprint!("\rdeploy {number} of {}", args.runs);
         let run = match args.new_apps {
-            false => bench.deploy(number, "app", &mut client),
+            false => bench.deploy(number, "app", &mut asker),
             true => {
                 let app = format!("app-{number}");
-                bench.deploy(number, &app, &mut bench.client(&app))
+                bench.deploy(number, &app, &mut bench.asker(&app))
             }
         };
         runs.push(run.with_context(|| format!("deploy {number}"))?);
@@ -94,6 +95,12 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = Report::new(machine, args.new_apps, wasm.len(), first, &runs)?;
     args.output.print(&report, Report::text)?;
     Ok(args.output.verdict(report.verdict))
+}
+
+/// Asks for one app.
+struct Asker {
+    client: Client,
+    authority: String,
 }
 
 /// A fleet and what is deployed to it.
@@ -105,19 +112,21 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn client(&self, app: &str) -> Client {
-        Client::new(self.tls.clone(), self.fleet.https, &format!("{app}.{DOMAIN}"))
+    fn asker(&self, app: &str) -> Asker {
+        let (host, address) = (format!("{app}.{DOMAIN}"), self.fleet.https);
+        let client = Client::secure(address, ONE_ANSWER_TIME_MAX, self.tls.clone(), &host);
+        Asker { client, authority: format!("{host}:{}", address.port()) }
     }
 
     /// One deploy, asked for while it goes on.
-    fn deploy(&self, number: u32, app: &str, client: &mut Client) -> anyhow::Result<Run> {
+    fn deploy(&self, number: u32, app: &str, asker: &mut Asker) -> anyhow::Result<Run> {
         let mark = patch::mark(number);
         let file = self.fleet.folder().join(format!("{mark}.wasm"));
         fs::write(&file, patch::patch(self.wasm, self.text, &mark)?)
             .context("writing the program to deploy")?;
         let start = Instant::now();
         let (deployed, answered) = thread::scope(|scope| {
-            let answered = scope.spawn(|| await_mark(client, &mark, start));
+            let answered = scope.spawn(|| await_mark(asker, &mark, start));
             let deployed = self.fleet.deploy(&file, app).map(|deployed| (deployed, start.elapsed()));
             (deployed, answered.join().expect("asking does not panic: it returns its errors"))
         });
@@ -137,10 +146,10 @@ impl Bench<'_> {
 }
 
 /// Asks until the answer is the new version's own, and says when that was.
-fn await_mark(client: &mut Client, mark: &str, start: Instant) -> anyhow::Result<Duration> {
+fn await_mark(asker: &mut Asker, mark: &str, start: Instant) -> anyhow::Result<Duration> {
     let mut last = "nothing was answered".to_owned();
     while start.elapsed() < ANSWER_TIME_MAX {
-        match client.get() {
+        match asker.client.get(&asker.authority, "/") {
             Ok(answer) if answer.status == 200 && contains(&answer.body, mark) => return Ok(start.elapsed()),
             Ok(answer) => {
                 last = format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body));

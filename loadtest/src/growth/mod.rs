@@ -28,7 +28,7 @@ use crate::{
     progress::{Bar, whole},
     servers::{Places, Running, Server, Wire, fleet_of, host, lineup, together},
     stop,
-    under_load::{client, figures::Measured},
+    under_load::{client, figures::Measured, metrics::Metrics},
 };
 
 /// Connections are made in it, and a thousand programs are loaded.
@@ -239,17 +239,18 @@ impl<'a> Growth<'a> {
 }
 
 /// Native code that the node holds in memory.
-fn code_mib(metrics: &str) -> Option<f64> {
-    let bytes = metrics.lines().find_map(|line| line.strip_prefix("skerry_code_bytes "))?;
-    Some(bytes.trim().parse::<f64>().ok()? / f64::from(1 << 20))
+fn code_mib(metrics: &Metrics) -> Option<f64> {
+    Some(metrics.get("skerry_code_bytes")? / f64::from(1 << 20))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn code_in_memory_is_what_the_node_says() {
         let text = "# TYPE skerry_code_bytes gauge\nskerry_code_bytes 1572864\nskerry_code_bytes_max 9\n";
-        assert_eq!(super::code_mib(text), Some(1.5));
-        assert_eq!(super::code_mib(""), None);
+        assert_eq!(code_mib(&Metrics::said(text)), Some(1.5));
+        assert_eq!(code_mib(&Metrics::said("")), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     run::report::settings,
     servers::{Server, lineup},
     statistics::Summary,
-    under_load::figures::{Figures, Measured, Round},
+    under_load::figures::{self, Figures, Measured},
 };
 
 /// A ratio to hyper may be this far from the median of all of its lane.
@@ -146,10 +146,10 @@ impl Report {
         let mut warnings: Vec<String> = lineup::doubt(&method.node).into_iter().collect();
         let mut connections = Vec::new();
         for At { connections: count, nodes, bare } in &at {
-            warn(&mut warnings, &format!("hyper over {count} connections"), bare);
+            warnings.extend(figures::warnings(&format!("hyper over {count} connections"), bare));
             let hyper = Row::of("hyper", *count, bare, None);
             for Lane { name, rounds } in nodes {
-                warn(&mut warnings, &format!("{name} over {count} connections"), rounds);
+                warnings.extend(figures::warnings(&format!("{name} over {count} connections"), rounds));
                 connections.push(Row::of(name, *count, rounds, hyper.median()));
             }
             connections.push(hyper);
@@ -160,7 +160,7 @@ impl Report {
             for (name, rounds) in
                 [("one app, alone", alone), ("one app among them", among), ("all apps", many)]
             {
-                warn(&mut warnings, &format!("{guest}, {name}"), rounds);
+                warnings.extend(figures::warnings(&format!("{guest}, {name}"), rounds));
             }
             let one = Row::of(&format!("{guest}, alone"), 1, alone, None);
             let among = Row::of(&format!("{guest}, one of {count}"), 1, among, one.median());
@@ -252,13 +252,6 @@ fn flat(rows: &[Row], left_out: &[String]) -> Vec<Goal> {
     names.iter().map(of).collect()
 }
 
-fn warn(warnings: &mut Vec<String>, what: &str, rounds: &[Measured]) {
-    for (number, round) in (1..).zip(rounds) {
-        let told = round.as_ref().map(Round::warnings).unwrap_or_default();
-        warnings.extend(told.into_iter().map(|one| format!("{what}, round {number}: {one}")));
-    }
-}
-
 fn table(text: &mut String, count: &str, ratio: &str, rows: &[Row]) {
     if rows.is_empty() {
         return;
@@ -285,7 +278,7 @@ fn table(text: &mut String, count: &str, ratio: &str, rows: &[Row]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::under_load::figures::tests::round;
+    use crate::under_load::figures::{Round, tests::round};
 
     fn cpu(cpu_us: f64) -> Vec<Measured> {
         vec![Ok(Round { cpu_us, ..round() })]

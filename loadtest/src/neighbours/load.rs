@@ -3,26 +3,17 @@
 //! The good tenant is asked at fixed times, whether or not the answers before were in time: an answer's time counts from
 //! when its question was due. Hostile tenants are asked again as soon as their guest was killed.
 
-use std::{
-    net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::atomic::AtomicBool, thread, time::Duration};
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::generate::{Arrivals, Hosts, Outcome, Progress, Roots, Scenario, Target, generate};
+use super::attack::{self, Attacked};
+use crate::generate::{Arrivals, Outcome, Progress, Roots, Scenario, Target, generate};
 
 /// Connections the good tenant is asked over.
 const CONNECTIONS: u32 = 24;
-/// Pause after an answer that was not even the guest's end, so that a full node is not asked in a loop.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Longer than any attack: it ends when it is told to.
-const ATTACK_TIME_MAX: Duration = Duration::from_secs(3600);
-
 /// What came of asking.
 #[derive(Debug)]
 pub struct Asked {
@@ -32,15 +23,6 @@ pub struct Asked {
     pub answered: u64,
     /// Times of all answers.
     pub latency_ns: Histogram<u64>,
-}
-
-/// What came of a crowd of hostile questions.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Attacked {
-    /// Guests that were ended.
-    pub ended: u64,
-    /// Other answers: the node had no room, or the connection broke.
-    pub refused: u64,
 }
 
 /// Asks `host` as fast as it answers, over all connections, and returns answers a second.
@@ -67,22 +49,6 @@ pub fn saturated(
 pub fn pace(address: SocketAddr, host: &str, per_second: f64, time: Duration) -> anyhow::Result<Asked> {
     let scenario = closed(time)?.arriving(Arrivals::Constant { per_second });
     ask(&scenario, address, host, &|_| {}, &AtomicBool::new(false)).map(|outcome| Asked::of(&outcome))
-}
-
-/// Keeps `hosts.len()` hostile questions in flight until told to stop.
-pub fn attack(address: SocketAddr, hosts: &[String], stop: &AtomicBool) -> anyhow::Result<Attacked> {
-    let scenario = Scenario {
-        connections: hosts.len() as u32,
-        hosts: Hosts::Each { names: hosts.to_vec() },
-        pause_after_503: PAUSE,
-        ..closed(ATTACK_TIME_MAX)?
-    };
-    let first = hosts.first().context("nobody attacks")?;
-    let outcome = ask(&scenario, address, first, &|_| {}, stop)?;
-    let of = |status| outcome.statuses.get(&status).copied().unwrap_or(0);
-    // A 200 is of one that fills once, to learn what that costs now.
-    let refused = outcome.answered - of(504) - of(200) + outcome.errors_total();
-    Ok(Attacked { ended: of(504), refused })
 }
 
 fn closed(time: Duration) -> anyhow::Result<Scenario> {
@@ -129,18 +95,14 @@ fn away_from_the_first_core() {
     }
 }
 
-/// Asks while the hostile ones are kept in flight.
+/// Does `work` while one question to each of `hosts` is in flight.
 pub fn beside<T>(
     address: SocketAddr,
     hosts: &[String],
-    ask: impl FnOnce() -> anyhow::Result<T>,
+    work: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, Attacked)> {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let attack = scope.spawn(|| attack(address, hosts, &stop));
-        let asked = ask();
-        stop.store(true, Relaxed);
-        let attacked = attack.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?;
-        Ok((asked?, attacked.context("attacking")?))
-    })
+    let first = hosts.first().context("nobody attacks")?;
+    let scenario = attack::scenario(hosts, &closed(Duration::ZERO)?);
+    let (done, attacked) = attack::beside(|stop| ask(&scenario, address, first, &|_| {}, stop), work)?;
+    Ok((done?, attacked))
 }

@@ -10,9 +10,11 @@
 //! | [`guests`] | the programs |
 //! | [`node`] | the node |
 //! | [`load`] | who asks |
+//! | [`attack`] | who attacks |
 //! | [`bills`] | what killed guests cost |
 //! | [`report`] | what is printed |
 
+pub mod attack;
 pub mod bills;
 pub mod guests;
 pub mod load;
@@ -120,7 +122,7 @@ fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> 
         eprintln!("{name}: {} loops and as many fills, {} s", args.hostile, args.seconds);
         let ask = || load::pace(node.address, &good, paced, time);
         let (asked, attacked) = load::beside(node.address, &hosts, ask)?;
-        anyhow::Ok(Phase::new(name, asked, attacked, bills))
+        anyhow::Ok(Phase::new(name, asked, &attacked, bills))
     };
     let one = attacked("from 1 tenant", vec!["hostile".to_owned()])?;
     let many =

@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{
-    Args,
-    bills::Bills,
-    load::{Asked, Attacked},
-};
+use super::{Args, attack::Attacked, bills::Bills, load::Asked};
 use crate::{Verdict, machine::Machine, statistics::Summary};
 
 /// Part of the good tenant's questions that must be answered.
@@ -80,7 +76,7 @@ impl Times {
 }
 
 impl Phase {
-    pub fn new(name: &'static str, asked: Asked, attacked: Attacked, bills: &Bills) -> Phase {
+    pub fn new(name: &'static str, asked: Asked, attacked: &Attacked, bills: &Bills) -> Phase {
         let killed = |app| bills.take(app, Some("cpu_limit"));
         let over = |us: &[f64]| {
             let ms: Vec<f64> = us.iter().map(|us| us / 1e3 - CPU_LIMIT_MS).collect();
@@ -92,8 +88,10 @@ impl Phase {
             asked: asked.asked,
             answered_percent: 100.0 * asked.answered as f64 / asked.asked.max(1) as f64,
             times: Times::of(&asked),
-            refused: attacked.refused,
-            killed: attacked.ended,
+            // A 200 is of one that fills once, to learn what that costs now.
+            refused: attacked.statuses.values().sum::<u64>() - attacked.with(504) - attacked.with(200)
+                + attacked.errors,
+            killed: attacked.with(504),
             killed_loops: loops.len(),
             killed_fills: fills.len(),
             loop_over_ms: over(&loops),

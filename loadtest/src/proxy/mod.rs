@@ -5,13 +5,9 @@
 //! body. Time is CPU of the node's own threads between two looks at the running client, from the kernel's count for each,
 //! so neither the backend's nor the client's is in it.
 //!
-//! | Module | One job |
-//! |---|---|
-//! | [`backend`] | what is asked |
-//! | [`threads`] | CPU of threads by their name |
+//! [`backend`] is what is asked.
 
 mod backend;
-mod threads;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,6 +28,7 @@ use crate::{
         node::{Running, host},
     },
     options::Output,
+    under_load::threads::{SERVING, SLOW, Times},
 };
 
 /// CPU a proxied request may cost the node.
@@ -136,7 +133,8 @@ struct Look {
 
 impl Look {
     fn take(answered: u64) -> anyhow::Result<Look> {
-        Ok(Look { answered, serving_ns: threads::cpu_ns("serve-")?, slow_ns: threads::cpu_ns("slow-")? })
+        let cpu_ns = |name| Times::of(std::process::id(), name).map(|times| times.cpu_ns);
+        Ok(Look { answered, serving_ns: cpu_ns(SERVING)?, slow_ns: cpu_ns(SLOW)? })
     }
 }
 

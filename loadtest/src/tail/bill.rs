@@ -1,6 +1,6 @@
 //! What executions of an app cost by the node's own bill, from its metrics.
 
-use crate::deploy::fleet::Fleet;
+use crate::{deploy::fleet::Fleet, under_load::metrics::Metrics};
 
 /// Of one app, since the node began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Bill {
 impl Bill {
     /// Now.
     pub fn of(fleet: &Fleet, app: &str) -> anyhow::Result<Bill> {
-        Ok(Bill::parse(&fleet.metrics()?, app))
+        Ok(Bill::by(&fleet.metrics()?, app))
     }
 
     /// CPU in µs of one execution since `before`; `None` if there was none.
@@ -22,14 +22,8 @@ impl Bill {
         (executions > 0).then(|| self.cpu_us.saturating_sub(before.cpu_us) as f64 / executions as f64)
     }
 
-    fn parse(text: &str, app: &str) -> Bill {
-        let label = format!("app=\"{app}\"");
-        let sum = |name: &str| {
-            let lines =
-                text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
-            let of_app = lines.filter(|(labels, _)| labels.split(',').any(|one| one == label));
-            of_app.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).sum()
-        };
+    fn by(metrics: &Metrics, app: &str) -> Bill {
+        let sum = |name: &str| metrics.sum(name, &format!("app=\"{app}\""));
         Bill { cpu_us: sum("skerry_cpu_microseconds_total"), executions: sum("skerry_instances_total") }
     }
 }
@@ -47,10 +41,10 @@ mod tests {
 
     #[test]
     fn versions_of_an_app_are_added_and_other_apps_are_not() {
-        let bill = Bill::parse(TEXT, "a");
+        let bill = Bill::by(&Metrics::said(TEXT), "a");
         assert_eq!(bill, Bill { cpu_us: 100, executions: 10 });
         assert_eq!(bill.each_us_since(Bill::default()), Some(10.0));
         assert_eq!(bill.each_us_since(bill), None);
-        assert_eq!(Bill::parse(TEXT, "b"), Bill::default());
+        assert_eq!(Bill::by(&Metrics::said(TEXT), "b"), Bill::default());
     }
 }

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::hostile::Attacked;
 use crate::{
     Verdict,
     generate::Scenario,
     machine::Machine,
+    neighbours::attack::Attacked,
     run::report::settings,
     servers::lineup,
     statistics::Summary,
-    under_load::figures::{Figures, Measured, Round},
+    under_load::figures::{self, Figures, Measured},
 };
 
 /// A node's latency over bare hyper's at the same rate, the guest's own time beside it.
@@ -110,15 +110,10 @@ impl Lane {
     fn warnings(&self) -> Vec<String> {
         let named =
             [("quiet", &self.quiet), ("bare hyper", &self.bare), ("beside hostile ones", &self.beside)];
-        let mut all = Vec::new();
-        for (what, rounds) in named {
-            for (number, round) in (1..).zip(rounds) {
-                let warnings = round.as_ref().map(Round::warnings).unwrap_or_default();
-                let name = self.name;
-                all.extend(warnings.into_iter().map(|one| format!("{name} {what}, round {number}: {one}")));
-            }
-        }
-        all
+        let of = |(what, rounds): (&str, &Vec<Measured>)| {
+            figures::warnings(&format!("{} {what}", self.name), rounds)
+        };
+        named.into_iter().flat_map(of).collect()
     }
 
     fn row(self) -> Row {
@@ -266,7 +261,7 @@ fn range(Summary { median, min, max }: Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::under_load::figures::tests::round;
+    use crate::under_load::figures::{Round, tests::round};
 
     fn with(p50_us: f64, p99_us: f64, p999_us: f64) -> Vec<Measured> {
         vec![Ok(Round { p50_us, p99_us, p999_us, ..round() })]

@@ -136,6 +136,15 @@ impl Round {
     }
 }
 
+/// What makes figures doubtful in any of these rounds of `what`.
+pub fn warnings(what: &str, rounds: &[Measured]) -> Vec<String> {
+    let numbered = (1..).zip(rounds).filter_map(|(number, round)| Some((number, round.as_ref().ok()?)));
+    let told = |(number, round): (u32, &Round)| {
+        round.warnings().into_iter().map(move |one| format!("{what}, round {number}: {one}"))
+    };
+    numbered.flat_map(told).collect()
+}
+
 /// Of all rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Figures {

@@ -4,8 +4,12 @@
 //! |---|---|
 //! | [`client`] | the load, and the looks at the counters |
 //! | [`usage`] | what `/proc` says |
+//! | [`threads`] | what it says of threads, by their name |
+//! | [`metrics`] | what a node says of itself |
 //! | [`figures`] | what is told of a server |
 
 pub mod client;
 pub mod figures;
+pub mod metrics;
+pub mod threads;
 pub mod usage;

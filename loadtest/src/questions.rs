@@ -1,8 +1,9 @@
-//! The smallest HTTPS client that can tell when a version answers: HTTP/1.1 on one kept connection, a new one after
-//! any error. Not a general client: it asks `GET /` and knows an answer's end by its length or its last chunk.
+//! The smallest HTTP/1.1 client that can tell what a host answers: for the questions that are not the load. One kept
+//! connection, a new one after any error. Not a general client: it asks by GET and knows an answer's end by its length or
+//! its last chunk.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
@@ -13,18 +14,22 @@ use anyhow::Context as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 
-/// A node that does not answer within it is taken for gone, and asked anew.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Bytes of an answer: it is a hello.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of an answer: a hello, or metrics of thousands of apps.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Asks one host of one node.
+/// Asks one server.
 pub struct Client {
-    tls: Arc<ClientConfig>,
     address: SocketAddr,
-    host: String,
-    connection: Option<StreamOwned<ClientConnection, TcpStream>>,
+    /// An answer that takes longer is none.
+    time_max: Duration,
+    /// Whom to trust, and the name in the certificate; none in the clear.
+    tls: Option<(Arc<ClientConfig>, String)>,
+    connection: Option<Box<dyn Stream>>,
 }
+
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,47 +56,59 @@ pub fn trusting(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
 }
 
 impl Client {
-    pub fn new(tls: Arc<ClientConfig>, address: SocketAddr, host: &str) -> Client {
-        Client { tls, address, host: host.to_owned(), connection: None }
+    /// In the clear.
+    pub fn plain(address: SocketAddr, time_max: Duration) -> Client {
+        Client { address, time_max, tls: None, connection: None }
+    }
+
+    /// Over TLS, for one host.
+    pub fn secure(address: SocketAddr, time_max: Duration, tls: Arc<ClientConfig>, host: &str) -> Client {
+        Client { tls: Some((tls, host.to_owned())), ..Client::plain(address, time_max) }
     }
 
     /// Asks once. An error is normal as long as the host is not deployed: it has no certificate then.
-    pub fn get(&mut self) -> io::Result<Answer> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect()?,
-        };
-        let Client { host, address, .. } = self;
-        write!(connection, "GET / HTTP/1.1\r\nhost: {host}:{}\r\n\r\n", address.port())?;
+    pub fn get(&mut self, authority: &str, path: &str) -> io::Result<Answer> {
+        self.open()?;
+        let mut connection = self.connection.take().ok_or(io::ErrorKind::NotConnected)?;
+        // In one piece: each is a packet.
+        connection.write_all(format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n\r\n").as_bytes())?;
         connection.flush()?;
-        let mut bytes = Vec::new();
-        let mut chunk = [0; 4096];
+        let (mut bytes, mut chunk) = (Vec::new(), [0; 16 << 10]);
         loop {
-            if let Some(answer) = parse(&bytes)? {
-                self.connection = Some(connection);
-                return Ok(answer);
-            }
             match connection.read(&mut chunk)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ if bytes.len() > ANSWER_BYTES_MAX => return Err(io::ErrorKind::FileTooLarge.into()),
                 read => bytes.extend_from_slice(&chunk[..read]),
             }
+            if let Some(answer) = parse(&bytes)? {
+                self.connection = Some(connection);
+                return Ok(answer);
+            }
         }
     }
 
-    fn connect(&self) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let stream = TcpStream::connect_timeout(&self.address, ANSWER_TIME_MAX)?;
+    /// Opens the connection, so that the first answer's time has no connecting in it.
+    pub fn open(&mut self) -> io::Result<()> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect()?);
+        }
+        Ok(())
+    }
+
+    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect_timeout(&self.address, self.time_max)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-        stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
-        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
-        let connection = ClientConnection::new(self.tls.clone(), name).map_err(io::Error::other)?;
-        Ok(StreamOwned::new(connection, stream))
+        stream.set_read_timeout(Some(self.time_max))?;
+        stream.set_write_timeout(Some(self.time_max))?;
+        let Some((tls, host)) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(connection, stream)))
     }
 }
 
 /// A whole answer, or nothing yet.
-pub fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
+fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let (head, body) = (String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase(), &bytes[end + 4..]);
