@@ -1,9 +1,8 @@
-//! The commands that start a fleet, in short: what is counted, not how long it took. They need the built servers beside
-//! the command and the guests, as `./dev test` makes them.
+//! The commands that start a fleet, in short: what is counted, not how long it took.
+
+mod built;
 
 use std::{
-    env,
-    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
 };
@@ -13,21 +12,15 @@ static TURNS: Mutex<()> = Mutex::new(());
 
 /// What a command reported, or nothing where it cannot run.
 fn report(arguments: &[&str]) -> Option<serde_json::Value> {
-    let command = Path::new(env!("CARGO_BIN_EXE_loadtest"));
-    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
-    let servers =
-        ["skerry", "aot-compiler", "control-plane", "edge-node"].map(|name| command.with_file_name(name));
-    let missing = |file: &PathBuf| !file.is_file();
-    let hellos = ["fastly-hello.wasm", "wasi-hello.wasm"].map(|name| guests.join(name));
-    if let Some(file) = servers.iter().chain(&hellos).find(|file| missing(file)) {
-        let must = env::var("SKERRY_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1");
-        assert!(!must, "{} is missing", file.display());
-        eprintln!("SKIPPED: {} is missing; ./dev test makes it", file.display());
-        return None;
-    }
+    let guests = built::guests()?;
     let _turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-    let output =
-        Command::new(command).args(arguments).arg("--json").arg("--guests-dir").arg(guests).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(arguments)
+        .arg("--json")
+        .arg("--guests-dir")
+        .arg(guests)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }

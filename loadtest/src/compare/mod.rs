@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     if let Some(path) = &args.html {
         crate::write(path, &page::html(&report))?;
     }
-    anyhow::ensure!(!report.method.stopped, "it was told to stop: this is what there was");
+    stop::whole(report.method.stopped)?;
     Ok(args.output.verdict(report.verdict))
 }
 

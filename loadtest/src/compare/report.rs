@@ -15,6 +15,7 @@ use crate::{
         lineup::{self, LeftOut},
     },
     statistics::Summary,
+    stop::STOPPED,
     under_load::figures::{self, Figures, Measured, Round},
 };
 
@@ -36,7 +37,7 @@ impl Method {
         let mut rows =
             vec![("scenario", settings(scenario)), ("seed", scenario.seed.to_string()), ("rounds", rounds)];
         if self.stopped {
-            rows.push(("stopped", "before its end; this is what there was".to_owned()));
+            rows.push(("stopped", STOPPED.to_owned()));
         }
         rows
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::questions::Client;
+use crate::{questions::Client, stop};
 
 /// An answer that takes longer is none.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -16,10 +16,12 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 pub fn each_once<'a>(
     address: SocketAddr,
     apps: impl IntoIterator<Item = (&'a str, &'a str)>,
+    stop: &AtomicBool,
 ) -> anyhow::Result<Vec<f64>> {
     let mut client = Client::plain(address, ANSWER_TIME_MAX);
     let mut us = Vec::new();
     for (host, mark) in apps {
+        stop::check(stop)?;
         client.open()?;
         let asked = Instant::now();
         let answer = client.get(host, "/").map_err(|error| anyhow::anyhow!("asking {host}: {error}"))?;

@@ -1,7 +1,13 @@
 //! The origin of one node's fleet, within this process: a real release log and a real blob store, served over mTLS.
 //! Without the control plane's API and compiler, which would be all that is measured.
 
-use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use artifact::{
@@ -19,6 +25,7 @@ use super::apps::{Bases, Signed};
 use crate::{
     deploy::patch::mark,
     micro::guest::{best_target, compiler_key},
+    stop,
 };
 
 /// Apps of one tenant.
@@ -29,6 +36,8 @@ const PUTS_AT_ONCE: usize = 16;
 const APP_RECORDS: usize = 3;
 /// What a node takes for a batch at most, and some.
 const CONVERGE_TIME_MAX: Duration = Duration::from_secs(300);
+/// How often it looks meanwhile whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub struct Fleet {
@@ -103,9 +112,10 @@ impl Fleet {
     }
 
     /// Signs a program for each of `count` apps and puts it into the blob store. Nothing is released.
-    pub fn stock(&self, bases: &Arc<Bases>, count: u32) -> anyhow::Result<Vec<App>> {
+    pub fn stock(&self, bases: &Arc<Bases>, count: u32, stop: &AtomicBool) -> anyhow::Result<Vec<App>> {
         use futures_util::{StreamExt as _, TryStreamExt as _, stream};
         let put = |number: u32| async move {
+            stop::check(stop)?;
             let bases = bases.clone();
             let signed = tokio::task::spawn_blocking(move || bases.program(number)).await??;
             let Signed { wasm, wasm_bytes, lane, native_bytes, container } = signed;
@@ -145,8 +155,15 @@ impl Fleet {
     }
 
     /// Waits until the node serves a rev. One that refuses it voids the run.
-    pub fn converged(&self, rev: Rev) -> anyhow::Result<()> {
-        let now = self.runtime.block_on(self.origin.wait_convergence(rev, CONVERGE_TIME_MAX));
+    pub fn converged(&self, rev: Rev, stop: &AtomicBool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + CONVERGE_TIME_MAX;
+        let now = loop {
+            let now = self.runtime.block_on(self.origin.wait_convergence(rev, LOOK));
+            stop::check(stop)?;
+            if now.is_settled() || Instant::now() >= deadline {
+                break now;
+            }
+        };
         anyhow::ensure!(now.failed.is_empty(), "the node refused a release: {:?}", now.failed);
         anyhow::ensure!(now.active == 1, "the node does not serve rev {rev} after {CONVERGE_TIME_MAX:?}");
         Ok(())

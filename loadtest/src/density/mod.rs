@@ -12,16 +12,19 @@
 //! | [`ask`] | who asks |
 //! | [`routes`] | what finding a route costs, in process |
 //! | [`stages`] | where the time of a load goes, in process |
-//! | [`report`] | goals and what is printed |
+//! | [`figures`] | what is told of them |
+//! | [`report`], [`text`] | goals, and what is printed |
 
 mod apps;
 mod ask;
+mod figures;
 mod fleet;
 mod memory;
 mod node;
 mod report;
 mod routes;
 mod stages;
+mod text;
 
 use std::{
     sync::{
@@ -36,14 +39,16 @@ use anyhow::Context as _;
 
 use self::{
     apps::Bases,
+    figures::{Artifacts, Holding, Loading, Stall, Swap, Times},
     fleet::{App, Fleet},
     node::{Node, Settings},
-    report::{Holding, Loading, Report, Stall, Swap, Times},
+    report::{Found, Report},
 };
 use crate::{
     Verdict,
     machine::Machine,
     options::{Binaries, Guests, Output},
+    stop,
     under_load::threads::{self, SERVING},
 };
 
@@ -81,20 +86,29 @@ pub struct Args {
     output: Output,
 }
 
-/// Measures and prints.
+/// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let report = measure(args, &ROUTES)?;
+    let stop = stop::when_told()?;
+    let machine = Machine::here();
+    let mut found = Found::default();
+    let stopped = stop::cut(measure(args, &ROUTES, &stop, &mut found), &stop)?;
+    let report = Report::new(machine, args.apps, args.threads, found, stopped);
     args.output.print(&report, Report::text)?;
+    stop::whole(stopped)?;
     Ok(args.output.verdict(report.verdict))
 }
 
-fn measure(args: &Args, routes: &[u32]) -> anyhow::Result<Report> {
-    let machine = Machine::here();
-    let routes = routes.iter().map(|routes| routes::measure(*routes)).collect::<anyhow::Result<_>>()?;
+fn measure(args: &Args, routes: &[u32], stop: &AtomicBool, found: &mut Found) -> anyhow::Result<()> {
+    said("looking up routes, in process");
+    for routes in routes {
+        stop::check(stop)?;
+        found.routes.push(routes::measure(*routes)?);
+    }
+    said("loading programs, in process");
     let bases = Arc::new(Bases::compile(&args.guests.folder)?);
     // A thread of its own: it is pinned to one core, which the node would inherit.
-    let stages = thread::scope(|scope| scope.spawn(|| stages::measure(&bases)).join());
-    let stages = stages.map_err(|_| anyhow::anyhow!("measuring loads panicked"))??;
+    let stages = thread::scope(|scope| scope.spawn(|| stages::measure(&bases, stop)).join());
+    found.stages = Some(stages.map_err(|_| anyhow::anyhow!("measuring loads panicked"))??);
     let folder = tempfile::tempdir().context("making a folder for the fleet")?;
     let fleet = Fleet::start(&folder.path().join("origin"))?;
     let settings = Settings {
@@ -107,40 +121,27 @@ fn measure(args: &Args, routes: &[u32]) -> anyhow::Result<Report> {
     };
     settings.write_token()?;
     said(&format!("signing {} programs", args.apps));
-    let mut apps = fleet.stock(&bases, args.apps)?;
+    let mut apps = fleet.stock(&bases, args.apps, stop)?;
+    found.artifacts = Some(Artifacts::of(&apps));
 
-    let empty = settings.start()?;
-    thread::sleep(REST);
-    let empty_memory = empty.memory()?;
-    let deploy = deploy(&fleet, &empty, &mut apps)?;
+    let empty = settings.start(stop)?;
+    stop::sleep(REST, stop)?;
+    found.empty = Some(empty.memory()?);
+    found.deploy_s = Some(deploy(&fleet, &empty, &mut apps, stop)?.as_secs_f64());
     drop(empty);
 
     said("starting the node anew, with nothing loaded");
-    let node = settings.start()?;
-    let measured = on_a_running_node(args, &fleet, &node, &mut apps);
-    let (idle, loading, full, swap) = measured.with_context(|| format!("the node said: {}", node.said()))?;
-    Ok(Report::new(report::Parts {
-        machine,
-        apps: apps.len(),
-        artifacts: report::Artifacts::of(&apps),
-        threads: args.threads,
-        empty: empty_memory,
-        deploy_s: deploy.as_secs_f64(),
-        start_s: node.start.as_secs_f64(),
-        idle,
-        loading,
-        full,
-        routes,
-        stages,
-        swap,
-    }))
+    let node = settings.start(stop)?;
+    found.start_s = Some(node.start.as_secs_f64());
+    let measured = on_a_running_node(args, &fleet, &node, &mut apps, stop, found);
+    measured.with_context(|| format!("the node said: {}", node.said()))
 }
 
-fn deploy(fleet: &Fleet, node: &Node, apps: &mut [App]) -> anyhow::Result<Duration> {
+fn deploy(fleet: &Fleet, node: &Node, apps: &mut [App], stop: &AtomicBool) -> anyhow::Result<Duration> {
     said("releasing them, until the node has fetched and loaded each once");
     let start = Instant::now();
     let rev = fleet.release(apps, 1, 0)?;
-    fleet.converged(rev).with_context(|| format!("the node said: {}", node.said()))?;
+    fleet.converged(rev, stop).with_context(|| format!("the node said: {}", node.said()))?;
     Ok(start.elapsed())
 }
 
@@ -149,21 +150,23 @@ fn on_a_running_node(
     fleet: &Fleet,
     node: &Node,
     apps: &mut [App],
-) -> anyhow::Result<(Holding, Loading, Holding, Swap)> {
-    thread::sleep(REST);
-    let idle = Holding::of(node)?;
+    stop: &AtomicBool,
+    found: &mut Found,
+) -> anyhow::Result<()> {
+    stop::sleep(REST, stop)?;
+    found.idle = Some(Holding::of(node)?);
     said("asking each app for the first time");
     let order = shuffled(apps.len());
-    let first = ask::each_once(node.http, order.iter().map(|at| asked(&apps[*at])))?;
+    let first = ask::each_once(node.http, order.iter().map(|at| asked(&apps[*at])), stop)?;
     // Half of what is loaded: so the oldest of them have not left for others' sake.
     let loaded = node.metrics()?.get("skerry_code_programs").map_or(0, |programs| programs as usize / 2);
     let last: Vec<usize> = order.iter().rev().take(AGAIN_MAX.min(loaded)).copied().collect();
-    let again = ask::each_once(node.http, last.iter().map(|at| asked(&apps[*at])))?;
-    let loading = Loading::new(&first, &again, node)?;
-    thread::sleep(REST);
-    let full = Holding::of(node)?;
-    let swap = swaps(args, fleet, node, apps)?;
-    Ok((idle, loading, full, swap))
+    let again = ask::each_once(node.http, last.iter().map(|at| asked(&apps[*at])), stop)?;
+    found.loading = Some(Loading::new(&first, &again, node)?);
+    stop::sleep(REST, stop)?;
+    found.full = Some(Holding::of(node)?);
+    found.swap = Some(swaps(args, fleet, node, apps, stop)?);
+    Ok(())
 }
 
 fn asked(app: &App) -> (&str, &str) {
@@ -171,34 +174,37 @@ fn asked(app: &App) -> (&str, &str) {
 }
 
 /// Releases another program for every app but one, while that one is asked.
-fn swaps(args: &Args, fleet: &Fleet, node: &Node, apps: &mut [App]) -> anyhow::Result<Swap> {
+fn swaps(
+    args: &Args,
+    fleet: &Fleet,
+    node: &Node,
+    apps: &mut [App],
+    stop: &AtomicBool,
+) -> anyhow::Result<Swap> {
     said("asking one app steadily, in peace");
     let (steady, others) = apps.split_at_mut(STEADY_APPS);
     let host = steady[0].host.clone();
-    let quiet = during(node, &host, || {
-        thread::sleep(Duration::from_secs(args.quiet_s));
-        Ok(())
-    })?;
+    let quiet = during(node, &host, || stop::sleep(Duration::from_secs(args.quiet_s), stop))?;
     said("asking it while every other app is released anew");
     let before = node.metrics()?;
     let started = Instant::now();
-    let busy = during(node, &host, || fleet.converged(fleet.release(others, 2, 1)?))?;
+    let busy = during(node, &host, || fleet.converged(fleet.release(others, 2, 1)?, stop))?;
     let seconds = started.elapsed().as_secs_f64();
     let after = node.metrics()?;
-    let checked = ask::each_once(node.http, others.iter().take(AGAIN_MAX).map(asked));
+    let checked = ask::each_once(node.http, others.iter().take(AGAIN_MAX).map(asked), stop);
     checked.context("after the releases")?;
     Swap::new(quiet, busy, others.len(), seconds, &before, &after)
 }
 
 /// Asks steadily while `work` goes on.
 fn during(node: &Node, host: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Stall> {
-    let stop = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     let before = threads::Times::of(node.pid(), SERVING)?;
     let us = thread::scope(|scope| {
         let asking =
-            scope.spawn(|| ask::steadily(node.http, host, STEADY_PER_SECOND, STEADY_CONNECTIONS, &stop));
+            scope.spawn(|| ask::steadily(node.http, host, STEADY_PER_SECOND, STEADY_CONNECTIONS, &done));
         let worked = work();
-        stop.store(true, Relaxed);
+        done.store(true, Relaxed);
         let us = asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))?;
         worked.and(us)
     })?;
@@ -255,18 +261,17 @@ mod tests {
             binaries: Binaries { binaries: Some(binaries) },
             output: Output::default(),
         };
-        let report = measure(&args, &[10, 1_000]).unwrap();
-        assert_eq!((report.apps, report.loading.apps), (60, 60));
-        assert!(
-            report.loading.loads >= Some(60.0) && report.loading.evictions > Some(20.0),
-            "{:?}",
-            report.loading
-        );
-        let held = report.full;
+        let mut found = Found::default();
+        measure(&args, &[10, 1_000], &AtomicBool::new(false), &mut found).unwrap();
+        let report = Report::new(Machine::here(), args.apps, args.threads, found, false);
+        let loading = report.loading.as_ref().unwrap();
+        assert_eq!((report.apps, loading.apps), (60, 60));
+        assert!(loading.loads >= Some(60.0) && loading.evictions > Some(20.0), "{loading:?}");
+        let held = report.full.unwrap();
         assert!(held.programs > Some(5.0) && held.programs < Some(40.0), "{held:?}");
         assert_eq!(report.verdicts.budget, Verdict::Met, "{held:?}");
-        assert_eq!(report.idle.programs, Some(0.0), "a node loads nothing before it is asked");
-        let swap = &report.swap;
+        assert_eq!(report.idle.unwrap().programs, Some(0.0), "a node loads nothing before it is asked");
+        let swap = report.swap.as_ref().unwrap();
         assert!(swap.releases == 59 && swap.swaps >= Some(1.0) && swap.busy.answers > 0, "{swap:?}");
         assert!(serde_json::to_string(&report).is_ok() && report.text().contains("goal"));
     }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
 use super::memory::{self, Group, Memory, Source};
-use crate::{servers::process::Process, under_load::metrics::Metrics};
+use crate::{servers::process::Process, stop, under_load::metrics::Metrics};
 
 /// A node that is not up by then will not be.
 const READY_TIME_MAX: Duration = Duration::from_secs(120);
@@ -51,7 +52,7 @@ struct Ready {
 
 impl Settings {
     /// Starts the node and waits until it serves what it knows.
-    pub fn start(&self) -> anyhow::Result<Node> {
+    pub fn start(&self, stop: &AtomicBool) -> anyhow::Result<Node> {
         anyhow::ensure!(
             self.binary.is_file(),
             "{} is missing; cargo build --release -p edge-node, or name its folder with --binaries",
@@ -65,7 +66,7 @@ impl Settings {
         let started = Instant::now();
         let logs = tempfile::tempdir().context("making a folder for the node's log")?;
         let mut process = Process::start(self.command(&config, group.as_ref()), logs)?;
-        let ready = await_ready(&mut process, &ready_file)?;
+        let ready = await_ready(&mut process, &ready_file, stop)?;
         let start = started.elapsed();
         Ok(Node { process, group, http: ready.http, admin: ready.admin, start })
     }
@@ -134,7 +135,7 @@ impl Node {
     }
 }
 
-fn await_ready(process: &mut Process, ready_file: &Path) -> anyhow::Result<Ready> {
+fn await_ready(process: &mut Process, ready_file: &Path, stop: &AtomicBool) -> anyhow::Result<Ready> {
     let deadline = Instant::now() + READY_TIME_MAX;
     loop {
         if let Ok(text) = fs::read(ready_file) {
@@ -143,6 +144,7 @@ fn await_ready(process: &mut Process, ready_file: &Path) -> anyhow::Result<Ready
         if let Some(status) = process.ended() {
             bail!("the node did not start: {status}: {}", process.said());
         }
+        stop::check(stop)?;
         anyhow::ensure!(Instant::now() < deadline, "not ready within {READY_TIME_MAX:?}: {}", process.said());
         thread::sleep(LOOK);
     }

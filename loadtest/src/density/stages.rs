@@ -1,7 +1,7 @@
 //! What loading one program costs in CPU, stage by stage, and what memory it takes once loaded: in process, one thread, on
 //! the node's own loader. By the thread's own clock, so that what else runs disturbs it by its caches only.
 
-use std::{fs, hint::black_box};
+use std::{fs, hint::black_box, sync::atomic::AtomicBool};
 
 use anyhow::Context as _;
 use artifact::{Digest, Lane, container::Container, keys::Trusted, statement::TrustedStatement};
@@ -16,6 +16,7 @@ use crate::{
     counters::{self, thread_cpu_ns},
     micro::guest::{Bench, compiler_key},
     statistics::Summary,
+    stop,
 };
 
 /// Programs loaded; they stay loaded until all are.
@@ -74,7 +75,7 @@ struct One {
 }
 
 /// Loads and unloads programs.
-pub fn measure(bases: &Bases) -> anyhow::Result<Loads> {
+pub fn measure(bases: &Bases, stop: &AtomicBool) -> anyhow::Result<Loads> {
     let bench = Bench::new()?;
     let trusted = Trusted::new([compiler_key().public()]);
     let loader = Loader::new(vec![bench.target], trusted.clone());
@@ -83,6 +84,7 @@ pub fn measure(bases: &Bases) -> anyhow::Result<Loads> {
     let (mut kept, mut ones) = (Vec::new(), Vec::new());
     let mut before = memory::objects_of_process(std::process::id())?;
     for number in 0..WARM_UP + PROGRAMS {
+        stop::check(stop)?;
         if number == WARM_UP {
             (kept, ones) = (Vec::new(), Vec::new());
             before = memory::objects_of_process(std::process::id())?;

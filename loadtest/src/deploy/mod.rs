@@ -12,7 +12,7 @@ mod report;
 use std::{
     fs,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
@@ -22,13 +22,14 @@ use rustls::ClientConfig;
 
 use self::{
     fleet::{Deployed, Fleet},
-    report::{Report, Run},
+    report::{Deploys, Report, Run},
 };
 use crate::{
     Verdict,
     machine::Machine,
     options::{Binaries, Output},
     questions::{self, Client},
+    stop,
 };
 
 /// Pause between two questions: what the first answer may be seen late.
@@ -64,8 +65,9 @@ pub struct Args {
     output: Output,
 }
 
-/// Measures and prints.
+/// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let stop = stop::when_told()?;
     let machine = Machine::here();
     let wasm = fs::read(&args.guest).with_context(|| {
         format!(
@@ -73,13 +75,26 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
             args.guest.display()
         )
     })?;
+    let mut deploys = Deploys::default();
+    let done = measure(args, &wasm, &stop, &mut deploys);
+    if deploys.first.is_some() {
+        eprintln!();
+    }
+    let stopped = stop::cut(done, &stop)?;
+    let report = Report::new(machine, args.new_apps, wasm.len(), deploys, stopped);
+    args.output.print(&report, Report::text)?;
+    stop::whole(stopped)?;
+    Ok(args.output.verdict(report.verdict))
+}
+
+/// Deploys one after the other. One that was cut is none.
+fn measure(args: &Args, wasm: &[u8], stop: &AtomicBool, deploys: &mut Deploys) -> anyhow::Result<()> {
     let fleet = Fleet::start(&args.binaries.folder()?, SLOW_LANE_NICE)?;
     let tls = questions::trusting(&fleet.ca)?;
-    let bench = Bench { fleet: &fleet, tls, wasm: &wasm, text: &args.text };
+    let bench = Bench { fleet: &fleet, tls, wasm, text: &args.text, stop };
 
     let mut asker = bench.asker("app");
-    let first = bench.deploy(0, "app", &mut asker).context("the first deploy")?;
-    let mut runs = Vec::new();
+    deploys.first = Some(bench.deploy(0, "app", &mut asker).context("the first deploy")?);
     for number in 1..=args.runs {
         eprint!("\rdeploy {number} of {}", args.runs);
         let run = match args.new_apps {
@@ -89,12 +104,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
                 bench.deploy(number, &app, &mut bench.asker(&app))
             }
         };
-        runs.push(run.with_context(|| format!("deploy {number}"))?);
+        deploys.runs.push(run.with_context(|| format!("deploy {number}"))?);
     }
-    eprintln!();
-    let report = Report::new(machine, args.new_apps, wasm.len(), first, &runs)?;
-    args.output.print(&report, Report::text)?;
-    Ok(args.output.verdict(report.verdict))
+    Ok(())
 }
 
 /// Asks for one app.
@@ -109,6 +121,7 @@ struct Bench<'a> {
     tls: Arc<ClientConfig>,
     wasm: &'a [u8],
     text: &'a str,
+    stop: &'a AtomicBool,
 }
 
 impl Bench<'_> {
@@ -126,7 +139,7 @@ impl Bench<'_> {
             .context("writing the program to deploy")?;
         let start = Instant::now();
         let (deployed, answered) = thread::scope(|scope| {
-            let answered = scope.spawn(|| await_mark(asker, &mark, start));
+            let answered = scope.spawn(|| await_mark(asker, &mark, start, self.stop));
             let deployed = self.fleet.deploy(&file, app).map(|deployed| (deployed, start.elapsed()));
             (deployed, answered.join().expect("asking does not panic: it returns its errors"))
         });
@@ -146,9 +159,10 @@ impl Bench<'_> {
 }
 
 /// Asks until the answer is the new version's own, and says when that was.
-fn await_mark(asker: &mut Asker, mark: &str, start: Instant) -> anyhow::Result<Duration> {
+fn await_mark(asker: &mut Asker, mark: &str, start: Instant, stop: &AtomicBool) -> anyhow::Result<Duration> {
     let mut last = "nothing was answered".to_owned();
     while start.elapsed() < ANSWER_TIME_MAX {
+        stop::check(stop)?;
         match asker.client.get(&asker.authority, "/") {
             Ok(answer) if answer.status == 200 && contains(&answer.body, mark) => return Ok(start.elapsed()),
             Ok(answer) => {

@@ -74,19 +74,26 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let stop = stop::when_told()?;
     let machine = Machine::here();
     let growth = Growth::new(args, &stop)?;
-    let at = growth.over_connections()?;
-    let many = growth.over_apps();
-    let stopped = stop::told(&stop);
-    // What goes wrong because it was told to stop is no news.
-    let many = many.or_else(|error| if stopped { Ok(Vec::new()) } else { Err(error) })?;
+    let mut found = Found::default();
+    let stopped = stop::cut(growth.measure(&mut found), &stop)?;
     let Growth { bar, places, scenario, left_out, .. } = growth;
     drop(bar);
     let node = lineup::build(&places);
-    let method = Method { rounds: args.rounds, scenario, node, left_out, stopped };
-    let report = Report::new(machine, method, at, many);
+    let method =
+        Method { rounds: args.rounds, rounds_whole: found.rounds, scenario, node, left_out, stopped };
+    let report = Report::new(machine, method, found.at, found.many);
     args.output.print(&report, Report::text)?;
-    anyhow::ensure!(!stopped, "it was told to stop: this is what there was");
+    stop::whole(stopped)?;
     Ok(args.output.verdict(report.verdict))
+}
+
+/// What was measured.
+#[derive(Default)]
+struct Found {
+    at: Vec<At>,
+    /// Over connections, that were whole.
+    rounds: u32,
+    many: Vec<Many>,
 }
 
 /// What is to be done, and how far it is.
@@ -147,18 +154,21 @@ impl<'a> Growth<'a> {
         })
     }
 
-    /// Rounds that were cut short are left out.
-    fn over_connections(&self) -> anyhow::Result<Vec<At>> {
-        let mut all: Vec<At> = self.connections.iter().map(|count| At::new(*count, &self.nodes)).collect();
+    fn measure(&self, found: &mut Found) -> anyhow::Result<()> {
+        found.at = self.connections.iter().map(|count| At::new(*count, &self.nodes)).collect();
         for round in 1..=self.rounds {
-            let so_far = all.clone();
-            let done = self.round(round, &mut all);
-            if stop::told(self.stop) {
-                return Ok(so_far);
-            }
-            done?;
+            // A round that is cut is none.
+            let mut at = found.at.clone();
+            self.round(round, &mut at)?;
+            (found.at, found.rounds) = (at, round);
         }
-        Ok(all)
+        for node in self.nodes.iter().filter(|node| self.apps_of.iter().any(|name| name == node.name)) {
+            found.many.push(Many::new(self.apps, self.programs, node.name));
+            if let Some(many) = found.many.last_mut() {
+                self.apps_of_one(node, many)?;
+            }
+        }
+        Ok(())
     }
 
     fn round(&self, round: u32, all: &mut [At]) -> anyhow::Result<()> {
@@ -170,71 +180,56 @@ impl<'a> Growth<'a> {
         let node = together(&self.nodes, Wire::H1, &self.places, self.stop)?;
         for at in &mut *all {
             for (server, so_far) in self.nodes.iter().zip(&mut at.nodes) {
-                so_far.rounds.push(ask(at.connections, &node, server.name, server.name));
+                so_far.rounds.push(ask(at.connections, &node, server.name, server.name)?);
             }
         }
         drop(node);
         let bare = self.bare.start(Wire::H1, &self.places, self.stop)?;
         for at in all {
-            at.bare.push(ask(at.connections, &bare, "hello", "hyper"));
+            at.bare.push(ask(at.connections, &bare, "hello", "hyper")?);
         }
         Ok(())
     }
 
-    fn over_apps(&self) -> anyhow::Result<Vec<Many>> {
-        let wanted = |node: &&Server| self.apps_of.iter().any(|name| name == node.name);
-        self.nodes.iter().filter(wanted).map(|node| self.apps_of_one(node)).collect()
-    }
-
-    fn apps_of_one(&self, server: &Server) -> anyhow::Result<Many> {
-        anyhow::ensure!(!stop::told(self.stop), "told to stop");
+    /// Round after round: in a round that is cut nothing was measured.
+    fn apps_of_one(&self, server: &Server, many: &mut Many) -> anyhow::Result<()> {
+        stop::check(self.stop)?;
         let node = fleet_of(&apps::name(0), server, Wire::H1, &self.places, self.stop)?;
         let one = |what: &str| self.ask(what, &self.scenario, &node, &host(&apps::name(0)));
-        let alone =
-            self.each_round(|round| one(&format!("round {round}: one app of {}, alone", server.name)));
+        for round in 1..=self.rounds {
+            many.alone.push(one(&format!("round {round}: one app of {}, alone", server.name))?);
+        }
 
         let start = std::time::Instant::now();
         let fleet = node.fleet()?;
         apps::deploy(fleet, server.guest()?, 1..self.apps, self.programs, &self.bar, self.stop)?;
-        let deploy_s = start.elapsed().as_secs_f64();
+        many.deploy_s = Some(start.elapsed().as_secs_f64());
 
         // Even: each is asked as often as any other.
         let hosts = Hosts::Zipf { count: self.apps, exponent: 0.0 };
         let all = Scenario { hosts, ..self.scenario.clone() };
         let all = |what: &str| self.ask(what, &all, &node, DOMAIN);
-        if let Err(why) = all("loading all apps") {
+        if let Err(why) = all("loading all apps")? {
             anyhow::bail!("loading {} apps: {why}", self.apps);
         }
-        let (mut among, mut many) = (Vec::new(), Vec::new());
         for round in 1..=self.rounds {
-            among.push(one(&format!("round {round}: one app among {}", self.apps)));
-            many.push(all(&format!("round {round}: {} apps", self.apps)));
+            let among = one(&format!("round {round}: one app among {}", self.apps))?;
+            many.many.push(all(&format!("round {round}: {} apps", self.apps))?);
+            many.among.push(among);
         }
-        Ok(Many {
-            apps: self.apps,
-            programs: self.programs,
-            guest: server.name,
-            deploy_s,
-            code_mib: code_mib(&fleet.metrics()?),
-            alone,
-            among,
-            many,
-        })
+        many.code_mib = code_mib(&fleet.metrics()?);
+        Ok(())
     }
 
-    fn each_round(&self, measure: impl Fn(u32) -> Measured) -> Vec<Measured> {
-        (1..=self.rounds).map(measure).collect()
-    }
-
-    fn ask(&self, what: &str, scenario: &Scenario, server: &Running, host: &str) -> Measured {
-        if stop::told(self.stop) {
-            return Err("it was stopped".to_owned());
-        }
+    /// An error if it was told to stop: then there is nothing measured.
+    fn ask(&self, what: &str, scenario: &Scenario, server: &Running, host: &str) -> anyhow::Result<Measured> {
+        stop::check(self.stop)?;
         self.bar.load(what.to_owned());
         let target = server.target_at(host);
         let measured = client::measure(scenario, &target, &server.pids, &self.bar, self.stop);
         self.bar.over(scenario);
-        measured
+        stop::check(self.stop)?;
+        Ok(measured)
     }
 }
 

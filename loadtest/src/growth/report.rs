@@ -12,6 +12,7 @@ use crate::{
     run::report::settings,
     servers::{Server, lineup},
     statistics::Summary,
+    stop::STOPPED,
     under_load::figures::{self, Figures, Measured},
 };
 
@@ -24,6 +25,8 @@ const APPS_TIMES: f64 = 1.5;
 #[derive(Debug, Clone, Serialize)]
 pub struct Method {
     pub rounds: u32,
+    /// Over connections; fewer, if it was told to stop: one that was cut is none.
+    pub rounds_whole: u32,
     /// But for its connections.
     pub scenario: Scenario,
     /// Its binary.
@@ -54,8 +57,8 @@ pub struct Many {
     pub apps: u32,
     pub programs: Programs,
     pub guest: &'static str,
-    /// What deploying them took, in s.
-    pub deploy_s: f64,
+    /// What deploying them took, in s. None, as what follows, if it was told to stop before.
+    pub deploy_s: Option<f64>,
     /// Native code in the node's memory at the end. More than `code_bytes_max`, 1 GiB, is not kept: what does not fit is
     /// loaded again when it is asked for.
     pub code_mib: Option<f64>,
@@ -88,7 +91,7 @@ pub struct Row {
 pub struct Fleet {
     pub guest: &'static str,
     pub programs: Programs,
-    pub deploy_s: f64,
+    pub deploy_s: Option<f64>,
     pub code_mib: Option<f64>,
 }
 
@@ -116,6 +119,14 @@ impl At {
     pub fn new(connections: u32, nodes: &[Server]) -> At {
         let nodes = nodes.iter().map(|node| Lane { name: node.name, rounds: Vec::new() }).collect();
         At { connections, nodes, bare: Vec::new() }
+    }
+}
+
+impl Many {
+    pub fn new(apps: u32, programs: Programs, guest: &'static str) -> Many {
+        let (deploy_s, code_mib) = (None, None);
+        let (alone, among, many) = (Vec::new(), Vec::new(), Vec::new());
+        Many { apps, programs, guest, deploy_s, code_mib, alone, among, many }
     }
 }
 
@@ -185,19 +196,20 @@ impl Report {
 
     /// For a person.
     pub fn text(&self) -> String {
-        let Method { rounds, scenario, node, left_out, stopped } = &self.method;
+        let Method { rounds, rounds_whole, scenario, node, left_out, stopped } = &self.method;
         let mut text = format!(
-            "{}\nload      {}\nseed      {}\nrounds    {rounds}: {node}, then bare hyper\n",
+            "{}\nload      {}\nseed      {}\nrounds    {rounds_whole} of {rounds}: {node}, then bare hyper\n",
             self.machine.text(),
             settings(scenario),
             scenario.seed,
         );
         if *stopped {
-            text += "stopped   before its end; this is what there was\n";
+            let _ = writeln!(text, "stopped   {STOPPED}");
         }
         table(&mut text, "connections", "over hyper", &self.connections);
         table(&mut text, "apps asked", "over alone", &self.apps);
         for Fleet { guest, programs, deploy_s, code_mib } in &self.fleets {
+            let Some(deploy_s) = deploy_s else { continue };
             let programs = match programs {
                 Programs::Own => "a program each",
                 Programs::Shared => "one program",
@@ -294,7 +306,7 @@ mod tests {
             apps: 1_000,
             programs: Programs::Own,
             guest: "fastly-hello",
-            deploy_s: 100.0,
+            deploy_s: Some(100.0),
             code_mib: Some(1023.8),
             alone: cpu(alone_us),
             among: cpu(alone_us),
@@ -305,7 +317,14 @@ mod tests {
     fn report(at: Vec<At>, many: Vec<Many>, left_out: &[&str]) -> Report {
         let scenario = Scenario::named("hello-h1").unwrap();
         let left_out = left_out.iter().map(|one| (*one).to_owned()).collect();
-        let method = Method { rounds: 1, scenario, node: "edge-node".into(), left_out, stopped: false };
+        let method = Method {
+            rounds: 1,
+            rounds_whole: 1,
+            scenario,
+            node: "edge-node".into(),
+            left_out,
+            stopped: false,
+        };
         Report::new(Machine::here(), method, at, many)
     }
 

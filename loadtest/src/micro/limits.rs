@@ -67,7 +67,7 @@ impl LimitsCost {
 
 /// Measures both in turns.
 pub async fn cost(
-    plan: &Plan,
+    plan: &Plan<'_>,
     bench: &Bench,
     host: &Host,
     guest: &Guest,

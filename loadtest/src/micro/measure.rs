@@ -1,12 +1,16 @@
 //! Batches of cycles on one thread: first warm, then measured in turns, so that drift of the machine meets both hosts.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
 
 use tokio::task::coop::unconstrained;
 
 use crate::{
     counters::{thread_cpu_ns, thread_minor_faults},
     statistics::Summary,
+    stop,
 };
 
 /// Batches of each host. The median of 15 survives 7 that were disturbed.
@@ -31,15 +35,16 @@ pub struct Spent {
     pub guest_ns: u64,
 }
 
-/// How long a batch takes.
-pub struct Plan {
+/// How long a batch takes, and who may end it.
+pub struct Plan<'a> {
     batch: Duration,
+    stop: &'a AtomicBool,
 }
 
-impl Plan {
+impl Plan<'_> {
     /// `seconds` of measured CPU time in all.
-    pub fn of(seconds: f64) -> Plan {
-        Plan { batch: Duration::from_secs_f64(seconds / BATCHES as f64) }
+    pub fn of(seconds: f64, stop: &AtomicBool) -> Plan<'_> {
+        Plan { batch: Duration::from_secs_f64(seconds / BATCHES as f64), stop }
     }
 
     /// How many cycles make a batch.
@@ -70,7 +75,7 @@ struct Batches {
 
 /// Measures both in turns.
 pub async fn side_by_side(
-    plan: &Plan,
+    plan: &Plan<'_>,
     ours: &impl Cycle,
     plain: &impl Cycle,
 ) -> anyhow::Result<(Measured, Measured)> {
@@ -78,6 +83,7 @@ pub async fn side_by_side(
     let plain_cycles = plan.cycles(warm_up(plain).await?);
     let (mut ours_batches, mut plain_batches) = (Batches::default(), Batches::default());
     for _ in 0..BATCHES {
+        stop::check(plan.stop)?;
         ours_batches.add(ours, ours_cycles).await?;
         plain_batches.add(plain, plain_cycles).await?;
     }
@@ -144,6 +150,8 @@ impl Batches {
 mod tests {
     use super::*;
 
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
     /// Burns CPU time and says so.
     struct Burn(Duration);
 
@@ -161,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_costs_twice_as_much_is_measured_as_twice_as_much() {
-        let plan = Plan::of(0.03);
+        let plan = Plan::of(0.03, &NEVER);
         let (one, two) = (Burn(Duration::from_micros(50)), Burn(Duration::from_micros(100)));
         let (one, two) = block_on(side_by_side(&plan, &one, &two)).unwrap();
         let ratio = two.cycle_us.median / one.cycle_us.median;
@@ -171,8 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn told_to_stop_no_other_batch_begins() {
+        let told = AtomicBool::new(true);
+        let burn = Burn(Duration::ZERO);
+        assert!(block_on(side_by_side(&Plan::of(0.03, &told), &burn, &burn)).is_err());
+    }
+
+    #[test]
     fn a_batch_holds_as_many_cycles_as_fit_and_at_least_one() {
-        let plan = Plan::of(0.015);
+        let plan = Plan::of(0.015, &NEVER);
         assert_eq!(plan.cycles(1_000.0), 1_000);
         assert_eq!(plan.cycles(5e9), 1);
     }

@@ -28,7 +28,7 @@ mod report;
 mod stages;
 pub mod syscalls;
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{os::unix::process::CommandExt as _, process::Command, sync::atomic::AtomicBool};
 
 use anyhow::Context as _;
 use artifact::Lane;
@@ -45,6 +45,7 @@ use crate::{
     Verdict, counters,
     machine::Machine,
     options::{Guests, Output},
+    stop,
 };
 
 #[derive(clap::Args)]
@@ -74,30 +75,50 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Measures and prints.
+/// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     without_backtraces()?;
+    let stop = stop::when_told()?;
     let machine = Machine::here();
     let bench = Bench::new()?;
-    let runtime = runtime()?;
     let mut reports = Vec::new();
+    let stopped = stop::cut(measure(args, &bench, &stop, &mut reports), &stop)?;
+    let report = Report::new(machine, bench.settings(), reports, stopped);
+    args.output.print(&report, Report::text)?;
+    stop::whole(stopped)?;
+    Ok(args.output.verdict(report.verdict()))
+}
+
+/// Guest after guest. One that was cut is none.
+fn measure(
+    args: &Args,
+    bench: &Bench,
+    stop: &AtomicBool,
+    reports: &mut Vec<GuestReport>,
+) -> anyhow::Result<()> {
+    let runtime = runtime()?;
     for name in names(args) {
         eprintln!("{name}: compiling");
         let guest = Guest::compile(&args.guests_dir.folder, &name)?;
         eprintln!("{name}: measuring");
-        reports.push(one(args, &bench, &runtime, &guest).with_context(|| format!("measuring {name}"))?);
+        let report = one(args, bench, &runtime, &guest, stop).with_context(|| format!("measuring {name}"))?;
+        reports.push(report);
     }
-    let report = Report::new(machine, bench.settings(), reports);
-    args.output.print(&report, Report::text)?;
-    Ok(args.output.verdict(report.verdict()))
+    Ok(())
 }
 
 /// Everything about one guest.
-fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> anyhow::Result<GuestReport> {
+fn one(
+    args: &Args,
+    bench: &Bench,
+    runtime: &LocalRuntime,
+    guest: &Guest,
+    stop: &AtomicBool,
+) -> anyhow::Result<GuestReport> {
     let shared = Shared::new(bench, guest)?;
     let host = Host::of(shared.clone())?;
     let reference = Reference::new(bench, guest)?;
-    let plan = Plan::of(args.seconds);
+    let plan = Plan::of(args.seconds, stop);
     let (ours, plain) = runtime.block_on(measure::side_by_side(&plan, &host, &reference))?;
     // Counted apart: it would cost time.
     let cycles = measure::cycles_of(std::time::Duration::from_millis(20), &ours);
@@ -112,10 +133,13 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         true => syscalls::Counted::NotCounted { reason: "switched off".to_owned() },
         false => syscalls::count(guest, cycles)?,
     };
+    stop::check(stop)?;
     let door = runtime.block_on(door::cost(&host))?;
     let other = shared.on_another_engine(&Bench::new()?, guest)?;
     let pair = pair::measure(bench, [&shared, &other])?;
+    stop::check(stop)?;
     let pair_together = pair::measure(bench, [&shared, &shared])?;
+    stop::check(stop)?;
     let limits = match guest.lane {
         Lane::Fastly => {
             let wasm = Guest::wasm(&args.guests_dir.folder, &guest.name)?;
@@ -123,6 +147,7 @@ fn one(args: &Args, bench: &Bench, runtime: &LocalRuntime, guest: &Guest) -> any
         }
         Lane::Wasi => None,
     };
+    stop::check(stop)?;
     let report = GuestReport::new(guest, &ours, &plain, allocations, syscalls, door, stages);
     Ok(GuestReport { limits, pair: Some(pair), pair_together: Some(pair_together), ..report })
 }

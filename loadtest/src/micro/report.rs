@@ -14,7 +14,7 @@ use super::{
     stages::Stages,
     syscalls::Counted,
 };
-use crate::{Verdict, counters::Allocations, machine::Machine, statistics::Summary};
+use crate::{Verdict, counters::Allocations, machine::Machine, statistics::Summary, stop::STOPPED};
 
 /// Page faults a cycle may have: none, when rounded to hundredths. What is below is the kernel moving pages once in
 /// thousands of cycles.
@@ -29,6 +29,7 @@ pub struct Report {
     pub machine: Machine,
     pub settings: String,
     pub guests: Vec<GuestReport>,
+    pub stopped: bool,
 }
 
 /// One guest.
@@ -132,8 +133,8 @@ fn missed(goal: &Goal, measured: &Measured, syscalls: &Counted) -> Vec<&'static 
 }
 
 impl Report {
-    pub fn new(machine: Machine, settings: String, guests: Vec<GuestReport>) -> Report {
-        Report { machine, settings, guests }
+    pub fn new(machine: Machine, settings: String, guests: Vec<GuestReport>, stopped: bool) -> Report {
+        Report { machine, settings, guests, stopped }
     }
 
     /// Met only if every guest with a goal meets it, limits cost no more than they may, and a second thread adds what it
@@ -154,7 +155,11 @@ impl Report {
 
     /// For a person.
     pub fn text(&self) -> String {
-        let mut text = format!("{}\nsettings  {}\n\n", self.machine.text(), self.settings);
+        let mut text = format!("{}\nsettings  {}\n", self.machine.text(), self.settings);
+        if self.stopped {
+            let _ = writeln!(text, "stopped   {STOPPED}");
+        }
+        text.push('\n');
         let _ = writeln!(
             text,
             "{:<14} {:<6} {:>22} {:>6} {:>8} {:>6} {:>22} {:>6} {:>7} {:>8} {:>7}  verdict",
@@ -317,7 +322,7 @@ mod tests {
             wasmtime: "48",
             build: "release".into(),
         };
-        Report::new(machine, "target x86_64-v3".into(), guests)
+        Report::new(machine, "target x86_64-v3".into(), guests, false)
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Stages {
 }
 
 /// Measures the stages of `host`.
-pub async fn split(plan: &Plan, host: &Host) -> anyhow::Result<Stages> {
+pub async fn split(plan: &Plan<'_>, host: &Host) -> anyhow::Result<Stages> {
     let start = Instant::now();
     batch(host, GUESS_CYCLES).await?;
     let cycle_ns = start.elapsed().as_nanos() as f64 / GUESS_CYCLES as f64;

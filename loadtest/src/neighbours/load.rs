@@ -10,7 +10,10 @@ use hdrhistogram::Histogram;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::attack::{self, Attacked};
-use crate::generate::{Arrivals, Outcome, Progress, Roots, Scenario, Target, generate};
+use crate::{
+    generate::{Arrivals, Outcome, Progress, Roots, Scenario, Target, generate},
+    stop,
+};
 
 /// Connections the good tenant is asked over.
 const CONNECTIONS: u32 = 24;
@@ -26,8 +29,8 @@ pub struct Asked {
 }
 
 /// Asks `host` as fast as it answers, over all connections, and returns answers a second.
-pub fn saturate(address: SocketAddr, host: &str, time: Duration) -> anyhow::Result<f64> {
-    saturated(address, host, Duration::ZERO, time, &|_| {}).map(|outcome| outcome.rate())
+pub fn saturate(address: SocketAddr, host: &str, time: Duration, stop: &AtomicBool) -> anyhow::Result<f64> {
+    saturated(address, host, Duration::ZERO, time, &|_| {}, stop).map(|outcome| outcome.rate())
 }
 
 /// The same; what came of it after a warm-up, watched meanwhile. A question without a 200 voids it.
@@ -37,18 +40,39 @@ pub fn saturated(
     warm_up: Duration,
     time: Duration,
     watch: &(dyn Fn(Progress) + Sync),
+    stop: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
     let scenario = Scenario { warm_up, ..closed(time)? };
-    let outcome = ask(&scenario, address, host, watch, &AtomicBool::new(false))?;
+    let outcome = whole(&scenario, address, host, watch, stop)?;
     let Asked { asked, answered, .. } = Asked::of(&outcome);
     anyhow::ensure!(answered == asked, "{} of {asked} questions were not answered", asked - answered);
     Ok(outcome)
 }
 
 /// Asks `host` this many times a second.
-pub fn pace(address: SocketAddr, host: &str, per_second: f64, time: Duration) -> anyhow::Result<Asked> {
+pub fn pace(
+    address: SocketAddr,
+    host: &str,
+    per_second: f64,
+    time: Duration,
+    stop: &AtomicBool,
+) -> anyhow::Result<Asked> {
     let scenario = closed(time)?.arriving(Arrivals::Constant { per_second });
-    ask(&scenario, address, host, &|_| {}, &AtomicBool::new(false)).map(|outcome| Asked::of(&outcome))
+    whole(&scenario, address, host, &|_| {}, stop).map(|outcome| Asked::of(&outcome))
+}
+
+/// To its end: a load that was cut is none.
+fn whole(
+    scenario: &Scenario,
+    address: SocketAddr,
+    host: &str,
+    watch: &(dyn Fn(Progress) + Sync),
+    stop: &AtomicBool,
+) -> anyhow::Result<Outcome> {
+    stop::check(stop)?;
+    let outcome = ask(scenario, address, host, watch, stop)?;
+    stop::check(stop)?;
+    Ok(outcome)
 }
 
 fn closed(time: Duration) -> anyhow::Result<Scenario> {

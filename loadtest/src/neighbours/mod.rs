@@ -21,18 +21,17 @@ pub mod load;
 pub mod node;
 mod report;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::Context as _;
 use edge_node::lane::NICE_DEFAULT;
 
 use self::{
     bills::Bills,
-    load::Asked,
     node::{Running, host},
-    report::{Phase, Report},
+    report::{Found, Phase, Report, Times},
 };
-use crate::{Verdict, machine::Machine, options::Output};
+use crate::{Verdict, machine::Machine, options::Output, stop};
 
 /// Seconds of warming up before anything counts.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -67,21 +66,24 @@ pub struct Args {
     output: Output,
 }
 
-/// Measures and prints.
+/// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let report = measure(args)?;
+    let stop = stop::when_told()?;
+    let machine = Machine::here();
+    let mut found = Found::default();
+    let stopped = stop::cut(measure(args, &stop, &mut found), &stop)?;
+    let report = Report::new(machine, args, found, stopped);
     args.output.print(&report, Report::text)?;
+    stop::whole(stopped)?;
     Ok(args.output.verdict(report.verdict))
 }
 
-fn measure(args: &Args) -> anyhow::Result<Report> {
-    let machine = Machine::here();
+fn measure(args: &Args, stop: &AtomicBool, found: &mut Found) -> anyhow::Result<()> {
     let bills = Bills::default();
     let node = Running::start(args.threads as usize, args.instances_max, args.slow_nice, bills.clone())?;
-    let result = phases(args, &node, &bills);
+    let measured = phases(args, &node, &bills, stop, found);
     node.stop().context("stopping the node")?;
-    let Phases { per_second, quiet, one, many } = result?;
-    Report::new(machine, args, per_second, quiet, [one, many])
+    measured
 }
 
 impl Args {
@@ -91,22 +93,23 @@ impl Args {
     }
 }
 
-struct Phases {
-    per_second: f64,
-    quiet: Asked,
-    one: Phase,
-    many: Phase,
-}
-
-fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> {
+fn phases(
+    args: &Args,
+    node: &Running,
+    bills: &Bills,
+    stop: &AtomicBool,
+    found: &mut Found,
+) -> anyhow::Result<()> {
     let time = Duration::from_secs(args.seconds);
     let good = [GOOD_TENANT.to_owned()];
     node.deploy(&node.stock(&guests::good())?, &good)?;
     let good = host(GOOD_TENANT, "good");
-    load::saturate(node.address, &good, WARM_UP).context("warming up")?;
-    let per_second = load::saturate(node.address, &good, WARM_UP * 3)?;
+    load::saturate(node.address, &good, WARM_UP, stop).context("warming up")?;
+    let per_second = load::saturate(node.address, &good, WARM_UP * 3, stop)?;
     let paced = per_second * args.part();
-    let quiet = load::pace(node.address, &good, paced, time / 2)?;
+    found.per_second_max = Some(per_second);
+    let quiet = load::pace(node.address, &good, paced, time / 2, stop)?;
+    found.quiet = Some(Times::of(&quiet).context("the good tenant was never answered")?);
 
     node.deploy(&node.stock(&guests::fill_once(args.fill_mib))?, &[MEASURING_TENANT.to_owned()])?;
     let hostile = [node.stock(&guests::endless_loop())?, node.stock(&guests::fills(args.fill_mib))?];
@@ -120,19 +123,19 @@ fn phases(args: &Args, node: &Running, bills: &Bills) -> anyhow::Result<Phases> 
         let measuring = host(MEASURING_TENANT, "fill-once");
         let hosts: Vec<String> = each("loop").chain(each("fill")).chain([measuring]).collect();
         eprintln!("{name}: {} loops and as many fills, {} s", args.hostile, args.seconds);
-        let ask = || load::pace(node.address, &good, paced, time);
+        let ask = || load::pace(node.address, &good, paced, time, stop);
         let (asked, attacked) = load::beside(node.address, &hosts, ask)?;
         anyhow::Ok(Phase::new(name, asked, &attacked, bills))
     };
-    let one = attacked("from 1 tenant", vec!["hostile".to_owned()])?;
-    let many =
-        attacked("from many tenants", (0..args.hostile).map(|number| format!("hostile-{number}")).collect())?;
-    Ok(Phases { per_second, quiet, one, many })
+    found.phases.push(attacked("from 1 tenant", vec!["hostile".to_owned()])?);
+    let many = (0..args.hostile).map(|number| format!("hostile-{number}")).collect();
+    found.phases.push(attacked("from many tenants", many)?);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{report::PHASES, *};
 
     /// The short form: what is counted, not how long it took.
     #[test]
@@ -148,7 +151,10 @@ mod tests {
             slow_nice: 0,
             output: Output::default(),
         };
-        let report = measure(&args).unwrap();
+        let mut found = Found::default();
+        measure(&args, &AtomicBool::new(false), &mut found).unwrap();
+        let report = Report::new(Machine::here(), &args, found, false);
+        assert_eq!(report.phases.len(), PHASES);
         for phase in &report.phases {
             assert!(phase.answered_percent >= 99.0, "{phase:?}");
             assert!(phase.killed_loops > 0 && phase.killed_fills > 0, "{phase:?}");

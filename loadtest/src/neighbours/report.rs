@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{Args, attack::Attacked, bills::Bills, load::Asked};
-use crate::{Verdict, machine::Machine, statistics::Summary};
+use crate::{Verdict, machine::Machine, statistics::Summary, stop::STOPPED};
 
+/// Of one tenant, and of many.
+pub const PHASES: usize = 2;
 /// Part of the good tenant's questions that must be answered.
 const ANSWERED_PERCENT_MIN: f64 = 99.0;
 /// p99 under attack over p99 in peace.
@@ -59,16 +60,25 @@ pub struct Report {
     pub fill_mib: u32,
     pub threads: u32,
     pub seconds: u64,
-    /// What one core answers, and what the good tenant asks.
-    pub per_second_max: f64,
-    pub per_second: f64,
-    pub quiet: Times,
+    /// What one core answers, and what the good tenant asks. None, as what follows, if it was told to stop before.
+    pub per_second_max: Option<f64>,
+    pub per_second: Option<f64>,
+    pub quiet: Option<Times>,
     pub phases: Vec<Phase>,
+    pub stopped: bool,
     pub verdict: Verdict,
 }
 
+/// What was measured, in this order.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub per_second_max: Option<f64>,
+    pub quiet: Option<Times>,
+    pub phases: Vec<Phase>,
+}
+
 impl Times {
-    fn of(asked: &Asked) -> Option<Times> {
+    pub fn of(asked: &Asked) -> Option<Times> {
         let us = |part| asked.latency_ns.value_at_quantile(part) as f64 / 1e3;
         let times = Times { p50_us: us(0.5), p99_us: us(0.99), p999_us: us(0.999), max_us: us(1.0) };
         (asked.answered > 0).then_some(times)
@@ -106,60 +116,59 @@ impl Phase {
 }
 
 impl Report {
-    pub fn new(
-        machine: Machine,
-        args: &Args,
-        per_second_max: f64,
-        quiet: Asked,
-        phases: [Phase; 2],
-    ) -> anyhow::Result<Report> {
-        let quiet = Times::of(&quiet).context("the good tenant was never answered")?;
+    pub fn new(machine: Machine, args: &Args, found: Found, stopped: bool) -> Report {
+        let Found { per_second_max, quiet, phases } = found;
         let met = |phase: &Phase| {
+            let in_time =
+                |times: Times| quiet.is_some_and(|quiet| times.p99_us <= P99_RATIO_MAX * quiet.p99_us);
             phase.answered_percent >= ANSWERED_PERCENT_MIN
-                && phase.times.is_some_and(|times| times.p99_us <= P99_RATIO_MAX * quiet.p99_us)
+                && phase.times.is_some_and(in_time)
                 && phase.loop_over_ms.max <= LOOP_OVER_MS_MAX
                 && phase.fill_over_ms.max <= phase.one_fill_ms
                 && phase.killed_loops > 0
                 && phase.killed_fills > 0
         };
-        let verdict = if phases.iter().all(met) { Verdict::Met } else { Verdict::NotMet };
-        Ok(Report {
+        let all_met = phases.len() == PHASES && phases.iter().all(met);
+        Report {
             machine,
             hostile: args.hostile,
             fill_mib: args.fill_mib,
             threads: args.threads,
             seconds: args.seconds,
             per_second_max,
-            per_second: per_second_max * args.part(),
+            per_second: per_second_max.map(|most| most * args.part()),
             quiet,
-            phases: phases.into(),
-            verdict,
-        })
+            phases,
+            stopped,
+            verdict: if all_met { Verdict::Met } else { Verdict::NotMet },
+        }
     }
 
     /// For a person.
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "{}\n\n{} serving threads; {} loops and {} fills of {} MiB in flight, {} s each\n\
-             the good tenant: {:.0} requests/s at most, asks {:.0}/s\n\n",
-            self.machine.text(),
-            self.threads,
-            self.hostile,
-            self.hostile,
-            self.fill_mib,
-            self.seconds,
-            self.per_second_max,
-            self.per_second,
+        let mut text = format!("{}\n", self.machine.text());
+        if self.stopped {
+            let _ = writeln!(text, "stopped   {STOPPED}");
+        }
+        let _ = writeln!(
+            text,
+            "\n{} serving threads; {} loops and {} fills of {} MiB in flight, {} s each",
+            self.threads, self.hostile, self.hostile, self.fill_mib, self.seconds,
         );
+        if let (Some(most), Some(asked)) = (self.per_second_max, self.per_second) {
+            let _ = writeln!(text, "the good tenant: {most:.0} requests/s at most, asks {asked:.0}/s");
+        }
+        text.push('\n');
+        let Some(quiet) = &self.quiet else { return text };
         let row = |text: &mut String, name: &str, answered: f64, times: &Times| {
             let Times { p50_us, p99_us, p999_us, max_us } = times;
-            let ratio = p99_us / self.quiet.p99_us;
+            let ratio = p99_us / quiet.p99_us;
             let _ = writeln!(
                 text,
                 "{name:<18} answered {answered:>6.2} %  p50 {p50_us:>7.0}  p99 {p99_us:>7.0}  p99.9 {p999_us:>8.0}  max {max_us:>8.0} µs  p99/quiet {ratio:.2}"
             );
         };
-        row(&mut text, "quiet", 100.0, &self.quiet);
+        row(&mut text, "quiet", 100.0, quiet);
         for phase in &self.phases {
             match &phase.times {
                 Some(times) => row(&mut text, phase.name, phase.answered_percent, times),
@@ -188,7 +197,7 @@ impl Report {
         let _ = writeln!(
             text,
             "\ngoals: answered >= {ANSWERED_PERCENT_MIN} %, p99 <= {P99_RATIO_MAX} x quiet, loops <= {LOOP_OVER_MS_MAX} ms over, fills <= one fill over: {}",
-            self.verdict.text()
+            if self.phases.len() == PHASES { self.verdict.text() } else { "not measured" }
         );
         text
     }

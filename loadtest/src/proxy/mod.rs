@@ -9,7 +9,7 @@
 
 mod backend;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::Context as _;
 use artifact::manifest::{AppConfig, Backend as Declared};
@@ -28,6 +28,7 @@ use crate::{
         node::{Running, host},
     },
     options::Output,
+    stop::{self, STOPPED},
     under_load::threads::{SERVING, SLOW, Times},
 };
 
@@ -51,45 +52,50 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     machine: Machine,
-    /// CPU of the node for each request, in µs.
-    hello_us: f64,
-    proxied_us: f64,
-    /// Of it on the serving thread and on the slow lane's.
-    proxied_serving_us: f64,
-    proxied_slow_us: f64,
-    requests: u64,
+    /// CPU of the node for each request, in µs. What it was told to stop before is not there.
+    hello_us: Option<f64>,
+    proxied_us: Option<f64>,
+    hello: Option<Spent>,
+    proxied: Option<Spent>,
     goal_us: f64,
+    stopped: bool,
     verdict: Verdict,
 }
 
-/// Measures and prints.
+/// What was measured.
+#[derive(Default)]
+struct Found {
+    hello: Option<Spent>,
+    proxied: Option<Spent>,
+}
+
+/// Measures and prints. Told to stop, it prints what there was, and then an error.
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let report = measure(args)?;
+    let stop = stop::when_told()?;
+    let machine = Machine::here();
+    let mut found = Found::default();
+    let stopped = stop::cut(measure(args, &stop, &mut found), &stop)?;
+    let report = Report::new(machine, found, stopped);
     args.output.print(&report, Report::text)?;
+    stop::whole(stopped)?;
     Ok(args.output.verdict(report.verdict))
 }
 
-fn measure(args: &Args) -> anyhow::Result<Report> {
-    let machine = Machine::here();
+fn measure(args: &Args, stop: &AtomicBool, found: &mut Found) -> anyhow::Result<()> {
     let backend = Backend::start()?;
     let node = Running::start(1, INSTANCES_MAX, edge_node::lane::NICE_DEFAULT, Bills::default())?;
-    let measured = both(args, &node, &backend);
+    let measured = both(args, &node, &backend, stop, found);
     node.stop().context("stopping the node")?;
-    let (hello, proxied) = measured?;
-    let proxied_us = proxied.serving_us + proxied.slow_us;
-    Ok(Report {
-        machine,
-        hello_us: hello.serving_us + hello.slow_us,
-        proxied_us,
-        proxied_serving_us: proxied.serving_us,
-        proxied_slow_us: proxied.slow_us,
-        requests: proxied.requests,
-        goal_us: GOAL_US,
-        verdict: if proxied_us <= GOAL_US { Verdict::Met } else { Verdict::NotMet },
-    })
+    measured
 }
 
-fn both(args: &Args, node: &Running, backend: &Backend) -> anyhow::Result<(Spent, Spent)> {
+fn both(
+    args: &Args,
+    node: &Running,
+    backend: &Backend,
+    stop: &AtomicBool,
+    found: &mut Found,
+) -> anyhow::Result<()> {
     let tenants = [TENANT.to_owned()];
     node.deploy(&node.stock(&guests::good())?, &tenants)?;
     let origin = Declared { url: format!("http://{}", backend.address), ..Declared::default() };
@@ -97,17 +103,22 @@ fn both(args: &Args, node: &Running, backend: &Backend) -> anyhow::Result<(Spent
         AppConfig { backends: BTreeMap::from([("origin".to_owned(), origin)]), ..AppConfig::default() };
     node.deploy_with(&node.stock(&passes_on())?, &tenants, &config)?;
     let time = Duration::from_secs(args.seconds);
-    Ok((spent(node, "good", time)?, spent(node, "passes-on", time)?))
+    eprintln!("asking a hello, {} s", args.seconds);
+    found.hello = Some(spent(node, "good", time, stop)?);
+    eprintln!("asking one that passes its request on, {} s", args.seconds);
+    found.proxied = Some(spent(node, "passes-on", time, stop)?);
+    Ok(())
 }
 
 /// What a request costs the node, in µs of CPU.
+#[derive(Debug, Clone, Copy, Serialize)]
 struct Spent {
     serving_us: f64,
     slow_us: f64,
     requests: u64,
 }
 
-fn spent(node: &Running, app: &str, time: Duration) -> anyhow::Result<Spent> {
+fn spent(node: &Running, app: &str, time: Duration, stop: &AtomicBool) -> anyhow::Result<Spent> {
     let host = host(TENANT, app);
     let looks = Mutex::new(Vec::new());
     let watch = |progress: Progress| {
@@ -115,7 +126,8 @@ fn spent(node: &Running, app: &str, time: Duration) -> anyhow::Result<Spent> {
             looks.lock().push(Look::take(progress.answered));
         }
     };
-    load::saturated(node.address, &host, WARM_UP, time, &watch).with_context(|| format!("asking {app}"))?;
+    load::saturated(node.address, &host, WARM_UP, time, &watch, stop)
+        .with_context(|| format!("asking {app}"))?;
     let looks = looks.into_inner().into_iter().collect::<anyhow::Result<Vec<Look>>>()?;
     match looks[..] {
         [first, .., last] if last.answered > first.answered => Ok(Spent::between(first, last)),
@@ -139,6 +151,10 @@ impl Look {
 }
 
 impl Spent {
+    fn us(&self) -> f64 {
+        self.serving_us + self.slow_us
+    }
+
     fn between(first: Look, last: Look) -> Spent {
         let requests = last.answered - first.answered;
         let each_us = |before: u64, after: u64| (after - before) as f64 / 1e3 / requests as f64;
@@ -167,21 +183,36 @@ fn passes_on() -> Program {
 }
 
 impl Report {
+    fn new(machine: Machine, found: Found, stopped: bool) -> Report {
+        let Found { hello, proxied } = found;
+        let met = proxied.is_some_and(|proxied| proxied.us() <= GOAL_US);
+        let verdict = if met { Verdict::Met } else { Verdict::NotMet };
+        let us = |spent: Option<Spent>| spent.map(|spent| spent.us());
+        let (hello_us, proxied_us) = (us(hello), us(proxied));
+        Report { machine, hello_us, proxied_us, hello, proxied, goal_us: GOAL_US, stopped, verdict }
+    }
+
     fn text(&self) -> String {
-        format!(
-            "{}\n\nCPU of the node for each request, HTTP/1.1 in the clear on kept connections, 24 at once:\n\
-             \x20 hello      {:>7.1} µs\n\
-             \x20 proxied    {:>7.1} µs: {:.1} on the serving thread, {:.1} in the slow lane; {} requests\n\
-             \x20 goal       {:>7.1} µs: {}\n",
-            self.machine.text(),
-            self.hello_us,
-            self.proxied_us,
-            self.proxied_serving_us,
-            self.proxied_slow_us,
-            self.requests,
-            self.goal_us,
-            self.verdict.text(),
-        )
+        let Report { machine, hello, proxied, goal_us, stopped, verdict, .. } = self;
+        let mut text = machine.text() + "\n";
+        if *stopped {
+            let _ = writeln!(text, "stopped   {STOPPED}");
+        }
+        text +=
+            "\nCPU of the node for each request, HTTP/1.1 in the clear on kept connections, 24 at once:\n";
+        if let Some(hello) = hello {
+            let _ = writeln!(text, "  hello      {:>7.1} µs", hello.us());
+        }
+        let Some(proxied) = proxied else { return text };
+        let Spent { serving_us, slow_us, requests } = proxied;
+        let _ = writeln!(
+            text,
+            "  proxied    {:>7.1} µs: {serving_us:.1} on the serving thread, {slow_us:.1} in the slow lane; {requests} requests\n\
+             \x20 goal       {goal_us:>7.1} µs: {}",
+            proxied.us(),
+            verdict.text(),
+        );
+        text
     }
 }
 
@@ -191,8 +222,12 @@ mod tests {
 
     #[test]
     fn requests_are_passed_on_and_their_cpu_is_counted() {
-        let report = measure(&Args { seconds: 1, output: Output::default() }).unwrap();
-        assert!(report.requests > 0 && report.proxied_us > 0.0 && report.hello_us > 0.0, "{report:?}");
+        let mut found = Found::default();
+        let args = Args { seconds: 1, output: Output::default() };
+        measure(&args, &AtomicBool::new(false), &mut found).unwrap();
+        let report = Report::new(Machine::here(), found, false);
+        let (hello, proxied) = (report.hello.unwrap(), report.proxied.unwrap());
+        assert!(proxied.requests > 0 && proxied.us() > 0.0 && hello.us() > 0.0, "{report:?}");
         assert!(report.text().contains("proxied"));
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     generate::{Outcome, Scenario, Target},
     machine::Machine,
     statistics::Point,
+    stop::STOPPED,
 };
 
 /// Of the CPU its threads could use. Above, the client is what was measured.
@@ -107,7 +108,7 @@ impl Report {
             ("client", format!("{:.2} s of CPU, {} late starts", self.client_cpu_s, self.late_starts)),
         ];
         if self.stopped_early {
-            rows.push(("stopped", "before its end; this is what there was".into()));
+            rows.push(("stopped", STOPPED.to_owned()));
         }
         rows
     }

@@ -76,20 +76,30 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let stop = stop::when_told()?;
     let machine = Machine::here();
     let tail = Tail::new(args, &stop)?;
-    let lanes = tail.measure()?;
+    let mut found = Found::default();
+    let stopped = stop::cut(tail.measure(&mut found), &stop)?;
     drop(tail.bar);
     let method = Method {
         rounds: args.rounds,
+        rounds_whole: found.rounds,
         part: PART,
         hostile: args.hostile,
         scenario: tail.open,
         node: lineup::build(&tail.places),
-        stopped: stop::told(&stop),
+        stopped,
     };
-    let report = Report::new(machine, method, lanes);
+    let report = Report::new(machine, method, found.lanes);
     args.output.print(&report, Report::text)?;
-    anyhow::ensure!(!report.method.stopped, "it was told to stop: this is what there was");
+    stop::whole(stopped)?;
     Ok(args.output.verdict(report.verdict))
+}
+
+/// What was measured.
+#[derive(Default)]
+struct Found {
+    lanes: Vec<Lane>,
+    /// That were whole.
+    rounds: u32,
 }
 
 /// What is to be done, and how far it is.
@@ -131,31 +141,27 @@ impl<'a> Tail<'a> {
         Ok(Tail { nodes, bare, places, rounds, hostile, closed, open, bar, stop })
     }
 
-    fn measure(&self) -> anyhow::Result<Vec<Lane>> {
-        let mut lanes = self.most()?;
+    fn measure(&self, found: &mut Found) -> anyhow::Result<()> {
+        self.most(&mut found.lanes).context("finding the most a node answers")?;
         for round in 1..=self.rounds {
-            if stop::told(self.stop) {
-                break;
-            }
-            // A round that was cut short is none.
-            let so_far = lanes.clone();
-            match self.round(round, &mut lanes) {
-                _ if stop::told(self.stop) => lanes = so_far,
-                done => done?,
-            }
+            // A round that is cut is none.
+            let mut lanes = found.lanes.clone();
+            self.round(round, &mut lanes)?;
+            *found = Found { lanes, rounds: round };
         }
-        Ok(lanes)
+        Ok(())
     }
 
     /// The most that each lane answers.
-    fn most(&self) -> anyhow::Result<Vec<Lane>> {
+    fn most(&self, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
         let node = together(&self.nodes, Wire::H1, &self.places, self.stop)?;
-        let most = |server: &Server| {
-            let measured = self.ask(&format!("the most: {}", server.name), &self.closed, &node, server.name);
+        for server in &self.nodes {
+            let measured =
+                self.ask(&format!("the most: {}", server.name), &self.closed, &node, server.name)?;
             let most = measured.map_err(|why| anyhow::anyhow!("{}: {why}", server.name))?;
-            Ok(Lane::new(server.name, most.requests_per_second, PART))
-        };
-        self.nodes.iter().map(most).collect::<anyhow::Result<_>>().context("finding the most a node answers")
+            lanes.push(Lane::new(server.name, most.requests_per_second, PART));
+        }
+        Ok(())
     }
 
     fn round(&self, round: u32, lanes: &mut [Lane]) -> anyhow::Result<()> {
@@ -165,7 +171,7 @@ impl<'a> Tail<'a> {
         let fleet = node.fleet()?;
         for lane in &mut *lanes {
             let before = Bill::of(fleet, lane.name)?;
-            lane.quiet.push(self.ask(&said("quiet", lane), &self.at(round, lane), &node, lane.name));
+            lane.quiet.push(self.ask(&said("quiet", lane), &self.at(round, lane), &node, lane.name)?);
             lane.own_us.extend(Bill::of(fleet, lane.name)?.each_us_since(before));
         }
         let hosts = hostile::deploy(&node, self.hostile).context("deploying the hostile neighbours")?;
@@ -173,7 +179,7 @@ impl<'a> Tail<'a> {
             let ask =
                 || self.ask(&said("beside hostile ones", lane), &self.at(round, lane), &node, lane.name);
             let (measured, attacked) = hostile::beside(&node, &hosts, &self.closed, ask)?;
-            lane.beside.push(measured);
+            lane.beside.push(measured?);
             lane.hostile.add(&attacked);
         }
         drop(node);
@@ -184,7 +190,7 @@ impl<'a> Tail<'a> {
                 &self.at(round, lane),
                 &bare,
                 "hello",
-            ));
+            )?);
         }
         Ok(())
     }
@@ -196,11 +202,14 @@ impl<'a> Tail<'a> {
         Scenario { seed, ..open }
     }
 
-    fn ask(&self, what: &str, scenario: &Scenario, server: &Running, app: &str) -> Measured {
+    /// An error if it was told to stop: then there is nothing measured.
+    fn ask(&self, what: &str, scenario: &Scenario, server: &Running, app: &str) -> anyhow::Result<Measured> {
+        stop::check(self.stop)?;
         self.bar.load(what.to_owned());
         let target = server.target_at(&host(app));
         let measured = client::measure(scenario, &target, &server.pids, &self.bar, self.stop);
         self.bar.over(scenario);
-        measured
+        stop::check(self.stop)?;
+        Ok(measured)
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     run::report::settings,
     servers::lineup,
     statistics::Summary,
+    stop::STOPPED,
     under_load::figures::{self, Figures, Measured},
 };
 
@@ -24,6 +25,8 @@ const QUIET_TIMES: f64 = 2.0;
 #[derive(Debug, Clone, Serialize)]
 pub struct Method {
     pub rounds: u32,
+    /// Fewer, if it was told to stop: one that was cut is none.
+    pub rounds_whole: u32,
     /// Of the most that is answered.
     pub part: f64,
     pub hostile: u32,
@@ -190,17 +193,17 @@ impl Report {
 
     /// For a person.
     pub fn text(&self) -> String {
-        let Method { rounds, part, hostile, scenario, node, stopped } = &self.method;
+        let Method { rounds, rounds_whole, part, hostile, scenario, node, stopped } = &self.method;
         let mut text = format!(
             "{}\nload      {}, at {:.0} % of the most each lane answers\nseed      {}, the next in each round\n\
-             rounds    {rounds}: {node} quiet and beside {hostile} hostile neighbours in flight, then bare hyper\n",
+             rounds    {rounds_whole} of {rounds}: {node} quiet and beside {hostile} hostile neighbours in flight, then bare hyper\n",
             self.machine.text(),
             settings(scenario),
             part * 100.0,
             scenario.seed,
         );
         if *stopped {
-            text += "stopped   before its end; this is what there was\n";
+            let _ = writeln!(text, "stopped   {STOPPED}");
         }
         let _ = writeln!(
             text,
@@ -281,7 +284,8 @@ mod tests {
     fn report(lane: Lane) -> Report {
         let scenario = Scenario::named("hello-h1").unwrap();
         let node = "edge-node 0.1.0 (release), fastly-hello".to_owned();
-        let method = Method { rounds: 1, part: 0.6, hostile: 8, scenario, node, stopped: false };
+        let method =
+            Method { rounds: 1, rounds_whole: 1, part: 0.6, hostile: 8, scenario, node, stopped: false };
         Report::new(Machine::here(), method, vec![lane])
     }
 
