@@ -7,6 +7,9 @@ use crate::under_load::{metrics::Metrics, threads};
 
 /// With a longer answer in peace the machine had no core for the node, and what swaps add to it says nothing.
 const QUIET_MS_MAX: f64 = 20.0;
+/// The node's histogram of making and publishing a generation, and the longest of its life.
+const SWAPS: &str = "skerry_generation_swap_seconds";
+const SWAP_LONGEST: &str = "skerry_generation_swap_longest_seconds";
 
 /// Times of answers, in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -129,11 +132,59 @@ pub struct Swap {
     pub quiet: Stall,
     pub busy: Stall,
     pub swaps: Option<f64>,
-    /// Mean and longest time to make and publish a generation, on the thread that does it.
+    /// Mean time to make and publish a generation, on the thread that does it.
     pub swap_us: Option<f64>,
-    pub swap_us_max: Option<f64>,
+    pub swap_longest: Option<Longest>,
+    /// That took more than 1 ms.
+    pub swaps_over_1_ms: Option<f64>,
     /// What the longest answer grew by, in ms. Never below 0.
     pub stall_ms: f64,
+}
+
+/// The longest swap of some. A node tells the longest of its life, which is theirs if it grew meanwhile; if not, they were in
+/// buckets of a histogram that did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Longest {
+    Us(f64),
+    /// The bound of the highest bucket, or of what is not in any the longest of the node's life.
+    AtMostUs(f64),
+}
+
+impl Longest {
+    /// From one look to another. `None` if there was no swap, or the node does not tell.
+    fn between(before: &Metrics, after: &Metrics) -> Option<Longest> {
+        let (was, is) = (before.get(SWAP_LONGEST).unwrap_or(0.0), after.get(SWAP_LONGEST)?);
+        if is > was {
+            return Some(Longest::Us(is * 1e6));
+        }
+        let bound = grown_by_bucket(before, after).into_iter().find_map(|(bound, within, all)| {
+            // The first bound that none of them is above.
+            (all > 0.0 && within == all).then_some(bound)
+        })?;
+        Some(Longest::AtMostUs(bound.min(is) * 1e6))
+    }
+
+    /// For a person.
+    pub fn text(self) -> String {
+        match self {
+            Longest::Us(us) => format!("the longest {us:.0}"),
+            Longest::AtMostUs(us) => format!("none above {us:.0}"),
+        }
+    }
+}
+
+/// How many swaps there were between two looks: each bound, those not above it, and all.
+fn grown_by_bucket(before: &Metrics, after: &Metrics) -> Vec<(f64, f64, f64)> {
+    let (was, is) = (before.buckets(SWAPS), after.buckets(SWAPS));
+    let grown = |at: usize| {
+        let (bound, count) = is[at];
+        // A node that has not swapped yet may have no buckets.
+        let before = was.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, count)| *count);
+        (bound, count - before)
+    };
+    let all = is.len().checked_sub(1).map_or(0.0, |last| grown(last).1);
+    (0..is.len()).map(grown).map(|(bound, within)| (bound, within, all)).collect()
 }
 
 impl Swap {
@@ -151,6 +202,7 @@ impl Swap {
         after: &Metrics,
     ) -> anyhow::Result<Swap> {
         let grown = |series| Some(after.get(series)? - before.get(series).unwrap_or(0.0));
+        let over_1_ms = grown_by_bucket(before, after).into_iter().find(|(bound, ..)| *bound == 0.001);
         let swaps = grown("skerry_generation_swap_seconds_count");
         let all = grown("skerry_generation_swap_seconds_sum");
         Ok(Swap {
@@ -160,7 +212,8 @@ impl Swap {
             busy,
             swaps,
             swap_us: all.zip(swaps).map(|(seconds, swaps)| seconds / swaps.max(1.0) * 1e6),
-            swap_us_max: after.get("skerry_generation_swap_longest_seconds").map(|seconds| seconds * 1e6),
+            swap_longest: Longest::between(before, after),
+            swaps_over_1_ms: over_1_ms.map(|(_, within, all)| all - within),
             stall_ms: ((busy.times.max_us - quiet.times.max_us) / 1e3).max(0.0),
         })
     }
@@ -169,6 +222,30 @@ impl Swap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a node tells after swaps of these times in µs.
+    fn after(swaps: &[f64]) -> Metrics {
+        let within = |bound: f64| swaps.iter().filter(|us| **us <= bound * 1e6).count();
+        let longest = swaps.iter().fold(0.0, |most, us| f64::max(most, *us));
+        let mut text = format!("{SWAP_LONGEST} {}\n", longest / 1e6);
+        for bound in [0.0001, 0.001, 0.05] {
+            text += &format!("{SWAPS}_bucket{{le=\"{bound}\"}} {}\n", within(bound));
+        }
+        Metrics::said(&(text + &format!("{SWAPS}_bucket{{le=\"+Inf\"}} {}\n", swaps.len())))
+    }
+
+    #[test]
+    fn the_longest_swap_is_of_those_that_were_measured_and_not_of_the_nodes_start() {
+        let longest =
+            |before: &[f64], more: &[f64]| Longest::between(&after(before), &after(&[before, more].concat()));
+        // The start swapped for 8 ms.
+        assert_eq!(longest(&[8_000.0], &[90.0, 300.0]), Some(Longest::AtMostUs(1_000.0)));
+        assert_eq!(longest(&[8_000.0], &[90.0, 9_000.0]), Some(Longest::Us(9_000.0)));
+        assert_eq!(longest(&[8_000.0], &[90.0, 2_000.0]), Some(Longest::AtMostUs(8_000.0)));
+        assert_eq!(longest(&[90_000.0], &[60_000.0]), Some(Longest::AtMostUs(90_000.0)));
+        assert_eq!(longest(&[8_000.0], &[]), None);
+        assert_eq!(Longest::between(&Metrics::said(""), &Metrics::said("")), None);
+    }
 
     #[test]
     fn ranks_are_of_values_that_were_measured() {

@@ -272,6 +272,7 @@ mod tests {
         assert_eq!(report.verdicts.budget, Verdict::Met, "{held:?}");
         assert_eq!(report.idle.unwrap().programs, Some(0.0), "a node loads nothing before it is asked");
         let swap = report.swap.as_ref().unwrap();
+        assert!(swap.swap_longest.is_some() && swap.swaps_over_1_ms.is_some(), "{swap:?}");
         assert!(swap.releases == 59 && swap.swaps >= Some(1.0) && swap.busy.answers > 0, "{swap:?}");
         assert!(serde_json::to_string(&report).is_ok() && report.text().contains("goal"));
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    figures::{Artifacts, Loading, Swap},
+    figures::{Artifacts, Loading, Longest, Swap},
     memory::{Memory, Source},
     report::{APP_KB_MAX, FIRST_P99_MS_MAX, LOOKUP_GROWTH_NS_MAX, Report, STALL_MS_MAX, Verdicts},
     routes::Lookup,
@@ -162,7 +162,8 @@ impl Report {
 
     fn swap_text(&self, text: &mut String) {
         let Some(swap) = &self.swap else { return };
-        let Swap { releases, seconds, quiet, busy, swaps, swap_us, swap_us_max, stall_ms } = swap;
+        let Swap { releases, seconds, quiet, busy, swaps, swap_us, swap_longest, swaps_over_1_ms, stall_ms } =
+            swap;
         let _ = writeln!(
             text,
             "\none app asked {:.0} times a second while {releases} others get another program, in {seconds:.1} s",
@@ -181,11 +182,12 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "{:.0} generations made and published, {:.0} µs each in the mean, at most {:.0}, on no serving thread\n\
+            "{:.0} generations made and published, {:.0} µs each in the mean, {}, {:.0} above 1 ms, on no serving thread\n\
              goal: the longest answer grows by <= {STALL_MS_MAX} ms: {stall_ms:.1}: {}{}",
             swaps.unwrap_or(f64::NAN),
             swap_us.unwrap_or(f64::NAN),
-            swap_us_max.unwrap_or(f64::NAN),
+            swap_longest.map_or_else(|| "the longest unknown".to_owned(), Longest::text),
+            swaps_over_1_ms.unwrap_or(f64::NAN),
             self.verdicts.stall.text(),
             if swap.is_void() { " (void: the machine was not quiet)" } else { "" }
         );

@@ -36,6 +36,16 @@ impl Metrics {
         labelled.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).sum()
     }
 
+    /// A histogram's buckets: each bound, and how many values were not above it. The last bound is infinite.
+    pub fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
+        let bucket = |line: &str| {
+            let line = line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?;
+            let (bound, count) = line.split_once("\"} ")?;
+            Some((bound.parse().ok()?, count.trim().parse().ok()?))
+        };
+        self.0.lines().filter_map(bucket).collect()
+    }
+
     /// Its size in bytes.
     pub fn bytes(&self) -> usize {
         self.0.len()
@@ -60,6 +70,13 @@ mod tests {
         assert_eq!(metrics.get("skerry_apps"), Some(3.0));
         assert_eq!(metrics.get(r#"x{a="b"}"#), Some(1.5));
         assert_eq!(metrics.get("skerry"), None);
+    }
+
+    #[test]
+    fn buckets_are_found_with_the_last_that_has_no_bound() {
+        let text = "x_bucket{le=\"0.5\"} 2\nx_bucket{le=\"+Inf\"} 3\nx_sum 4\nxy_bucket{le=\"1\"} 9\n";
+        assert_eq!(Metrics::said(text).buckets("x"), [(0.5, 2.0), (f64::INFINITY, 3.0)]);
+        assert_eq!(Metrics::said(text).buckets("z"), []);
     }
 
     #[test]
