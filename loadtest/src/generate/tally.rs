@@ -8,6 +8,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 
+use super::{scenario::Scenario, worker::TASKS_A_LOOK};
+
 /// Kinds of errors that are told apart; what comes after them is "other".
 const ERROR_KINDS_MAX: usize = 32;
 /// The longest latency the histogram tells apart, in ns: longer than any run.
@@ -37,6 +39,8 @@ pub struct Outcome {
     pub client_cpu: Duration,
     /// Open loop: requests that started more than 1 ms after the intended moment.
     pub late_starts: u64,
+    /// Of a client that sleeps between two looks at its sockets: how often it looked, all threads together.
+    pub looks: u64,
     /// It was told to stop.
     pub stopped_early: bool,
 }
@@ -53,6 +57,7 @@ impl Outcome {
             bytes_in: 0,
             client_cpu: Duration::ZERO,
             late_starts: 0,
+            looks: 0,
             stopped_early: false,
         }
     }
@@ -64,6 +69,17 @@ impl Outcome {
     /// Answers in a second, over the whole measured time.
     pub fn rate(&self) -> f64 {
         self.answered as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// How often a client that sleeps between two looks had to look for an answer, on each of its connections or streams (or on
+    /// as many as it gets to in one look). One that finds each at the first look, or at the second because the first came
+    /// just before, cannot tell how long it was there: its sleeps are what was measured. `None` of one that is woken.
+    pub fn looks_for_an_answer(&self, scenario: &Scenario) -> Option<f64> {
+        if scenario.look_every.is_zero() || self.answered == 0 {
+            return None;
+        }
+        let slots = scenario.slots() as f64 / f64::from(scenario.threads);
+        Some(self.looks as f64 * slots.min(TASKS_A_LOOK.into()) / self.answered as f64)
     }
 
     /// Another thread's.
@@ -84,6 +100,7 @@ impl Outcome {
         self.bytes_in += other.bytes_in;
         self.client_cpu += other.client_cpu;
         self.late_starts += other.late_starts;
+        self.looks += other.looks;
         self.stopped_early |= other.stopped_early;
     }
 

@@ -32,6 +32,9 @@ use super::{
 const GRACE: Duration = Duration::from_secs(5);
 /// How often it looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// Tasks that run between two looks at the sockets, of those that are ready: tokio's own number, set because the looks of a client
+/// that sleeps between them are judged by it ([`Outcome::looks_for_an_answer`]).
+pub const TASKS_A_LOOK: u32 = 61;
 /// After an error, so that a dead target does not make the client spin.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -60,6 +63,8 @@ struct Worker {
     pacer: Option<Pacer>,
     bursts: Option<Bursts>,
     tally: RefCell<Tally>,
+    /// At its sockets, within the measured time, after a sleep each.
+    looks: Cell<u64>,
     stopped: Cell<bool>,
 }
 
@@ -67,6 +72,7 @@ struct Worker {
 pub fn work(run: &Arc<Run>, thread: u32, live: &Arc<Live>, stop: &AtomicBool) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .event_interval(TASKS_A_LOOK)
         .build_local(Default::default())
         .context("starting a runtime")?;
     let scenario = &run.scenario;
@@ -78,6 +84,7 @@ pub fn work(run: &Arc<Run>, thread: u32, live: &Arc<Live>, stop: &AtomicBool) ->
         pacer,
         bursts: Bursts::of(scenario),
         tally: RefCell::new(Tally::new(run.measure_from(), run.end())),
+        looks: Cell::new(0),
         stopped: Cell::new(false),
     });
     let client_cpu = runtime.block_on(worker.all(thread, stop))?;
@@ -85,7 +92,8 @@ pub fn work(run: &Arc<Run>, thread: u32, live: &Arc<Live>, stop: &AtomicBool) ->
     drop(runtime);
     let worker = Rc::into_inner(worker).context("a task outlived its runtime")?;
     let missing = worker.pacer.as_ref().map_or(0, |pacer| pacer.missing(scenario.warm_up));
-    Ok(worker.tally.into_inner().finish(client_cpu, missing, worker.stopped.get()))
+    let outcome = worker.tally.into_inner().finish(client_cpu, missing, worker.stopped.get());
+    Ok(Outcome { looks: worker.looks.get(), ..outcome })
 }
 
 impl Worker {
@@ -116,7 +124,7 @@ impl Worker {
         tokio::select! {
             done = async { tokio::join!(answers, warm).0 } => done?,
             () = self.over(stop) => {}
-            () = looking(scenario.look_every) => {}
+            () = self.looking() => {}
         }
         drop(clock);
         Ok(cpu().saturating_sub(cpu_before.get()))
@@ -130,6 +138,26 @@ impl Worker {
                 return;
             }
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Keeps the runtime from waiting in the kernel: with a task that is always ready it only looks at its sockets, and this
+    /// thread sleeps between two looks. So no answer has to wake it, which would cost a server on the same machine 2 µs
+    /// that it pays for no client elsewhere.
+    async fn looking(&self) {
+        let every = self.run.scenario.look_every;
+        if every.is_zero() {
+            return std::future::pending().await;
+        }
+        // The kernel may else let it sleep twice as long.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
+        let measured = self.run.measure_from()..self.run.end();
+        loop {
+            thread::sleep(every);
+            if measured.contains(&Instant::now()) {
+                self.looks.set(self.looks.get() + 1);
+            }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -164,21 +192,6 @@ impl Worker {
         }
         let now = Instant::now();
         (now < self.run.end() && !self.stopped.get()).then_some(now)
-    }
-}
-
-/// Keeps the runtime from waiting in the kernel: with a task that is always ready it only looks at its sockets, and this
-/// thread sleeps between two looks. So no answer has to wake it, which would cost a server on the same machine 2 µs that it
-/// pays for no client elsewhere.
-async fn looking(every: Duration) {
-    if every.is_zero() {
-        return std::future::pending().await;
-    }
-    // The kernel may else let it sleep twice as long.
-    let _ = set_current_timer_slack(NonZeroU64::new(1));
-    loop {
-        thread::sleep(every);
-        tokio::task::yield_now().await;
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     machine::Machine,
     statistics::Point,
     stop::STOPPED,
+    under_load::figures::held_up_by_sleeps,
 };
 
 /// Of the CPU its threads could use. Above, the client is what was measured.
@@ -36,6 +37,8 @@ pub struct Report {
     pub bytes_in: u64,
     pub client_cpu_s: f64,
     pub late_starts: u64,
+    /// Of a client that sleeps between two looks at its sockets: how many it took for an answer.
+    pub looks_for_an_answer: Option<f64>,
     pub stopped_early: bool,
     /// Why the figures may not be the target's.
     pub warnings: Vec<String>,
@@ -65,6 +68,7 @@ impl Report {
             bytes_in: outcome.bytes_in,
             client_cpu_s: outcome.client_cpu.as_secs_f64(),
             late_starts: outcome.late_starts,
+            looks_for_an_answer: outcome.looks_for_an_answer(&scenario),
             stopped_early: outcome.stopped_early,
             errors: outcome.errors,
             statuses: outcome.statuses,
@@ -167,6 +171,7 @@ fn warnings(machine: &Machine, scenario: &Scenario, outcome: &Outcome, steal: f6
             busy * 100.0
         ));
     }
+    warnings.extend(outcome.looks_for_an_answer(scenario).and_then(held_up_by_sleeps));
     let asked = outcome.answered + outcome.errors_total();
     if outcome.late_starts as f64 > LATE_MAX * asked as f64 {
         warnings.push(format!(
@@ -197,13 +202,18 @@ mod tests {
     fn a_noisy_machine_and_a_busy_client_are_told() {
         let scenario = Scenario::named("hello-h1").unwrap();
         let machine = Machine { load: 0.0, ..Machine::here() };
-        let mut outcome = Outcome { answered: 1000, elapsed: Duration::from_secs(10), ..Outcome::empty() };
+        // 64 connections: the client gets to 61 answers in a look.
+        let looks = 1000 * 3 / 61;
+        let mut outcome =
+            Outcome { answered: 1000, looks, elapsed: Duration::from_secs(10), ..Outcome::empty() };
         assert_eq!(warnings(&machine, &scenario, &outcome, 0.0), Vec::<String>::new());
         outcome.client_cpu = Duration::from_millis(9500);
         outcome.late_starts = 11;
         let machine = Machine { load: 99.0, cores: 2, ..machine };
         let told = warnings(&machine, &scenario, &outcome, 0.05);
-        assert_eq!(told.len(), 4);
-        assert!(told[2].contains("95 %"), "{told:?}");
+        assert!(told.len() == 4 && told[2].contains("95 %"), "{told:?}");
+        outcome.looks = 1000 * 2 / 61;
+        let told = warnings(&machine, &scenario, &outcome, 0.05);
+        assert!(told.len() == 5 && told[3].contains("2.0 looks found an answer"), "{told:?}");
     }
 }

@@ -46,10 +46,10 @@ pub fn measure(scenario: &Scenario, target: &Target, pids: &[u32], bar: &Bar, st
         return Err("it was stopped".to_owned());
     }
     let (first, last) = looks.both()?;
-    Round::new(&seen(&outcome, scenario.duration), first, last, scenario.threads)
+    Round::new(&seen(&outcome, scenario), first, last, scenario.threads)
 }
 
-fn seen(outcome: &Outcome, duration: Duration) -> Seen {
+fn seen(outcome: &Outcome, scenario: &Scenario) -> Seen {
     let at = |part| Duration::from_nanos(outcome.latency_ns.value_at_quantile(part));
     let errors = outcome.errors.iter().map(|(kind, count)| (kind.clone(), *count));
     let statuses = outcome.statuses.iter().filter(|(status, _)| **status != 200);
@@ -63,9 +63,10 @@ fn seen(outcome: &Outcome, duration: Duration) -> Seen {
         p999: at(0.999),
         latency_us: Point::all(&outcome.latency_ns),
         // What comes after the last whole second is no rate.
-        per_second: outcome.per_second.iter().take(duration.as_secs() as usize).copied().collect(),
+        per_second: outcome.per_second.iter().take(scenario.duration.as_secs() as usize).copied().collect(),
         client_cpu: outcome.client_cpu,
         late_starts: outcome.late_starts,
+        looks_for_an_answer: outcome.looks_for_an_answer(scenario),
         stopped_early: outcome.stopped_early,
     }
 }

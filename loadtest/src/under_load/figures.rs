@@ -9,6 +9,9 @@ use crate::statistics::{Point, Summary};
 
 /// The client's threads are busy for this part of the time: it was what held the answers up.
 const CLIENT_BUSY: f64 = 0.95;
+/// A client that sleeps between two looks and finds each answer at the first or the second was never busy for so long, and
+/// yet held the answers up.
+const LOOKS_MIN: f64 = 2.5;
 /// Cores that neither the server nor the client had. What the kernel does for the sockets of both is 0.1 to 0.2.
 const OTHERS_CORES_MAX: f64 = 0.4;
 /// Cores that the machine's own host took away.
@@ -31,6 +34,8 @@ pub struct Seen {
     pub per_second: Vec<u64>,
     pub client_cpu: Duration,
     pub late_starts: u64,
+    /// Of a client that sleeps between two looks at its sockets: how many it took for an answer.
+    pub looks_for_an_answer: Option<f64>,
     pub stopped_early: bool,
 }
 
@@ -62,6 +67,8 @@ pub struct Round {
     pub peak_mib: f64,
     /// Part of the time that the client's threads were busy.
     pub client_busy: f64,
+    /// Of a client that sleeps between two looks at its sockets: how many it took for an answer.
+    pub looks_for_an_answer: Option<f64>,
     /// Cores that were neither the server's nor the client's.
     pub others_cores: f64,
     pub stolen_cores: f64,
@@ -105,6 +112,7 @@ impl Round {
             peak_mib: last.server.peak_kib as f64 / 1024.0,
             client_busy: seen.client_cpu.as_secs_f64()
                 / (seen.elapsed.as_secs_f64() * f64::from(client_threads)),
+            looks_for_an_answer: seen.looks_for_an_answer,
             others_cores: busy.saturating_sub(server + client).as_secs_f64() / time,
             stolen_cores: last.machine.stolen.saturating_sub(first.machine.stolen).as_secs_f64() / time,
             late: seen.late_starts as f64 / seen.answered.max(1) as f64,
@@ -115,7 +123,7 @@ impl Round {
 
     /// What makes its figures doubtful.
     pub fn warnings(&self) -> Vec<String> {
-        let Round { client_busy, others_cores, stolen_cores, late, .. } = *self;
+        let Round { client_busy, looks_for_an_answer, others_cores, stolen_cores, late, .. } = *self;
         let mut warnings = Vec::new();
         if client_busy >= CLIENT_BUSY {
             warnings.push(format!(
@@ -123,6 +131,7 @@ impl Round {
                 client_busy * 100.0
             ));
         }
+        warnings.extend(looks_for_an_answer.and_then(held_up_by_sleeps));
         if others_cores > OTHERS_CORES_MAX {
             warnings.push(format!("the machine was noisy: others used {others_cores:.2} cores"));
         }
@@ -134,6 +143,16 @@ impl Round {
         }
         warnings
     }
+}
+
+/// What is to be said where a client that sleeps between two looks was the bottleneck.
+pub fn held_up_by_sleeps(looks_for_an_answer: f64) -> Option<String> {
+    (looks_for_an_answer < LOOKS_MIN).then(|| {
+        format!(
+            "the client was the bottleneck: it sleeps between two looks at its sockets, and {looks_for_an_answer:.1} looks \
+             found an answer; compare the server's CPU, not its requests/s"
+        )
+    })
 }
 
 /// What makes figures doubtful in any of these rounds of `what`.
@@ -228,6 +247,10 @@ pub mod tests {
         let doubtful =
             Round { client_busy: 0.99, others_cores: 0.9, stolen_cores: 0.2, late: 0.05, ..round() };
         let warnings = doubtful.warnings().join("\n");
+        let late_looks = Round { looks_for_an_answer: Some(2.6), ..round() };
+        assert_eq!(late_looks.warnings(), Vec::<String>::new());
+        let asleep = Round { looks_for_an_answer: Some(2.1), ..round() };
+        assert!(asleep.warnings().concat().contains("2.1 looks found an answer"), "{:?}", asleep.warnings());
         for part in ["99 % busy", "others used 0.90 cores", "took 0.20 cores", "5.0 % of the requests"] {
             assert!(warnings.contains(part), "{part:?} is missing in\n{warnings}");
         }

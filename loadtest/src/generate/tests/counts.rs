@@ -253,3 +253,23 @@ fn a_broken_answer_is_an_error_of_its_kind() {
     assert_eq!(outcome.answered, 0);
     assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), ["answer: the target closed the connection"]);
 }
+
+#[test]
+fn a_client_that_sleeps_between_looks_knows_how_often_it_looked_for_an_answer() {
+    let server = Server::start(Kind::H1);
+    let looks = |connections: u32, path: &str| {
+        let text = format!("connections = {connections}\nlook_every_us = 5000\n[request]\npath = '{path}'");
+        let asked = scenario(&text);
+        run(&asked, &server.target()).looks_for_an_answer(&asked).unwrap()
+    };
+    // Two, as long as the server answers within 5 ms; one where the client does not get to all of them in a look.
+    for connections in [1, 16, 200] {
+        let at_once = looks(connections, "/");
+        assert!(at_once < 5.0, "{connections}: {at_once}");
+    }
+    // 100 ms.
+    let later = looks(16, "/slow");
+    assert!(later > 6.0, "{later}");
+    let woken = scenario("connections = 1");
+    assert_eq!(run(&woken, &server.target()).looks_for_an_answer(&woken), None);
+}

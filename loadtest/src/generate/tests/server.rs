@@ -32,6 +32,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::generate::{Roots, Target};
 
+/// What the answer to `/slow` takes.
+const SLOW: Duration = Duration::from_millis(100);
+
 /// What a server saw.
 #[derive(Default)]
 pub struct Seen {
@@ -197,6 +200,9 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     seen.body_bytes.fetch_add(body.len() as u64, Relaxed);
+    if path == "/slow" {
+        tokio::time::sleep(SLOW).await;
+    }
     match path.as_str() {
         "/missing" => Ok(Response::builder().status(404).body(Full::default()).unwrap()),
         "/busy" => Ok(Response::builder().status(503).body(Full::default()).unwrap()),
