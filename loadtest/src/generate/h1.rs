@@ -90,21 +90,29 @@ impl Connection {
     pub async fn exchange(&mut self, plan: &Plan, host: usize) -> Result<Answer, String> {
         self.kept = false;
         self.send(plan, host).await.map_err(|error| told("sending", &error))?;
-        let mut bytes_in = 0;
-        let head = loop {
-            let (head, bytes) = self.head(plan.asks_head).await?;
-            bytes_in += bytes as u64;
-            // 1xx come before the answer.
-            if head.status >= 200 {
-                break head;
-            }
-        };
-        bytes_in += self.body(head.end).await?;
+        if self.reading.is_some() {
+            // Under way from its first bytes on; if there are none, it is told below.
+            self.read().await?;
+        }
+        let (head, bytes_in) = plan.take(self.answer(plan.asks_head)).await?;
         if self.start != self.filled {
             return Err("answer: there is more than was asked for".to_owned());
         }
         self.kept = !head.closes && head.end != End::AtClose;
         Ok(Answer { status: head.status, bytes_in })
+    }
+
+    /// Its head, and how long all of it was.
+    async fn answer(&mut self, asked_head: bool) -> Result<(Head, u64), String> {
+        let mut bytes_in = 0;
+        loop {
+            let (head, bytes) = self.head(asked_head).await?;
+            bytes_in += bytes as u64;
+            // 1xx come before the answer.
+            if head.status >= 200 {
+                return Ok((head, bytes_in + self.body(head.end).await?));
+            }
+        }
     }
 
     async fn send(&mut self, plan: &Plan, host: usize) -> io::Result<()> {

@@ -50,16 +50,19 @@ pub async fn exchange(sender: &mut SendRequest<Bytes>, plan: &Plan, host: usize)
     };
     let answer = async {
         let (head, mut body) = answer.await.map_err(|error| told("answer", &error))?.into_parts();
-        let mut bytes_in = 0;
-        while let Some(piece) = body.data().await {
-            let piece = piece.map_err(|error| told("answer", &error))?;
-            bytes_in += piece.len() as u64;
-            if let Some(reading) = plan.reading {
-                reading.took(piece.len()).await;
+        let body = async {
+            let mut bytes_in = 0;
+            while let Some(piece) = body.data().await {
+                let piece = piece.map_err(|error| told("answer", &error))?;
+                bytes_in += piece.len() as u64;
+                if let Some(reading) = plan.reading {
+                    reading.took(piece.len()).await;
+                }
+                let _ = body.flow_control().release_capacity(piece.len());
             }
-            let _ = body.flow_control().release_capacity(piece.len());
-        }
-        Ok(Answer { status: head.status.as_u16(), bytes_in })
+            Ok::<u64, String>(bytes_in)
+        };
+        Ok(Answer { status: head.status.as_u16(), bytes_in: plan.take(body).await? })
     };
     tokio::try_join!(body, answer).map(|((), answer)| answer)
 }

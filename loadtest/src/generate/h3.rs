@@ -75,14 +75,17 @@ impl Sender {
         };
         let answer = async {
             let head = received.recv_response().await.map_err(|error| told("answer", error))?;
-            let mut bytes_in = 0;
-            while let Some(piece) = received.recv_data().await.map_err(|error| told("answer", error))? {
-                bytes_in += piece.remaining() as u64;
-                if let Some(reading) = plan.reading {
-                    reading.took(piece.remaining()).await;
+            let body = async {
+                let mut bytes_in = 0;
+                while let Some(piece) = received.recv_data().await.map_err(|error| told("answer", error))? {
+                    bytes_in += piece.remaining() as u64;
+                    if let Some(reading) = plan.reading {
+                        reading.took(piece.remaining()).await;
+                    }
                 }
-            }
-            Ok(Answer { status: head.status().as_u16(), bytes_in })
+                Ok::<u64, String>(bytes_in)
+            };
+            Ok(Answer { status: head.status().as_u16(), bytes_in: plan.take(body).await? })
         };
         tokio::try_join!(body, answer).map(|((), answer)| answer)
     }

@@ -1,6 +1,14 @@
 //! How a slot reaches its target: what every request has in common, and connections.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -33,6 +41,8 @@ pub struct Plan {
     pub pause: Option<Duration>,
     /// Answers are taken slowly.
     pub reading: Option<Reading>,
+    /// Of these, that have begun to come and are not whole. What is dropped at a run's end stays counted.
+    under_way: AtomicU64,
     /// The body is in [`Plan::questions`].
     pub body_with_head: bool,
     /// What h1 writes, for each host.
@@ -64,9 +74,28 @@ impl Plan {
             piece_bytes: body::piece_bytes(scenario),
             pause: body::pause(scenario),
             reading: Reading::of(scenario),
+            under_way: AtomicU64::new(0),
             body_with_head: h1::body_with_head(scenario),
             questions: hosts.names().iter().map(|name| h1::question(scenario, name)).collect(),
         })
+    }
+}
+
+impl Plan {
+    /// Takes the rest of an answer that has begun to come.
+    pub async fn take<T>(&self, rest: impl Future<Output = T>) -> T {
+        if self.reading.is_none() {
+            return rest.await;
+        }
+        self.under_way.fetch_add(1, Relaxed);
+        let taken = rest.await;
+        self.under_way.fetch_sub(1, Relaxed);
+        taken
+    }
+
+    /// After a run: answers to slow readers that its end cut off.
+    pub fn under_way(&self) -> u64 {
+        self.under_way.load(Relaxed)
     }
 }
 

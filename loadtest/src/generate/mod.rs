@@ -111,6 +111,7 @@ pub fn generate(
             let one = worker.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?;
             outcome.add(one?);
         }
+        outcome.leave_under_way(run.plan.under_way());
         Ok(outcome)
     })
 }

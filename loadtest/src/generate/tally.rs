@@ -12,6 +12,8 @@ use super::{scenario::Scenario, worker::TASKS_A_LOOK};
 
 /// Kinds of errors that are told apart; what comes after them is "other".
 const ERROR_KINDS_MAX: usize = 32;
+/// What is told of requests without a whole answer by the end.
+const CUT: &str = "no whole answer by the end";
 /// The longest latency the histogram tells apart, in ns: longer than any run.
 const LATENCY_MAX_NS: u64 = 2 * 3600 * 1_000_000_000;
 /// Each value within 0.1 %.
@@ -27,6 +29,8 @@ pub struct Outcome {
     /// Requests without a whole answer, by what happened.
     pub errors: BTreeMap<String, u64>,
     pub statuses: BTreeMap<u16, u64>,
+    /// Of slow readers: answers that had begun and that they had not taken whole by the end. Neither answers nor errors.
+    pub under_way: u64,
     /// From the end of the warm-up to the end, or to the last answer if that came later.
     pub elapsed: Duration,
     /// From the start of a request (open loop: the intended one) to the last byte of its answer.
@@ -51,6 +55,7 @@ impl Outcome {
             answered: 0,
             errors: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            under_way: 0,
             elapsed: Duration::ZERO,
             latency_ns: histogram(),
             per_second: Vec::new(),
@@ -102,6 +107,17 @@ impl Outcome {
         self.late_starts += other.late_starts;
         self.looks += other.looks;
         self.stopped_early |= other.stopped_early;
+    }
+
+    /// So many answers to slow readers were cut off by the end: nobody's fault. Those to requests of the warm-up are among
+    /// them, and in no count.
+    pub fn leave_under_way(&mut self, cut: u64) {
+        let Some(count) = self.errors.get_mut(CUT) else { return };
+        self.under_way = cut.min(*count);
+        *count -= self.under_way;
+        if *count == 0 {
+            self.errors.remove(CUT);
+        }
     }
 
     fn add_error(&mut self, kind: &str, count: u64) {
@@ -201,9 +217,7 @@ impl Tally {
         let ended = self.outcome.answered + self.outcome.errors_total();
         // Whoever stops a run does not hold the rest against the target.
         if !stopped_early {
-            for (kind, count) in
-                [("no whole answer by the end", self.begun - ended), ("not started by the end", missing)]
-            {
+            for (kind, count) in [(CUT, self.begun - ended), ("not started by the end", missing)] {
                 if count > 0 {
                     self.outcome.add_error(kind, count);
                 }

@@ -30,6 +30,8 @@ pub struct Report {
     pub elapsed_s: f64,
     pub errors: std::collections::BTreeMap<String, u64>,
     pub statuses: std::collections::BTreeMap<u16, u64>,
+    /// Of slow readers: answers that had begun and that they had not taken whole by the end.
+    pub under_way: u64,
     /// From start to the last byte; in an open loop from the intended start.
     pub latency_us: Vec<Point>,
     pub latency_mean_us: f64,
@@ -67,6 +69,7 @@ impl Report {
             latency_mean_us: outcome.latency_ns.mean() / 1e3,
             bytes_in: outcome.bytes_in,
             client_cpu_s: outcome.client_cpu.as_secs_f64(),
+            under_way: outcome.under_way,
             late_starts: outcome.late_starts,
             looks_for_an_answer: outcome.looks_for_an_answer(&scenario),
             stopped_early: outcome.stopped_early,
@@ -111,6 +114,10 @@ impl Report {
             ("errors", counts(errors)),
             ("client", format!("{:.2} s of CPU, {} late starts", self.client_cpu_s, self.late_starts)),
         ];
+        if self.under_way > 0 {
+            let text = "answers were being taken slowly at the end; they are neither answers nor errors";
+            rows.push(("under way", format!("{} {text}", self.under_way)));
+        }
         if self.stopped_early {
             rows.push(("stopped", STOPPED.to_owned()));
         }
@@ -149,7 +156,12 @@ fn void(outcome: &Outcome) -> Option<String> {
     if refused > 0 {
         return Some(format!("{refused} answers were errors, with a status of 400 or above"));
     }
-    (outcome.answered == 0).then(|| "nothing was answered".to_owned())
+    (outcome.answered == 0).then(|| match outcome.under_way {
+        0 => "nothing was answered".to_owned(),
+        count => {
+            format!("nothing was answered whole: all {count} answers were under way; give it more --seconds")
+        }
+    })
 }
 
 fn warnings(machine: &Machine, scenario: &Scenario, outcome: &Outcome, steal: f64) -> Vec<String> {
@@ -196,6 +208,9 @@ mod tests {
         outcome.errors.insert("connecting: refused".into(), 1);
         assert_eq!(void(&outcome).unwrap(), "1 requests had no whole answer");
         assert_eq!(void(&Outcome::empty()).unwrap(), "nothing was answered");
+        let slow = Outcome { under_way: 7, ..Outcome::empty() };
+        assert!(void(&slow).unwrap().starts_with("nothing was answered whole: all 7"));
+        assert_eq!(void(&Outcome { answered: 1, ..slow }), None);
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn a_slow_reader_takes_its_time_over_each_protocol() {
         (Kind::H1, "protocol = 'h1'", "/large", 400_000),
         (Kind::H1Tls, "protocol = 'h1'\ntls = true", "/large", 400_000),
         (Kind::H2, "protocol = 'h2'", "/large", 400_000),
-        (Kind::H3, "protocol = 'h3'", "/", 20),
+        (Kind::H3, "protocol = 'h3'", "/large", 400_000),
     ] {
         let server = Server::start(kind);
         let text = format!(
@@ -143,11 +143,40 @@ fn a_slow_reader_takes_its_time_over_each_protocol() {
              kind = 'slow_reader'\nbytes_per_second = {bytes_per_second}"
         );
         let outcome = run(&Scenario::parse(&text).unwrap(), &server.target());
-        // 100,000 bytes, or 5: a quarter of a second each.
+        // 100,000 bytes: a quarter of a second each.
         assert_eq!(outcome.errors, [].into(), "{kind:?}");
         assert!((1..=2).contains(&outcome.answered), "{kind:?}: {}", outcome.answered);
         assert!(outcome.latency_ns.min() >= 249_000_000, "{kind:?}: {}", outcome.latency_ns.min());
     }
+}
+
+#[test]
+fn what_a_slow_reader_is_taking_at_the_end_is_under_way_and_no_error() {
+    let ask = |kind: Kind, protocol: &str| {
+        let server = Server::start(kind);
+        // 100,000 bytes would take 100 s.
+        let text = format!(
+            "name = 'test'\nduration_seconds = 0.3\nconnections = 3\nprotocol = '{protocol}'\n[request]\npath = \
+             '/large'\n[pace]\nkind = 'slow_reader'\nbytes_per_second = 1000"
+        );
+        let outcome = run(&Scenario::parse(&text).unwrap(), &server.target());
+        assert_eq!((outcome.under_way, outcome.errors), (3, [].into()), "{kind:?}");
+    };
+    // Each waits out the time that answers have at the end.
+    std::thread::scope(|scope| {
+        for (kind, protocol) in [(Kind::H1, "h1"), (Kind::H2, "h2"), (Kind::H3, "h3")] {
+            scope.spawn(move || ask(kind, protocol));
+        }
+    });
+}
+
+#[test]
+fn a_target_that_does_not_begin_to_answer_a_slow_reader_is_an_error() {
+    let server = Server::start(Kind::H1);
+    let text = "connections = 2\n[request]\npath = '/never-after-1'\n[pace]\nkind = 'slow_reader'\nbytes_per_second = 10";
+    let outcome = run(&scenario(text), &server.target());
+    assert_eq!((outcome.under_way, outcome.answered), (0, 0));
+    assert_eq!(outcome.errors, [("no whole answer by the end".to_owned(), 2)].into());
 }
 
 #[test]

@@ -170,13 +170,13 @@ async fn accept_quic(endpoint: quinn::Endpoint, seen: Arc<Seen>) {
             while let Ok(Some(resolver)) = connection.accept().await {
                 let seen = Arc::clone(&seen);
                 tokio::task::spawn_local(async move {
-                    let Ok((_, mut stream)) = resolver.resolve_request().await else { return };
+                    let Ok((request, mut stream)) = resolver.resolve_request().await else { return };
                     seen.requests.fetch_add(1, Relaxed);
                     while let Ok(Some(piece)) = stream.recv_data().await {
                         seen.body_bytes.fetch_add(piece.remaining() as u64, Relaxed);
                     }
                     let _ = stream.send_response(Response::new(())).await;
-                    let _ = stream.send_data(Bytes::from_static(b"hello")).await;
+                    let _ = stream.send_data(told(request.uri().path())).await;
                     let _ = stream.finish().await;
                 });
             }
@@ -203,11 +203,20 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
     if path == "/slow" {
         tokio::time::sleep(SLOW).await;
     }
+    if path == "/never-after-1" && before > 0 {
+        std::future::pending::<()>().await;
+    }
     match path.as_str() {
         "/missing" => Ok(Response::builder().status(404).body(Full::default()).unwrap()),
         "/busy" => Ok(Response::builder().status(503).body(Full::default()).unwrap()),
-        "/large" => Ok(Response::new(Full::new(Bytes::from(vec![b'y'; 100_000])))),
         "/break-after-1" if before > 0 => Err(io::ErrorKind::BrokenPipe.into()),
-        _ => Ok(Response::new(Full::new(Bytes::from_static(b"hello")))),
+        path => Ok(Response::new(Full::new(told(path)))),
+    }
+}
+
+fn told(path: &str) -> Bytes {
+    match path {
+        "/large" => Bytes::from(vec![b'y'; 100_000]),
+        _ => Bytes::from_static(b"hello"),
     }
 }
