@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(page.matches("stroke-dasharray").count(), 1);
         for part in [
             "15.0 [15.0..16.0], 1.88 ×",
-            "wasi-hello is void: 3 requests were not answered 200.",
+            "wasi-hello is void: round 2 of 2: 3 requests were not answered 200.",
             "<td>fastly-hello ≤ 2 × the CPU of hyper</td><td>1.88</td><td>met</td>",
             "<td>deno is not installed</td><td>npm i -g deno</td>",
             "Warning: fastly-hello, round 2: the machine was noisy",

@@ -240,7 +240,7 @@ pub mod tests {
             "seed      0",
             "8.0 [8.0..8.5]   1.00",
             "15.0 [15.0..16.0]   1.88",
-            "void: wasi-hello: 3 requests were not answered 200",
+            "void: wasi-hello: round 2 of 2: 3 requests were not answered 200",
             "left out: deno: deno is not installed; npm i -g deno",
             "warning: fastly-hello, round 2: the machine was noisy",
         ] {

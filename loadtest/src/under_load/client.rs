@@ -19,7 +19,8 @@ use crate::{
 };
 
 use super::{
-    figures::{Look, Measured, Round, Seen},
+    figures::{Look, Measured, Round},
+    seen::Seen,
     usage::{Machine, Usage},
 };
 
@@ -55,6 +56,7 @@ fn seen(outcome: &Outcome, scenario: &Scenario) -> Seen {
     let statuses = outcome.statuses.iter().filter(|(status, _)| **status != 200);
     let statuses = statuses.map(|(status, count)| (format!("status {status}"), *count));
     Seen {
+        asked: outcome.answered + outcome.errors_total(),
         answered: outcome.answered,
         wrong: errors.chain(statuses).filter(|(_, count)| *count > 0).collect(),
         elapsed: outcome.elapsed,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::usage::{Machine, Usage};
+use super::{
+    seen::{Seen, void},
+    usage::{Machine, Usage},
+};
 use crate::statistics::{Point, Summary};
 
 /// The client's threads are busy for this part of the time: it was what held the answers up.
@@ -18,26 +21,6 @@ const OTHERS_CORES_MAX: f64 = 0.4;
 const STOLEN_CORES_MAX: f64 = 0.05;
 /// Part of the requests that may start late before it is said.
 const LATE_MAX: f64 = 0.01;
-
-/// What the client saw.
-#[derive(Debug, Clone, Default)]
-pub struct Seen {
-    pub answered: u64,
-    /// Requests without an answer, and answers that were no 200: what and how many.
-    pub wrong: Vec<(String, u64)>,
-    pub elapsed: Duration,
-    pub p50: Duration,
-    pub p99: Duration,
-    pub p999: Duration,
-    pub latency_us: Vec<Point>,
-    /// Answers of each whole second.
-    pub per_second: Vec<u64>,
-    pub client_cpu: Duration,
-    pub late_starts: u64,
-    /// Of a client that sleeps between two looks at its sockets: how many it took for an answer.
-    pub looks_for_an_answer: Option<f64>,
-    pub stopped_early: bool,
-}
 
 /// A look at the counters, while the client asks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,9 +68,8 @@ pub type Measured = Result<Round, String>;
 impl Round {
     /// From what the client saw and the looks at both ends of the measured time.
     pub fn new(seen: &Seen, first: Look, last: Look, client_threads: u32) -> Measured {
-        if let Some((what, count)) = seen.wrong.first() {
-            let all: u64 = seen.wrong.iter().map(|(_, count)| count).sum();
-            return Err(format!("{all} requests were not answered 200; {count}: {what}"));
+        if !seen.wrong.is_empty() {
+            return Err(seen.not_200());
         }
         if seen.stopped_early {
             return Err("it was stopped".to_owned());
@@ -180,8 +162,10 @@ pub struct Figures {
 impl Figures {
     /// One round that does not count voids them all: a server that failed once was not measured under the same load.
     pub fn of(rounds: &[Measured]) -> Result<Figures, String> {
-        let rounds: Vec<&Round> =
-            rounds.iter().map(|round| round.as_ref().map_err(String::clone)).collect::<Result<_, _>>()?;
+        if let Some(why) = void(rounds) {
+            return Err(why);
+        }
+        let rounds: Vec<&Round> = rounds.iter().filter_map(|round| round.as_ref().ok()).collect();
         let summary = |of: fn(&Round) -> f64| {
             let values: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
             Summary::of(&values).ok_or_else(|| "it was not measured".to_owned())
@@ -258,10 +242,15 @@ pub mod tests {
 
     #[test]
     fn an_answer_that_is_no_200_voids_a_round_and_a_round_voids_them_all() {
-        let seen = Seen { answered: 5, wrong: vec![("status 503".into(), 2)], ..Seen::default() };
+        let seen = Seen { asked: 6, wrong: vec![("status 503".into(), 2)], ..Seen::default() };
         let void = Round::new(&seen, Look::default(), Look::default(), 1);
-        assert_eq!(void, Err("2 requests were not answered 200; 2: status 503".to_owned()));
-        assert_eq!(Figures::of(&[Ok(round()), void.clone()]), Err(void.unwrap_err()));
+        let why = "2 of 6 requests were not answered 200: 2 × status 503";
+        assert_eq!(void, Err(why.to_owned()));
+        assert_eq!(Figures::of(std::slice::from_ref(&void)), Err(why.to_owned()));
+        let many = Figures::of(&vec![void.clone(); 9]).unwrap_err();
+        assert!(many.contains("round 3 of 9") && many.ends_with("; and 6 more"), "{many}");
+        let rounds = [void.clone(), Ok(round()), void];
+        assert_eq!(Figures::of(&rounds), Err(format!("round 1 of 3: {why}; round 3 of 3: {why}")));
         assert!(Round::new(&Seen::default(), Look::default(), Look::default(), 1).is_err());
     }
 

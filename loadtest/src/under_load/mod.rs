@@ -6,10 +6,12 @@
 //! | [`usage`] | what `/proc` says |
 //! | [`threads`] | what it says of threads, by their name |
 //! | [`metrics`] | what a node says of itself |
+//! | [`seen`] | what the client saw |
 //! | [`figures`] | what is told of a server |
 
 pub mod client;
 pub mod figures;
 pub mod metrics;
+pub mod seen;
 pub mod threads;
 pub mod usage;
