@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn requests_are_passed_on_and_their_cpu_is_counted() {
         let mut found = Found::default();
-        let args = Args { seconds: 1, output: Output::default() };
+        let args = Args { seconds: 3, output: Output::default() };
         measure(&args, &AtomicBool::new(false), &mut found).unwrap();
         let report = Report::new(Machine::here(), found, false);
         let (hello, proxied) = (report.hello.unwrap(), report.proxied.unwrap());
