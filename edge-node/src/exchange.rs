@@ -286,6 +286,12 @@ impl Bill {
         self.slices_ns.load(Relaxed)
     }
 
+    /// The part of [`Bill::slices_ns`] that an app is judged by: not what it took to make the instance. The first one of an
+    /// engine takes milliseconds, and that is nobody's fault. A start function that does not end never gets an instance made.
+    pub fn judged_ns(&self) -> u64 {
+        self.slices_ns().saturating_sub(self.instantiate_ns())
+    }
+
     /// Adds what the node did for it beside its slices, in nanoseconds. On any thread.
     pub fn add_beside(&self, ns: u64) {
         self.beside_ns.fetch_add(ns, Relaxed);

@@ -42,7 +42,7 @@ use crate::{
     failure::Failure,
     front::{BodyError, OutboundBody},
     generation::Deployment,
-    lane::{Job, Lanes, Start, TICK_NS, Ticket},
+    lane::{Full, Job, Lanes, Start, TICK_NS, Ticket},
     limits::{Limit, LimitReached},
 };
 
@@ -170,11 +170,16 @@ impl Driven {
         .await
     }
 
-    /// A run of an app that may not begin here goes to the slow lane before it was polled.
+    /// A run of an app that may not begin here goes to the slow lane before it was polled. Where that is full it begins here
+    /// after all if this thread has time to spare: its app is to be slow then, not away.
     fn start(&mut self) {
         let (Some(lanes), Some(deployment)) = (&self.lanes, self.account.deployment()) else { return };
-        if lanes.start(&deployment.standing) == Start::Slow {
-            self.go();
+        if lanes.start(&deployment.standing) == Start::Fast {
+            return;
+        }
+        let has_spare = lanes.has_spare();
+        if self.enter().is_err() && !has_spare {
+            self.end_without_place();
         }
     }
 
@@ -227,28 +232,42 @@ impl Driven {
         }
     }
 
-    /// To the slow lane, if there is one. Without a place in it the run ends.
+    /// To the slow lane, if there is one: it has held this thread. Without a place there it ends.
     fn go(&mut self) {
-        let (Some(lanes), Some(deployment)) = (&self.lanes, self.account.deployment()) else { return };
+        if let Some(lanes) = &self.lanes {
+            lanes.held(self.bill.slices_ns());
+        }
+        if self.enter().is_err() {
+            self.end_without_place();
+        }
+    }
+
+    /// Into the slow lane, if there is one, and the run is not there. Without a place it stays.
+    fn enter(&mut self) -> Result<(), Full> {
+        let (Some(lanes), Some(deployment)) = (&self.lanes, self.account.deployment()) else { return Ok(()) };
         let run = match std::mem::replace(&mut self.place, Place::Ended) {
             Place::Here(run) => run,
             other => {
                 self.place = other;
-                return;
+                return Ok(());
             }
         };
-        if self.bill.slices_ns() > 0 {
-            lanes.held(self.bill.slices_ns());
-        }
         let (bill, account) = (self.bill.clone(), self.account.clone());
         match lanes.enter(Job { run, bill, account, deployment: deployment.clone() }) {
-            Ok(ticket) => self.place = Place::Slow(ticket),
-            Err((_full, job)) => {
+            Ok(ticket) => {
+                self.place = Place::Slow(ticket);
+                Ok(())
+            }
+            Err((full, job)) => {
                 self.place = Place::Here(job.run);
-                self.bill.meet(Limit::SlowLane);
-                self.end(Some(Failure::SlowLaneFull));
+                Err(full)
             }
         }
+    }
+
+    fn end_without_place(&mut self) {
+        self.bill.meet(Limit::SlowLane);
+        self.end(Some(Failure::SlowLaneFull));
     }
 
     /// Ends the run. One in the slow lane settles there what it leaves.
@@ -266,7 +285,7 @@ impl Driven {
         self.failure = failure;
         self.bill.give_back_memory();
         if let Some(deployment) = self.account.deployment() {
-            deployment.standing.ended(self.bill.slices_ns());
+            deployment.standing.ended(self.bill.judged_ns());
         }
     }
 

@@ -16,7 +16,7 @@ pub mod slow;
 pub mod standing;
 mod turns;
 
-pub use slow::{Job, Lanes, NICE_DEFAULT, Settings, SlowLane, Ticket};
+pub use slow::{Full, Job, Lanes, NICE_DEFAULT, Settings, SlowLane, Ticket};
 pub use standing::Standing;
 
 /// How often the epoch advances: what a guest may use of a serving thread at once, and in all.

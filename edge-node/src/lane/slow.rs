@@ -49,10 +49,11 @@ use crate::{
 
 /// The part of a node's instances that slow lanes may hold together: the rest is for guests that answer at once.
 const PART: usize = 2;
-/// The part of a lane's places that one tenant may have.
-const TENANT_PART: usize = 2;
+/// The part of a lane's places that one tenant may have. With [`PART`] that is half of what one app may have of a worker, so that
+/// an app whose guests wait here has room for those that begin on the serving thread.
+const TENANT_PART: usize = 4;
 /// Places of a lane, however small the node.
-const PLACES_MIN: usize = 8;
+const PLACES_MIN: usize = 16;
 /// The lowest weight `setpriority(2)` gives: 15, where a serving thread has 1,024. Anything above it costs fresh requests
 /// their quick start: woken beside a busy thread of nice 19 the serving thread ran after 50 µs (p99), beside one of nice
 /// 15 after 0.9 ms, of nice 10 after 2.9 ms.
@@ -135,6 +136,11 @@ impl Lanes {
     /// Where the next execution of a version begins.
     pub fn start(&self, standing: &Standing) -> Start {
         standing.start(&self.0.strain, meter::now_ns)
+    }
+
+    /// Is there time to spare on the serving thread for executions that belong here and find no place?
+    pub fn has_spare(&self) -> bool {
+        self.0.strain.has_spare(meter::now_ns())
     }
 
     /// A guest held the serving thread this long, and goes.
@@ -451,7 +457,7 @@ impl Lane {
         bill.end_slice();
         bill.tell_slice_ended();
         bill.give_back_memory();
-        deployment.standing.ended(bill.slices_ns());
+        deployment.standing.ended(bill.judged_ns());
         self.turns.had(&deployment.id.tenant, bill.slices_ns().saturating_sub(before_ns));
         drop(account);
         self.leave(&deployment.id.tenant, has_place);

@@ -48,7 +48,7 @@ impl Standing {
         }
     }
 
-    /// An execution ended, in either lane, and cost this much.
+    /// An execution ended, in either lane, and cost this much ([`crate::exchange::Bill::judged_ns`]).
     pub fn ended(&self, cpu_ns: u64) {
         if cpu_ns > TICK_NS {
             return self.offend(cpu_ns);
@@ -106,6 +106,12 @@ impl Strain {
     /// May strangers begin on the thread?
     pub fn is_calm(&self, now_ns: u64) -> bool {
         self.left(now_ns) < STRAIN_NS_MAX
+    }
+
+    /// May offenders begin on the thread, where the slow lane has no place for them? Half of what strangers may strain it is
+    /// theirs alone.
+    pub fn has_spare(&self, now_ns: u64) -> bool {
+        self.left(now_ns) < STRAIN_NS_MAX / 2
     }
 
     fn left(&self, now_ns: u64) -> u64 {
@@ -175,5 +181,14 @@ mod tests {
         assert!(strain.is_calm(STRAIN_PART * TICK_NS));
         strain.held(STRAIN_PART * TICK_NS, 2 * TICK_NS);
         assert!(!strain.is_calm(STRAIN_PART * TICK_NS));
+    }
+
+    #[test]
+    fn offenders_are_let_in_for_half_of_what_strangers_are() {
+        let strain = Strain::default();
+        strain.held(0, STRAIN_NS_MAX / 2 - 1);
+        assert!(strain.has_spare(0));
+        strain.held(0, 1);
+        assert!(!strain.has_spare(0) && strain.is_calm(0));
     }
 }

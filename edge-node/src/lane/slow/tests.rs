@@ -285,15 +285,41 @@ fn a_full_lane_refuses_and_has_room_again() {
         assert!(busy().is_err());
         let bill = Arc::<Bill>::default();
         let guest = |responder: Responder| async move {
-            responder.send(Response::new(OutboundBody::Empty));
+            responder.send(Response::new(OutboundBody::from(here())));
             Ok(())
         };
+        let begun_here = driven(&lane, &app, &bill, |_, responder| guest(responder)).await.unwrap();
+        assert_ne!(text(begun_here).await.unwrap(), SLOW, "the serving thread has time to spare");
+        assert!(!bill.limits_met().has(Limit::SlowLane));
+        lane.lanes().held(15 * TICK_NS);
         let refused = driven(&lane, &app, &bill, |_, responder| guest(responder)).await;
         assert_eq!(refused.map(drop).unwrap_err(), Failure::SlowLaneFull);
         assert!(bill.limits_met().has(Limit::SlowLane));
         tickets.clear();
         emptied(&lane).await;
         assert!(busy().is_ok());
+    });
+}
+
+#[test]
+fn what_it_takes_to_make_an_instance_is_no_offence() {
+    local(async {
+        let (lane, app) = (lane(), app());
+        let guest = async |bill: Arc<Bill>, responder: Responder, makes_instance: bool| {
+            burn(Duration::from_millis(3));
+            if makes_instance {
+                bill.instantiated(bill.slice_ns_running());
+            }
+            responder.send(Response::new(OutboundBody::from(here())));
+            Ok(())
+        };
+        for (makes_instance, then) in [(true, Start::Fast), (false, Start::Slow)] {
+            let bill = Arc::default();
+            let answer = driven(&lane, &app, &bill, |bill, responder| guest(bill, responder, makes_instance));
+            let answer = answer.await;
+            assert!(answer.is_ok());
+            assert_eq!(lane.lanes().start(&app.standing), then, "{makes_instance}");
+        }
     });
 }
 
