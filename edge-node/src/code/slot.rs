@@ -20,7 +20,7 @@ use super::{CodeError, file::CodeFile, loaded::Loaded};
 use crate::meter;
 
 /// Requests of one worker that may wait for one program at once; more are answered 503 at once.
-pub const WAITERS_MAX: usize = 64;
+pub const WAITERS_MAX: usize = 1_024;
 /// A failed load is not tried again for this long: whoever comes meanwhile gets its error.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
 

@@ -22,7 +22,6 @@ mod script;
 mod tally;
 
 use std::{
-    path::PathBuf,
     sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
@@ -38,6 +37,7 @@ use crate::{
     Verdict,
     generate::Scenario,
     machine::Machine,
+    options,
     overrides::Overrides,
     progress::{Bar, whole},
     servers::{Places, Running, Server, Wire, lineup},
@@ -67,12 +67,10 @@ pub struct Args {
     guests: Vec<String>,
     #[command(flatten)]
     overrides: Overrides,
-    /// Folder with the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests_dir: PathBuf,
-    /// Folder with skerry and the servers; default: that of this command
-    #[arg(long, value_name = "DIR")]
-    binaries: Option<PathBuf>,
+    #[command(flatten)]
+    guests_dir: options::Guests,
+    #[command(flatten)]
+    binaries: options::Binaries,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -85,7 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     anyhow::ensure!(scenario.duration >= LOAD_TIME_MIN, "--seconds must be at least 1 here");
     perf::usable()?;
     let stop = stop::when_told()?;
-    let places = Places::find(&args.guests_dir, args.binaries.as_deref())?;
+    let places = Places::find(&args.guests_dir, &args.binaries)?;
     let names: Vec<&str> =
         GUESTS.into_iter().filter(|name| args.guests.iter().any(|one| one == name)).collect();
     let servers = lineup::all_of(wire, &names, &places)?;
