@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-use crate::host::outbound::address::Range;
+use crate::{host::outbound::address::Range, memory};
 
 /// A node's configuration. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -49,8 +49,8 @@ pub struct Config {
     /// machine busy, as a developer's compiler does.
     #[serde(default = "slow_lane_nice")]
     pub slow_lane_nice: u8,
-    /// Bytes of native code kept in memory.
-    #[serde(default = "code_bytes_max")]
+    /// Bytes of native code kept in memory; an eighth of what the machine or cgroup has when absent.
+    #[serde(default = "memory::default_code_bytes_max")]
     pub code_bytes_max: u64,
     /// Seconds that requests under way may take once the node was told to stop.
     #[serde(default = "drain_s")]
@@ -59,10 +59,6 @@ pub struct Config {
 
 fn slow_lane_nice() -> u8 {
     crate::lane::NICE_DEFAULT
-}
-
-fn code_bytes_max() -> u64 {
-    1 << 30
 }
 
 fn drain_s() -> u64 {
@@ -83,7 +79,7 @@ mod tests {
     #[test]
     fn defaults_and_unknown_keys() {
         let minimal = "https='127.0.0.1:0'\nadmin='127.0.0.1:0'\ndata_dir='d'\ncontrol='localhost:7401'\n";
-        assert_eq!(Config::parse(minimal).unwrap().code_bytes_max, 1 << 30);
+        assert_eq!(Config::parse(minimal).unwrap().code_bytes_max, memory::default_code_bytes_max());
         let error = Config::parse(&format!("{minimal}colour='red'")).unwrap_err().to_string();
         assert!(error.contains("colour"), "{error}");
         let allow = |range: &str| Config::parse(&format!("{minimal}outbound_allow=['{range}']"));

@@ -25,6 +25,10 @@ const PLACES: usize = 16;
 /// The part of the machine's memory that guests get unless the operator says otherwise: the rest is for native code,
 /// connections, TLS and the kernel's buffers.
 const DEFAULT_PART: u64 = 2;
+/// The part of the machine's memory that native code gets: 1,000 programs of a megabyte in 8 GiB.
+const DEFAULT_CODE_PART: u64 = 8;
+/// A few of the largest programs.
+const DEFAULT_CODE_BYTES_MIN: u64 = 128 << 20;
 /// The part of the budget that slots may take: the rest is for growth.
 const SLOTS_PART: u64 = 2;
 
@@ -134,6 +138,11 @@ fn place() -> usize {
 /// What guests get where the operator does not say: half of what this process may use.
 pub fn default_bytes_max() -> u64 {
     available_bytes() / DEFAULT_PART
+}
+
+/// What native code gets where the operator does not say: an eighth of what this process may use, at least 128 MiB.
+pub fn default_code_bytes_max() -> u64 {
+    (available_bytes() / DEFAULT_CODE_PART).max(DEFAULT_CODE_BYTES_MIN)
 }
 
 /// The instances that fit: slots take at most half of the budget.
@@ -260,5 +269,9 @@ mod tests {
         let v1 = limit_files("9:cpu,cpuacct:/a\n4:memory:/a\n");
         assert_eq!(v1[0], "/sys/fs/cgroup/memory/a/memory.limit_in_bytes");
         assert!(default_bytes_max() > 64 * MIB);
+        assert!(
+            default_code_bytes_max() >= DEFAULT_CODE_BYTES_MIN
+                && default_code_bytes_max() < default_bytes_max()
+        );
     }
 }

@@ -59,7 +59,7 @@ pub struct Many {
     pub guest: &'static str,
     /// What deploying them took, in s. None, as what follows, if it was told to stop before.
     pub deploy_s: Option<f64>,
-    /// Native code in the node's memory at the end. More than `code_bytes_max`, 1 GiB, is not kept: what does not fit is
+    /// Native code in the node's memory at the end. More than `code_bytes_max` is not kept: what does not fit is
     /// loaded again when it is asked for.
     pub code_mib: Option<f64>,
     /// One app, before there were others.
