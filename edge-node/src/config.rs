@@ -1,6 +1,6 @@
 //! `node.toml`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZero, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -38,8 +38,8 @@ pub struct Config {
     pub outbound_allow: Vec<Range>,
     /// Serving threads; the machine's cores when absent.
     #[serde(default)]
-    pub threads: Option<usize>,
-    /// Guests that may run at once, divided among the serving threads; [`crate::machine::instances_max`] when absent.
+    pub threads: Option<NonZero<usize>>,
+    /// Guests that may run at once, divided among the serving threads; [`crate::machine::instances_wanted`] when absent.
     #[serde(default)]
     pub instances_max: Option<u32>,
     /// Bytes of memory for guests, warm slots included; half of what the machine or cgroup has when absent.
@@ -82,6 +82,7 @@ mod tests {
         assert_eq!(Config::parse(minimal).unwrap().code_bytes_max, memory::default_code_bytes_max());
         let error = Config::parse(&format!("{minimal}colour='red'")).unwrap_err().to_string();
         assert!(error.contains("colour"), "{error}");
+        assert!(Config::parse(&format!("{minimal}threads=0")).is_err());
         let allow = |range: &str| Config::parse(&format!("{minimal}outbound_allow=['{range}']"));
         assert_eq!(allow("127.0.0.0/8").unwrap().outbound_allow.len(), 1);
         let error = allow("127.0.0.1/8").unwrap_err().to_string();

@@ -56,15 +56,23 @@ const MAPPINGS_MAX: u64 = 65_530;
 /// find a slot that was theirs last.
 const WORKER_INSTANCES: u32 = 1_024;
 
-/// Guests that may run at once on this many serving threads where the operator does not say: at most what half of the
-/// mappings that the process may have allow.
-pub fn instances_max(workers: usize) -> u32 {
-    instances_that_fit(mappings_max(), workers)
+/// Slots that fit into the addresses of a process: each reserves 4 GiB and its guards, and half of 47 bits is left to all else.
+const ADDRESSABLE_INSTANCES: u64 = 16_000;
+
+/// Guests that may run at once on this many serving threads where the operator does not say.
+pub fn instances_wanted(workers: usize) -> u32 {
+    u32::try_from(workers).unwrap_or(u32::MAX).saturating_mul(WORKER_INSTANCES)
 }
 
-fn instances_that_fit(mappings: u64, workers: usize) -> u32 {
-    let wanted = u64::try_from(workers).unwrap_or(u64::MAX).saturating_mul(WORKER_INSTANCES.into());
-    u32::try_from(wanted.min(mappings / 2 / SHARE_MAPPINGS)).unwrap_or(u32::MAX)
+/// As many of them as this process can have: by its addresses, and by half of the mappings it may make
+/// (`vm.max_map_count`), since programs need some, too.
+pub fn instances_that_fit(wanted: u32) -> u32 {
+    fitting(mappings_max(), wanted)
+}
+
+fn fitting(mappings: u64, wanted: u32) -> u32 {
+    let fit = u64::from(wanted).min(mappings / 2 / SHARE_MAPPINGS).min(ADDRESSABLE_INSTANCES);
+    u32::try_from(fit).unwrap_or(u32::MAX)
 }
 
 fn mappings_max() -> u64 {
@@ -121,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn more_threads_have_more_guests_up_to_half_of_the_mappings() {
-        assert_eq!(
-            [1, 2, 4, 64].map(|workers| super::instances_that_fit(65_530, workers)),
-            [1_024, 2_048, 4_095, 4_095]
-        );
-        assert_eq!(super::instances_that_fit(1 << 20, 64), 65_536);
+    fn more_threads_have_more_guests_up_to_what_mappings_and_addresses_allow() {
+        let of = |mappings: u64| {
+            [1, 2, 4, 64].map(|workers| super::fitting(mappings, super::instances_wanted(workers)))
+        };
+        assert_eq!(of(65_530), [1_024, 2_048, 4_095, 4_095]);
+        assert_eq!(of(1 << 20), [1_024, 2_048, 4_096, 16_000]);
     }
 
     #[test]

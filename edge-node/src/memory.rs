@@ -27,6 +27,8 @@ const PLACES: usize = 16;
 const DEFAULT_PART: u64 = 2;
 /// The part of the machine's memory that native code gets: 1,000 programs of a megabyte in 8 GiB.
 const DEFAULT_CODE_PART: u64 = 8;
+/// … and where that is little, no more than this part.
+const DEFAULT_CODE_PART_MAX: u64 = 4;
 /// A few of the largest programs.
 const DEFAULT_CODE_BYTES_MIN: u64 = 128 << 20;
 /// The part of the budget that slots may take: the rest is for growth.
@@ -52,7 +54,7 @@ struct Place(AtomicU64);
 /// The budget does not even hold the pool's slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "guest_memory_bytes_max is {bytes_max} bytes, but {instances} instances keep {needed} bytes in their slots; lower instances_max or raise guest_memory_bytes_max"
+    "guest_memory_bytes_max is {bytes_max} bytes, but {instances} instances keep {needed} bytes in their slots; lower instances_max or threads, or raise guest_memory_bytes_max"
 )]
 pub struct TooSmall {
     bytes_max: u64,
@@ -142,7 +144,8 @@ pub fn default_bytes_max() -> u64 {
 
 /// What native code gets where the operator does not say: an eighth of what this process may use, at least 128 MiB.
 pub fn default_code_bytes_max() -> u64 {
-    (available_bytes() / DEFAULT_CODE_PART).max(DEFAULT_CODE_BYTES_MIN)
+    let available = available_bytes();
+    (available / DEFAULT_CODE_PART).max(DEFAULT_CODE_BYTES_MIN.min(available / DEFAULT_CODE_PART_MAX))
 }
 
 /// The instances that fit: slots take at most half of the budget.

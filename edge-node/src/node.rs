@@ -82,6 +82,11 @@ impl Executions {
         Executions((0..workers).map(|_| Arc::new(counts())).collect())
     }
 
+    /// Shares that one app may have on a worker.
+    pub fn app_max(&self) -> usize {
+        self.0.first().map_or(0, |counts| counts.app_max)
+    }
+
     /// Executions running now, on all workers.
     pub fn running(&self) -> usize {
         self.0.iter().map(|counts| counts.running.load(Relaxed)).sum()

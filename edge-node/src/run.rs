@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use artifact::Profile;
-use engine::node::Pool;
+use engine::node::{Pool, SHARES_MAX};
 use fleet_sync_replica::{EnrolError, Replica, ReplicaConfig};
 use tokio::{net::TcpListener, runtime};
 use wasmtime::{Engine, EngineWeak};
@@ -56,8 +56,7 @@ const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// Runs a node until the process is asked to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let offers = machine::offers()?;
-    let threads =
-        config.threads.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
+    let threads = config.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let (worker_instances_max, memory) = room(&config, threads)?;
     let instances_max = worker_instances_max * threads as u32;
     let pool = Pool { instances_max: worker_instances_max, reset: machine::reset() };
@@ -90,13 +89,18 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let Some(replica) = opened else { return Ok(()) };
     let metrics = Arc::new(Metrics::new()?);
     let targets = offers.iter().map(|(target, _)| *target).collect();
+    let executions = Executions::new(threads, worker_instances_max as usize);
     let code = CodeCache::new(
         engines.iter().map(Linker::new).collect::<Result<_, _>>()?,
         Loader::new(targets, replica.compiler_keys()),
         replica.blobs(),
         offers,
         side.handle().clone(),
-        Bounds { bytes_max: config.code_bytes_max, programs_max: machine::programs_max(instances_max) },
+        Bounds {
+            bytes_max: config.code_bytes_max,
+            programs_max: machine::programs_max(instances_max),
+            shares_max: executions.app_max(),
+        },
         metrics.clone(),
     );
     let code = code.context("starting the threads that load code")?;
@@ -120,7 +124,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         code: Arc::new(code),
         metrics,
         access_log: open_access_log(&config)?,
-        executions: Executions::new(threads, worker_instances_max as usize),
+        executions,
     });
     let certificates = tls::SharedCertificates::default();
     let activating = Arc::new(Activating::new(node.clone(), certificates.clone(), secrets));
@@ -171,20 +175,33 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many guests each worker takes, and the memory they all share. Fewer than asked for where their slots would take
-/// more than half of it.
+/// How many guests each worker takes, and the memory they all share. Fewer than asked for where the process cannot have as
+/// many, or their slots would take more than half of the memory.
 fn room(config: &Config, workers: usize) -> anyhow::Result<(u32, Budget)> {
     let bytes_max = config.guest_memory_bytes_max.unwrap_or_else(memory::default_bytes_max);
-    let wanted = config.instances_max.unwrap_or_else(|| machine::instances_max(workers));
-    let fit = memory::instances_that_fit(bytes_max, wanted);
+    let wanted = config.instances_max.unwrap_or_else(|| machine::instances_wanted(workers));
+    let mapped = machine::instances_that_fit(wanted);
+    let fit = memory::instances_that_fit(bytes_max, mapped);
     if let Some(asked) = config.instances_max.filter(|asked| fit < *asked) {
-        tracing::warn!(
-            "instances_max is {fit} instead of {asked}: their slots would take more than half of the {bytes_max} \
-             bytes for guests; raise guest_memory_bytes_max for more"
-        );
+        let (why, cure) = match mapped < asked {
+            true => {
+                ("the process may not map as many slots", "raise vm.max_map_count (up to 16,000 instances)")
+            }
+            false => (
+                "their slots would take more than half of the memory for guests",
+                "raise guest_memory_bytes_max",
+            ),
+        };
+        tracing::warn!("instances_max is {fit} instead of {asked}: {why}; for more, {cure}");
     }
     let workers = u32::try_from(workers).context("as many serving threads")?;
     let of_worker = (fit / workers).max(1);
+    if of_worker < SHARES_MAX {
+        tracing::warn!(
+            "each of {workers} serving threads has room for {of_worker} guests at once: programs of several memories may be \
+             refused; lower threads, or raise instances_max and guest_memory_bytes_max"
+        );
+    }
     let all = of_worker.checked_mul(workers).context("as many guests")?;
     Ok((of_worker, Budget::new(bytes_max, all).context("dividing the memory for guests")?))
 }

@@ -17,7 +17,7 @@ use crate::{
     generation::Deployment,
     guest::drive::{Wall, drive},
     host::outbound,
-    lane::Lanes,
+    lane::{Lanes, Start},
     node::Node,
 };
 
@@ -84,9 +84,17 @@ impl Server {
             Err(failure) => return refuse(failure),
         };
         // instantiate, run, respond
+        if loaded.is_first() {
+            bill.is_first();
+        }
+        let begins_slow =
+            self.lanes.as_ref().is_some_and(|lanes| lanes.start(&deployment.standing) == Start::Slow);
         let (responder, response) = Responder::new();
         let run = loaded.program().run(exchange, Request::from_parts(head, body), responder);
-        let run = self.node.code.held(loaded, run);
+        let run = match self.node.code.held(loaded, run, begins_slow) {
+            Ok(run) => run,
+            Err(_too_much_held) => return refuse(Failure::CodeUnavailable),
+        };
         let run = Box::pin(async move {
             let _room = permit; // given back when the instance is gone
             run.await

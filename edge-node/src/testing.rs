@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     future::Future,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -32,7 +31,7 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
-    code::{Bounds, CodeCache, CodeError, Loaded, Urgency},
+    code::{Bounds, CodeCache, CodeError, Holding, Loaded, TooMuchHeld, Urgency},
     exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
     front::{BodyError, Connection, InboundBody, OutboundBody, Protocol},
@@ -59,7 +58,7 @@ pub struct Shop {
 impl Shop {
     /// `None` when the guests were not built.
     pub fn open(code_bytes_max: u64) -> Option<Shop> {
-        Shop::open_with(Bounds { bytes_max: code_bytes_max, programs_max: u64::MAX })
+        Shop::open_with(Bounds { bytes_max: code_bytes_max, ..Bounds::NONE })
     }
 
     /// The same, also with a bound for the number of programs.
@@ -261,8 +260,8 @@ impl Shop {
         &self,
         app: &str,
         run: impl Future<Output = wasmtime::Result<()>> + Send + 'static,
-    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>>>> {
-        Box::pin(self.node.code.held(self.hold(app).await, Box::pin(run)))
+    ) -> Result<Holding, TooMuchHeld> {
+        self.node.code.held(self.hold(app).await, Box::pin(run), false)
     }
 
     /// The same once what was evicted is unmapped, which nobody waits for: what one program takes, or more in the end.
@@ -325,8 +324,6 @@ impl Shop {
 /// Workers of a [`Shop`].
 const WORKERS: usize = 2;
 
-const UNBOUNDED: Bounds = Bounds { bytes_max: u64::MAX, programs_max: u64::MAX };
-
 /// What keeps code in memory, and the shelf it is taken from.
 fn code_cache(
     dir: &Path,
@@ -380,7 +377,7 @@ impl ServingNode {
         let side =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (cache, shelf) = code_cache(dir.path(), UNBOUNDED, &side, metrics.clone());
+        let (cache, shelf) = code_cache(dir.path(), Bounds::NONE, &side, metrics.clone());
         let signed = sign(&wat::parse_str(text).unwrap());
         put(&shelf, &signed);
         let mut deployment = deployment("test", 1, config);
@@ -674,9 +671,12 @@ async fn read(response: Response<OutboundBody>) -> Seen {
     seen
 }
 
+/// Instances of the node that [`slow_lane`] is of.
+pub const SLOW_LANE_INSTANCES: usize = 32;
+
 /// A slow lane of the least size, and of full weight: the machine that runs tests is busy with others.
 pub fn slow_lane() -> SlowLane {
-    SlowLane::start(0, lane::Settings { workers: 1, instances_max: 0, nice: 0 }).unwrap()
+    SlowLane::start(0, lane::Settings { workers: 1, instances_max: SLOW_LANE_INSTANCES, nice: 0 }).unwrap()
 }
 
 /// The account of an execution, whose line nobody reads.

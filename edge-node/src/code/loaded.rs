@@ -1,6 +1,9 @@
 //! A program in memory, counted until it is unmapped.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use artifact::TenantName;
 
@@ -17,6 +20,7 @@ pub struct Loaded {
     tenant: TenantName,
     /// Taken when this is dropped, and only then.
     mapped: Option<Mapped>,
+    has_run: AtomicBool,
     /// Shares of the pool that one execution takes: [`crate::guest::weight`].
     pub weight: usize,
     unloading: Unloading,
@@ -39,7 +43,7 @@ impl Loaded {
         unloading: Unloading,
     ) -> Loaded {
         let mapped = Mapped { program, counted: OnceLock::new(), file };
-        Loaded { tenant, mapped: Some(mapped), weight, unloading }
+        Loaded { tenant, mapped: Some(mapped), has_run: AtomicBool::new(false), weight, unloading }
     }
 
     pub(super) fn tenant(&self) -> &TenantName {
@@ -51,14 +55,14 @@ impl Loaded {
         &self.mapped().program
     }
 
-    /// Bytes that nobody else can have while an execution has it.
-    pub(super) fn bytes(&self) -> u64 {
-        self.file().bytes() + structures_bytes(self.file().native_bytes())
+    /// Is this its first execution? Asked once by each.
+    pub fn is_first(&self) -> bool {
+        !self.has_run.load(Relaxed) && !self.has_run.swap(true, Relaxed)
     }
 
-    /// Of its file: programs of one file are held as one.
-    pub(super) fn name(&self) -> usize {
-        Arc::as_ptr(self.file()).addr()
+    /// Bytes it takes beside its file.
+    pub(super) fn structures_bytes(&self) -> u64 {
+        structures_bytes(self.file().native_bytes())
     }
 
     pub(super) fn file(&self) -> &Arc<CodeFile> {
@@ -72,7 +76,7 @@ impl Loaded {
     /// Counts it, and its file if nobody has. Once.
     pub(super) fn count(&self, held: &Arc<Held>) {
         let Mapped { counted, file, .. } = self.mapped();
-        counted.get_or_init(|| Counted::program(held, structures_bytes(file.native_bytes())));
+        counted.get_or_init(|| Counted::program(held, self.structures_bytes()));
         file.joined(held);
     }
 
@@ -81,14 +85,6 @@ impl Loaded {
         let Mapped { counted, file, .. } = self.mapped();
         if counted.get().is_some_and(Counted::leaves) {
             file.left();
-        }
-    }
-
-    /// It is not, after all.
-    pub(super) fn stays(&self, held: &Arc<Held>) {
-        let Mapped { counted, file, .. } = self.mapped();
-        if counted.get().is_some_and(Counted::stays) {
-            file.joined(held);
         }
     }
 }

@@ -12,11 +12,13 @@
 //! | [`slot`] | places for programs, and who waits for them |
 //! | [`file`] | the memory file behind a version's programs |
 //! | [`loaded`] | a program in memory, counted until it is unmapped |
+//! | [`flight`] | one load, from its queue to those who wait for it |
 //! | [`loading`] | the threads that load and unload, and their queues |
 //! | [`resident`] | what is held, and what leaves first |
 //! | [`pins`] | what waiting executions of one tenant may hold |
 
 mod file;
+mod flight;
 mod loaded;
 mod loading;
 mod pins;
@@ -25,13 +27,7 @@ pub mod slot;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use artifact::{
     Fingerprint, Target, TenantName,
@@ -44,7 +40,8 @@ use tokio::runtime::Handle;
 
 use self::{
     file::CodeFile,
-    loading::{LoadingThreads, Queue},
+    flight::{Flight, LocalError, Packed},
+    loading::LoadingThreads,
     pins::Pins,
     resident::Resident,
     slot::{Joined, Outcome, Place, WAITERS_MAX},
@@ -52,7 +49,7 @@ use self::{
 pub use self::{
     loaded::Loaded,
     loading::{LOADS_WAITING_MAX, TENANT_LOADS_WAITING_MAX},
-    pins::TooMuchHeld,
+    pins::{Holding, TooMuchHeld},
     resident::Bounds,
     slot::CodeSlot,
 };
@@ -132,6 +129,7 @@ pub struct CodeCache {
     metrics: Arc<Metrics>,
     resident: Resident,
     pins: Arc<Pins>,
+    shares_max: usize,
     threads: LoadingThreads,
 }
 
@@ -149,9 +147,9 @@ impl CodeCache {
     ) -> io::Result<CodeCache> {
         metrics.code.bytes_max.set(i64::try_from(bounds.bytes_max).unwrap_or(i64::MAX));
         metrics.code.programs_max.set(i64::try_from(bounds.programs_max).unwrap_or(i64::MAX));
-        let (resident, pins) = (Resident::new(bounds), Arc::new(Pins::new(bounds.bytes_max)));
-        let threads = LoadingThreads::start()?;
-        Ok(CodeCache { loader, linkers, shelf, offers, side, metrics, resident, pins, threads })
+        let (resident, pins) = (Resident::new(bounds), Arc::new(Pins::new(bounds)));
+        let (threads, shares_max) = (LoadingThreads::start()?, bounds.shares_max);
+        Ok(CodeCache { loader, linkers, shelf, offers, side, metrics, resident, pins, shares_max, threads })
     }
 
     /// The deployment's program for a worker, from memory or loaded now.
@@ -169,24 +167,11 @@ impl CodeCache {
         }
     }
 
-    /// A run with the program it runs. Once it waits, the program counts as held by its tenant; where that is too much the
-    /// run ends with [`TooMuchHeld`].
-    pub fn held(
-        &self,
-        loaded: Arc<Loaded>,
-        mut run: Run,
-    ) -> impl Future<Output = wasmtime::Result<()>> + use<> {
-        let (pins, mut pin) = (self.pins.clone(), None);
-        poll_fn(move |cx| {
-            let polled = run.as_mut().poll(cx);
-            if polled.is_pending() && pin.is_none() {
-                match pins.pin(loaded.tenant(), loaded.name(), loaded.bytes()) {
-                    Ok(one) => pin = Some(one),
-                    Err(refused) => return Poll::Ready(Err(refused.into())),
-                }
-            }
-            polled
-        })
+    /// A run with the program it runs. While it waits, or from the start where it `waits` before it begins, the program counts
+    /// as held by its tenant. Where that would be too much it is refused; so is, by the end of the run, one that was not when
+    /// it began.
+    pub fn held(&self, loaded: Arc<Loaded>, run: Run, waits: bool) -> Result<Holding, TooMuchHeld> {
+        Holding::new(&self.pins, loaded, run, waits)
     }
 
     /// Whoever gives up waiting does not stop the load: others may wait for it.
@@ -198,18 +183,17 @@ impl CodeCache {
     ) -> Result<Arc<Loaded>, Arc<CodeError>> {
         let place = self.place(deployment, worker);
         loop {
-            let (landing, is_anothers) = match place.join(&deployment.state) {
+            let (landing, is_anothers) = match place.join(&deployment.state, urgency) {
                 Joined::Landed(outcome) => return outcome,
                 Joined::Waiting(landing) => (landing, false),
                 Joined::WaitingForAnother(landing) => (landing, true),
                 Joined::First(landing) => {
-                    let flight = Flight::new(self, deployment, worker, urgency);
-                    flight.enqueue(Attempt::First);
+                    Flight::begin(self, deployment, worker);
                     (landing, false)
                 }
             };
             if urgency == Urgency::Request {
-                self.threads.promote(name(place), &deployment.id.tenant);
+                self.threads.promote(flight::name(place), &deployment.id.tenant);
             }
             match landing.await {
                 Ok(Err(_)) if is_anothers => {}
@@ -219,8 +203,8 @@ impl CodeCache {
         }
     }
 
-    /// Loads what a release brings before it serves: for each worker that has the code it replaces, for one at least, which
-    /// shows that it can be.
+    /// Loads what a release brings before it serves: for one worker, which is waited for, since it shows that it can be; then for
+    /// the others that have the code it replaces.
     pub async fn bring_up(
         self: &Arc<Self>,
         deployment: &Arc<Deployment>,
@@ -229,34 +213,20 @@ impl CodeCache {
         let mut workers = before.map(|before| before.code.workers()).unwrap_or_default();
         let first = if workers.is_empty() { 0 } else { workers.remove(0) };
         self.get(deployment, first, Urgency::Release).await?;
-        for worker in workers {
-            // What does not fit now is loaded when it is asked for.
-            let _ = self.get(deployment, worker, Urgency::Release).await;
+        if !workers.is_empty() {
+            let (cache, deployment) = (self.clone(), deployment.clone());
+            self.side.spawn(async move {
+                for worker in workers {
+                    // What does not fit now is loaded when it is asked for.
+                    let _ = cache.get(&deployment, worker, Urgency::Release).await;
+                }
+            });
         }
         Ok(())
     }
 
     fn place<'a>(&self, deployment: &'a Deployment, worker: usize) -> &'a Arc<Place> {
         deployment.code.place(worker, self.linkers.len())
-    }
-
-    /// The artifact that is on this node's disk, loaded and linked for a worker. With its container, if it was unpacked
-    /// from that: see [`CodeCache::keep_copy`].
-    fn load_local(
-        &self,
-        deployment: &Deployment,
-        worker: usize,
-    ) -> Result<(Loaded, Option<Packed>), LocalError> {
-        let begun = Instant::now();
-        let mut packed = None;
-        let file = deployment.code.file(|| -> Result<Arc<CodeFile>, LocalError> {
-            let (file, from) = self.verify_local(deployment)?;
-            packed = from;
-            Ok(Arc::new(file))
-        })?;
-        let loaded = self.link(&deployment.id.tenant, file, worker).map_err(CodeError::Load)?;
-        self.metrics.code.load_seconds.observe(begun.elapsed().as_secs_f64());
-        Ok((loaded, packed))
     }
 
     /// Unpacked and verified: from the copy that needs no decompressing if it is there and right, else from the container,
@@ -292,7 +262,10 @@ impl CodeCache {
     fn link(&self, tenant: &TenantName, file: Arc<CodeFile>, worker: usize) -> Result<Loaded, LoadError> {
         let linker = &self.linkers[worker];
         let code = load::map(linker.engine(), &file.code)?;
-        let weight = guest::weight(&code);
+        let (weight, shares_max) = (guest::weight(&code), self.shares_max);
+        if weight > shares_max {
+            return Err(LoadError::TooHeavy { weight, shares_max });
+        }
         let program = linker.link(code).map_err(LoadError::Link)?;
         Ok(Loaded::new(tenant.clone(), program, weight, file, self.threads.unloading()))
     }
@@ -310,18 +283,22 @@ impl CodeCache {
 
     /// Ends a load: the program has its place, or everybody who waits learns why not.
     fn land(&self, deployment: &Deployment, worker: usize, outcome: Result<Loaded, CodeError>) {
-        let place = self.place(deployment, worker);
-        let outcome: Outcome = match outcome {
-            Ok(loaded) => self.resident.admit(place, loaded).map_err(Arc::new),
-            Err(error) => Err(Arc::new(error)),
-        };
-        let code = &self.metrics.code;
-        if outcome.is_err() {
-            code.load_failures.inc();
+        match outcome {
+            Ok(loaded) => {
+                let place = self.place(deployment, worker);
+                self.tell(deployment, worker, &self.resident.admit(place, loaded).map_err(Arc::new));
+                // After the waiters were told: unmapping what had to leave is nothing they wait for.
+                self.metrics.code.evictions.inc_by(self.resident.let_go());
+            }
+            Err(error) => self.tell(deployment, worker, &Err(Arc::new(error))),
         }
-        place.land(&deployment.state, &outcome);
-        // After the waiters were told: unmapping what had to leave is nothing they wait for.
-        code.evictions.inc_by(self.resident.let_go());
+    }
+
+    fn tell(&self, deployment: &Deployment, worker: usize, outcome: &Outcome) {
+        if outcome.is_err() {
+            self.metrics.code.load_failures.inc();
+        }
+        self.place(deployment, worker).land(&deployment.state, outcome);
     }
 
     /// Keeps the threads that load for requests from loading, until what is returned is dropped.
@@ -340,125 +317,6 @@ impl CodeCache {
         self.metrics.code.bytes.set(self.resident.bytes() as i64);
         self.metrics.code.programs.set(self.resident.programs() as i64);
         self.metrics.code.loads_waiting.set(self.threads.waiting() as i64);
-    }
-}
-
-/// How often the artifact was looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    First,
-    /// It was fetched, or found whole, in between.
-    Second,
-}
-
-/// A container that was loaded well.
-struct Packed {
-    container: Vec<u8>,
-    native_bytes: u64,
-}
-
-/// Why the disk's copy was not loaded.
-enum LocalError {
-    /// It is not there.
-    Absent,
-    Code(CodeError),
-}
-
-impl From<CodeError> for LocalError {
-    fn from(error: CodeError) -> LocalError {
-        LocalError::Code(error)
-    }
-}
-
-/// By which a load that waits is found.
-fn name(place: &Arc<Place>) -> loading::Name {
-    Arc::as_ptr(place).addr()
-}
-
-/// A load under way. Dropped half-way, as by a panic, it tells those who wait.
-struct Flight {
-    cache: Arc<CodeCache>,
-    deployment: Arc<Deployment>,
-    worker: usize,
-    urgency: Urgency,
-    landed: bool,
-}
-
-impl Flight {
-    fn new(cache: &Arc<CodeCache>, deployment: &Arc<Deployment>, worker: usize, urgency: Urgency) -> Flight {
-        Flight { cache: cache.clone(), deployment: deployment.clone(), worker, urgency, landed: false }
-    }
-
-    /// Hands it to the loading threads.
-    fn enqueue(self, attempt: Attempt) {
-        let cache = self.cache.clone();
-        let queue = match self.urgency {
-            Urgency::Request => Queue::Requests(self.deployment.id.tenant.clone()),
-            Urgency::Release => Queue::Releases(name(self.place())),
-        };
-        let mut flight = Some(self);
-        let queued = cache.threads.enqueue(queue, || {
-            let flight = flight.take();
-            Box::new(move || flight.into_iter().for_each(|flight| flight.load(attempt)))
-        });
-        if let (Err(_full), Some(flight)) = (queued, flight) {
-            flight.land(Err(CodeError::Busy));
-        }
-    }
-
-    fn place(&self) -> &Arc<Place> {
-        self.cache.place(&self.deployment, self.worker)
-    }
-
-    fn load(mut self, attempt: Attempt) {
-        if self.urgency == Urgency::Request && self.place().is_abandoned() {
-            self.landed = true;
-            return;
-        }
-        match self.cache.load_local(&self.deployment, self.worker) {
-            Ok((loaded, packed)) => {
-                let (cache, deployment) = (self.cache.clone(), self.deployment.clone());
-                self.land(Ok(loaded));
-                // Nobody waits for this.
-                packed.into_iter().for_each(|packed| cache.keep_copy(&deployment, &packed));
-            }
-            Err(LocalError::Code(error)) if attempt == Attempt::Second || !error.may_be_the_disks() => {
-                self.land(Err(error));
-            }
-            Err(LocalError::Absent | LocalError::Code(_)) if attempt == Attempt::First => {
-                let side = self.cache.side.clone();
-                side.spawn(self.fetch());
-            }
-            Err(_) => {
-                let detail = "the blob went away between fetching and loading".to_owned();
-                self.land(Err(CodeError::Fetch(Nack { code: NackCode::FetchTimeout, detail })));
-            }
-        }
-    }
-
-    /// Makes sure that the blob is there and whole, fetching it if need be, and loads once more.
-    async fn fetch(self) {
-        let fetched = match self.cache.artifact(&self.deployment) {
-            Ok(artifact) => self.cache.shelf.ensure(artifact).await,
-            Err(error) => return self.land(Err(error)),
-        };
-        match fetched {
-            Ok(()) => self.enqueue(Attempt::Second),
-            Err(error) => self.land(Err(CodeError::Fetch(error.nack()))),
-        }
-    }
-
-    fn land(mut self, outcome: Result<Loaded, CodeError>) {
-        self.cache.land(&self.deployment, self.worker, outcome);
-        self.landed = true; // not before: those who wait must be told even by a panic
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if !self.landed {
-            self.cache.land(&self.deployment, self.worker, Err(CodeError::Interrupted));
-        }
     }
 }
 

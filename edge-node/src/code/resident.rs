@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashMap},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -30,6 +30,13 @@ pub struct Bounds {
     /// Programs: each takes descriptors and mappings, which a process has only so many of
     /// ([`crate::machine::programs_max`]).
     pub programs_max: u64,
+    /// Shares of a worker's pool that one app may have: a program that takes more is refused, since no request could run it.
+    pub shares_max: usize,
+}
+
+impl Bounds {
+    /// None at all.
+    pub const NONE: Bounds = Bounds { bytes_max: u64::MAX, programs_max: u64::MAX, shares_max: usize::MAX };
 }
 
 /// Memory that a program of this much native code takes beside its memory file: what wasmtime keeps of it, for each engine.
@@ -95,19 +102,19 @@ impl Resident {
     }
 
     /// Puts a program into its `place` and counts it, and empties others until the bounds hold; one file alone may be over
-    /// them. Refused when all that is held is in use.
+    /// them. Refused when all that is held is in use; nobody loses a program to one that is refused.
     pub fn admit(&self, place: &Arc<Place>, loaded: Loaded) -> Result<Arc<Loaded>, CodeError> {
         let mut slots = self.slots.lock();
         loaded.count(&self.held);
-        let evicted = self.evict(&mut slots, loaded.file());
-        if self.is_over() && !self.is_alone() {
-            // Nobody loses a program to one that is refused.
-            slots.by_use.extend(evicted.into_iter().map(|evicted| evicted.restored(&self.held)));
-            drop(slots);
-            return Err(CodeError::NoRoom);
+        while self.is_over() && !self.is_alone() {
+            let chosen = self.choose(&mut slots, loaded.file());
+            if !chosen.suffices {
+                slots.by_use.extend(chosen.entries.into_iter().map(|(_, entry)| Reverse(entry)));
+                drop(slots);
+                return Err(CodeError::NoRoom); // drops `loaded`, no longer under the lock
+            }
+            slots.take_out(chosen.entries);
         }
-        slots.evicted += evicted.len() as u64;
-        slots.leaving.extend(evicted.into_iter().map(|evicted| evicted.loaded));
         let number = slots.loads;
         slots.loads += 1;
         let entry = Entry { used_ns: place.last_used_ns(), number, place: Arc::downgrade(place) };
@@ -119,11 +126,12 @@ impl Resident {
         Ok(loaded)
     }
 
-    /// Takes programs out of their places until the rest fits, or nothing more can leave. Programs of `file` stay: most of
-    /// what they take would stay with it.
-    fn evict(&self, slots: &mut Slots, file: &Arc<CodeFile>) -> Vec<Evicted> {
-        let (mut kept, mut evicted) = (Vec::new(), Vec::new());
-        while self.is_over() {
+    /// The least recently used programs that are not in use and together make the rest fit; or all of them, where they do not.
+    /// Programs of `file` are not among them: most of what they take would stay with it.
+    fn choose(&self, slots: &mut Slots, file: &Arc<CodeFile>) -> Chosen {
+        let (mut kept, mut chosen) = (Vec::new(), Chosen::default());
+        let mut room = Room::default();
+        while !self.fits(&room) {
             let Some(Reverse(mut entry)) = slots.by_use.pop() else { break };
             let Some(place) = entry.place.upgrade() else { continue };
             let used_ns = place.last_used_ns();
@@ -132,21 +140,28 @@ impl Resident {
                 slots.by_use.push(Reverse(entry));
                 continue;
             }
-            if place.has(file) {
+            let Some(loaded) = place.look() else { continue }; // emptied before
+            // Two: the place's, and this one.
+            if Arc::ptr_eq(loaded.file(), file) || Arc::strong_count(&loaded) > 2 {
                 kept.push(Reverse(entry));
                 continue;
             }
-            match place.empty() {
-                Some(loaded) => {
-                    loaded.leaves();
-                    evicted.push(Evicted { place, loaded, entry });
-                }
-                None if place.is_loaded() => kept.push(Reverse(entry)), // in use
-                None => {}                                              // emptied before
-            }
+            room.add(&loaded);
+            chosen.entries.push((place, entry));
         }
         slots.by_use.extend(kept);
-        evicted
+        chosen.suffices = self.fits(&room);
+        chosen
+    }
+
+    /// With this room made: does what stays fit, or is it all of one file?
+    fn fits(&self, room: &Room) -> bool {
+        let Bounds { bytes_max, programs_max, .. } = self.bounds;
+        let stays = |of: fn(&Amounts) -> &AtomicU64, room: u64| self.held.staying(of).saturating_sub(room);
+        let is_alone = stays(|amounts| &amounts.files, room.files) <= 1;
+        let fits = stays(|amounts| &amounts.bytes, room.bytes) <= bytes_max
+            && stays(|amounts| &amounts.programs, room.programs) <= programs_max;
+        is_alone || fits
     }
 
     /// Is what stays more than may be held?
@@ -186,19 +201,50 @@ impl Resident {
     }
 }
 
-/// A program that was taken out of its place, and may be put back.
-struct Evicted {
-    place: Arc<Place>,
-    loaded: Arc<Loaded>,
-    entry: Entry,
+/// What is to leave.
+#[derive(Default)]
+struct Chosen {
+    entries: Vec<(Arc<Place>, Entry)>,
+    suffices: bool,
 }
 
-impl Evicted {
-    /// Puts it back. A load that began meanwhile replaces it.
-    fn restored(self, held: &Arc<Held>) -> Reverse<Entry> {
-        self.loaded.stays(held);
-        self.place.fill(self.loaded);
-        Reverse(self.entry)
+/// What would be free without some programs.
+#[derive(Default)]
+struct Room {
+    bytes: u64,
+    programs: u64,
+    files: u64,
+    /// Of each file, by its address: programs among them.
+    of_files: HashMap<usize, usize>,
+}
+
+impl Room {
+    fn add(&mut self, loaded: &Loaded) {
+        let file = loaded.file();
+        self.programs += 1;
+        self.bytes += loaded.structures_bytes();
+        let of_file = self.of_files.entry(Arc::as_ptr(file).addr()).or_default();
+        *of_file += 1;
+        if *of_file == file.staying() {
+            self.bytes += file.bytes();
+            self.files += 1;
+        }
+    }
+}
+
+impl Slots {
+    /// Empties these places. One whose program is in use by now keeps it.
+    fn take_out(&mut self, entries: Vec<(Arc<Place>, Entry)>) {
+        for (place, entry) in entries {
+            match place.empty() {
+                Some(loaded) => {
+                    loaded.leaves();
+                    self.evicted += 1;
+                    self.leaving.push(loaded);
+                }
+                None => self.by_use.push(Reverse(entry)),
+            }
+        }
     }
 }
 

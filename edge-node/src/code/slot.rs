@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -16,11 +16,13 @@ use fleet_sync_replica::VersionState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{CodeError, file::CodeFile, loaded::Loaded};
+use super::{CodeError, Urgency, file::FilePlace, loaded::Loaded};
 use crate::meter;
 
 /// Requests of one worker that may wait for one program at once; more are answered 503 at once.
 pub const WAITERS_MAX: usize = 1_024;
+/// Requests that are refused between two looks for waiters who gave up.
+const REFUSALS_PER_LOOK: usize = 64;
 /// A failed load is not tried again for this long: whoever comes meanwhile gets its error.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
@@ -30,8 +32,8 @@ pub(super) type Outcome = Result<Arc<Loaded>, Arc<CodeError>>;
 /// Where a version's code is.
 #[derive(Default)]
 pub struct CodeSlot {
-    /// Its programs hold it. Locked while it is made, so that it is made once.
-    file: Mutex<Weak<CodeFile>>,
+    /// Its memory file, which its programs hold.
+    pub(super) file: FilePlace,
     /// One for each worker, made when the first is asked for: most versions of most nodes never are.
     places: OnceLock<Box<[Arc<Place>]>>,
 }
@@ -52,20 +54,6 @@ impl CodeSlot {
     pub(super) fn place(&self, worker: usize, workers: usize) -> &Arc<Place> {
         let places = self.places.get_or_init(|| (0..workers).map(|_| Arc::default()).collect());
         &places[worker]
-    }
-
-    /// The memory file that another worker's program has, or the one that `make` makes.
-    pub(super) fn file<E>(
-        &self,
-        make: impl FnOnce() -> Result<Arc<CodeFile>, E>,
-    ) -> Result<Arc<CodeFile>, E> {
-        let mut kept = self.file.lock();
-        if let Some(file) = kept.upgrade() {
-            return Ok(file);
-        }
-        let file = make()?;
-        *kept = Arc::downgrade(&file);
-        Ok(file)
     }
 }
 
@@ -88,7 +76,11 @@ struct Waiting {
 /// A load under way: for which picture of the version, and who waits.
 struct Flight {
     state: Arc<VersionState>,
+    /// Does a request, and not only a release?
+    is_requested: bool,
     landings: Vec<oneshot::Sender<Outcome>>,
+    /// Since who gave up was looked for.
+    refused: usize,
 }
 
 /// A load that failed: when, and of which picture of the version. Another picture may have the artifact it lacked.
@@ -128,7 +120,7 @@ impl Place {
     }
 
     /// Waits for the load under way, or begins one.
-    pub fn join(&self, state: &Arc<VersionState>) -> Joined {
+    pub fn join(&self, state: &Arc<VersionState>, urgency: Urgency) -> Joined {
         let mut waiting = self.flight.lock();
         if let Some(loaded) = self.program.load_full() {
             return Joined::Landed(Ok(loaded));
@@ -137,12 +129,14 @@ impl Place {
             return Joined::Landed(Err(failed.error.clone()));
         }
         let (tell, landing) = oneshot::channel();
+        let is_requested = urgency == Urgency::Request;
         let Some(flight) = &mut waiting.flight else {
-            waiting.flight = Some(Flight { state: state.clone(), landings: vec![tell] });
+            let landings = vec![tell];
+            waiting.flight = Some(Flight { state: state.clone(), is_requested, landings, refused: 0 });
             return Joined::First(landing);
         };
-        flight.landings.retain(|tell| !tell.is_closed()); // those who gave up
-        if flight.landings.len() >= WAITERS_MAX {
+        flight.is_requested |= is_requested;
+        if !flight.has_room() {
             return Joined::Landed(Err(CodeError::Crowded.into()));
         }
         flight.landings.push(tell);
@@ -150,6 +144,11 @@ impl Place {
             true => Joined::Waiting(landing),
             false => Joined::WaitingForAnother(landing),
         }
+    }
+
+    /// Does a request wait for the load under way?
+    pub fn is_requested(&self) -> bool {
+        self.flight.lock().flight.as_ref().is_some_and(|flight| flight.is_requested)
     }
 
     /// Ends the load under way if all who waited for it have gone.
@@ -182,16 +181,35 @@ impl Place {
         self.program.store(Some(loaded));
     }
 
-    /// Has it a program of this file?
-    pub fn has(&self, file: &Arc<CodeFile>) -> bool {
-        self.program.load().as_ref().is_some_and(|loaded| Arc::ptr_eq(loaded.file(), file))
+    /// The program, without that it counts as used.
+    pub fn look(&self) -> Option<Arc<Loaded>> {
+        self.program.load_full()
     }
 
-    /// Takes the program out, unless an execution has it.
+    /// Takes the program out, unless an execution has it. Only one thread fills and empties.
     pub fn empty(&self) -> Option<Arc<Loaded>> {
-        let is_in_use = self.program.load().as_ref().is_some_and(|loaded| Arc::strong_count(loaded) > 1);
-        // One that is taken between the two is unmapped when that execution has ended.
-        if is_in_use { None } else { self.program.swap(None) }
+        let loaded = self.program.swap(None)?;
+        if Arc::strong_count(&loaded) == 1 {
+            return Some(loaded);
+        }
+        // Who came in between finds it away, and joins a load that finds it back.
+        self.program.store(Some(loaded));
+        None
+    }
+}
+
+impl Flight {
+    /// Those who gave up make room: they are looked for when it is spent, and once in so many refusals.
+    fn has_room(&mut self) -> bool {
+        if self.landings.len() < WAITERS_MAX {
+            return true;
+        }
+        let looks = self.refused % REFUSALS_PER_LOOK == 0;
+        self.refused += 1;
+        if looks {
+            self.landings.retain(|tell| !tell.is_closed());
+        }
+        self.landings.len() < WAITERS_MAX
     }
 }
 

@@ -166,13 +166,14 @@ fn a_release_is_brought_up_for_the_workers_that_had_the_one_before() {
         shop.load_on("hello", 1).await;
         shop.publish("hello", 2, "fastly-hello");
         shop.activate(&["hello"]).await;
-        assert_eq!((shop.serves("hello"), shop.workers("hello")), (Some((2, "fastly-hello")), vec![0, 1]));
+        assert_eq!(shop.serves("hello"), Some((2, "fastly-hello")));
+        assert!(until(|| shop.workers("hello") == [0, 1]).await);
     });
 }
 
 #[test]
 fn a_program_of_one_worker_leaves_before_one_that_another_used_later() {
-    let Some(mut shop) = Shop::open_with(Bounds { bytes_max: u64::MAX, programs_max: 2 }) else { return };
+    let Some(mut shop) = Shop::open_with(Bounds { programs_max: 2, ..Bounds::NONE }) else { return };
     local(async {
         shop.publish("a", 1, "wasi-hello");
         shop.publish("b", 1, "fastly-hello");
@@ -254,16 +255,43 @@ fn what_waiting_executions_hold_is_bounded_by_tenant_and_what_answers_at_once_is
             shop.publish(app, 1, guest);
             shop.activate(&[app]).await;
         }
-        let mut waiting = shop.held("a", std::future::pending()).await;
+        let mut waiting = shop.held("a", std::future::pending()).await.unwrap();
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        let mut another = shop.held("a", std::future::pending()).await;
+        let mut another = shop.held("a", std::future::pending()).await.unwrap();
         assert!(futures_util::poll!(&mut another).is_pending(), "of the same program");
-        let quick = shop.held("b", std::future::ready(Ok(()))).await;
-        assert!(quick.await.is_ok());
-        let refused = shop.held("b", std::future::pending()).await.await.unwrap_err();
-        assert!(refused.is::<super::TooMuchHeld>(), "{refused}");
+        assert!(shop.held("b", std::future::pending()).await.is_err(), "before it does anything");
         drop((waiting, another));
-        let mut waiting = shop.held("b", std::future::pending()).await;
-        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let mut first = shop.held("a", std::future::pending()).await.unwrap();
+        let begun = shop.held("b", std::future::pending()).await.unwrap();
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let refused = begun.await.unwrap_err();
+        assert!(refused.is::<super::TooMuchHeld>(), "{refused}");
+    });
+}
+
+#[test]
+fn both_workers_at_once_make_one_file() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.start(&[("hello", 1)]);
+        futures_util::future::join(shop.load_on("hello", 0), shop.load_on("hello", 1)).await;
+        let both = shop.code_bytes();
+        shop.publish("other", 1, "wasi-hello");
+        shop.activate(&["other"]).await;
+        let one = shop.code_bytes() - both;
+        assert_eq!(shop.workers("hello"), [0, 1]);
+        assert!(both < 2 * one, "{both} bytes for two programs of one file, {one} for one of its own");
+    });
+}
+
+#[test]
+fn a_program_that_no_request_could_have_room_for_is_refused_when_it_is_released() {
+    let Some(mut shop) = Shop::open_with(Bounds { shares_max: 0, ..Bounds::NONE }) else { return };
+    local(async {
+        shop.publish("heavy", 1, "wasi-hello");
+        let refused = shop.activate(&["heavy"]).await;
+        assert_eq!(refused[0].1.code, NackCode::NoSpace);
+        assert!(refused[0].1.detail.contains("raise instances_max"), "{}", refused[0].1.detail);
     });
 }

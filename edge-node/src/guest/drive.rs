@@ -42,7 +42,7 @@ use crate::{
     failure::Failure,
     front::{BodyError, OutboundBody},
     generation::Deployment,
-    lane::{Full, Job, Lanes, Start, TICK_NS, Ticket},
+    lane::{End, Full, Job, Lanes, Start, TICK_NS, Ticket, Who},
     limits::{Limit, LimitReached},
 };
 
@@ -93,6 +93,7 @@ pub async fn drive(
         is_inherited,
         timer: None,
         failure: None,
+        who: Who::Stranger,
     };
     driven.start();
     let response = driven.until_head(head).await?;
@@ -148,6 +149,8 @@ struct Driven {
     is_inherited: bool,
     timer: Option<Pin<Box<Sleep>>>,
     failure: Option<Failure>,
+    /// Whose strain it is what it has of this thread: an offender's, if it found no place in the slow lane.
+    who: Who,
 }
 
 impl Driven {
@@ -178,8 +181,21 @@ impl Driven {
             return;
         }
         let has_spare = lanes.has_spare();
-        if self.enter().is_err() && !has_spare {
+        if self.enter().is_ok() {
+            return;
+        }
+        self.who = Who::Offender;
+        if !has_spare {
             self.end_without_place();
+        }
+    }
+
+    /// What the run has just had of this thread, however it ended, if that is over its tick or the run in all is.
+    fn note_strain(&self, before_ns: u64) {
+        let Some(lanes) = &self.lanes else { return };
+        let all_ns = self.bill.slices_ns();
+        if self.bill.yielded() || all_ns > TICK_NS {
+            lanes.held(self.who, all_ns.saturating_sub(before_ns));
         }
     }
 
@@ -211,19 +227,21 @@ impl Driven {
     fn poll_here(&mut self, cx: &mut Context<'_>) {
         let Driven { place, bill, .. } = self;
         let Place::Here(run) = place else { return };
+        let before_ns = bill.slices_ns();
         let slice = bill.slice();
         let polled = run.as_mut().poll(cx);
         if polled.is_ready() {
             *place = Place::Ended; // tearing an instance down is the guest's cost too
         }
         drop(slice);
+        self.note_strain(before_ns);
         if polled.is_pending() {
             // Before the look below: what is billed from here on wakes it.
             self.bill.wake_when_over(cx.waker());
         }
         match polled {
-            Poll::Ready(Ok(())) => self.settle(None),
-            Poll::Ready(Err(error)) => self.settle(Some(classify(&error, &self.bill))),
+            Poll::Ready(Ok(())) => self.settle(None, End::ByItself),
+            Poll::Ready(Err(error)) => self.settle(Some(classify(&error, &self.bill)), End::ByItself),
             Poll::Pending if self.is_over_cpu() => {
                 self.end(Some(Failure::CpuLimit));
             }
@@ -232,11 +250,8 @@ impl Driven {
         }
     }
 
-    /// To the slow lane, if there is one: it has held this thread. Without a place there it ends.
+    /// To the slow lane, if there is one. Without a place there it ends.
     fn go(&mut self) {
-        if let Some(lanes) = &self.lanes {
-            lanes.held(self.bill.slices_ns());
-        }
         if self.enter().is_err() {
             self.end_without_place();
         }
@@ -274,18 +289,20 @@ impl Driven {
     fn end(&mut self, failure: Option<Failure>) {
         self.failure = failure;
         let Place::Here(run) = std::mem::replace(&mut self.place, Place::Ended) else { return };
+        let before_ns = self.bill.slices_ns();
         let slice = self.bill.slice();
         drop(run);
         drop(slice);
-        self.settle(failure);
+        self.note_strain(before_ns);
+        self.settle(failure, End::Stopped);
     }
 
     /// The run is gone: its memory goes back, and its app is judged by what it cost.
-    fn settle(&mut self, failure: Option<Failure>) {
+    fn settle(&mut self, failure: Option<Failure>, end: End) {
         self.failure = failure;
         self.bill.give_back_memory();
         if let Some(deployment) = self.account.deployment() {
-            deployment.standing.ended(self.bill.judged_ns());
+            deployment.standing.ended(self.bill.judged_ns(), end);
         }
     }
 

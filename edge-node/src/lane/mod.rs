@@ -17,7 +17,7 @@ pub mod standing;
 mod turns;
 
 pub use slow::{Full, Job, Lanes, NICE_DEFAULT, Settings, SlowLane, Ticket};
-pub use standing::Standing;
+pub use standing::{End, Standing, Who};
 
 /// How often the epoch advances: what a guest may use of a serving thread at once, and in all.
 pub const TICK_NS: u64 = 1_000_000;

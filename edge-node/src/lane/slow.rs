@@ -32,7 +32,7 @@ use tokio::{
 
 use super::{
     Start,
-    standing::{Standing, Strain},
+    standing::{End, Standing, Strain, Who},
     turns::Turns,
 };
 use crate::{
@@ -52,8 +52,6 @@ const PART: usize = 2;
 /// The part of a lane's places that one tenant may have. With [`PART`] that is half of what one app may have of a worker, so that
 /// an app whose guests wait here has room for those that begin on the serving thread.
 const TENANT_PART: usize = 4;
-/// Places of a lane, however small the node.
-const PLACES_MIN: usize = 16;
 /// The lowest weight `setpriority(2)` gives: 15, where a serving thread has 1,024. Anything above it costs fresh requests
 /// their quick start: woken beside a busy thread of nice 19 the serving thread ran after 50 µs (p99), beside one of nice
 /// 15 after 0.9 ms, of nice 10 after 2.9 ms.
@@ -143,9 +141,9 @@ impl Lanes {
         self.0.strain.has_spare(meter::now_ns())
     }
 
-    /// A guest held the serving thread this long, and goes.
-    pub fn held(&self, ns: u64) {
-        self.0.strain.held(meter::now_ns(), ns);
+    /// A guest held the serving thread this long.
+    pub fn held(&self, who: Who, ns: u64) {
+        self.0.strain.held(who, meter::now_ns(), ns);
     }
 
     /// Takes a job over. Without a place it comes back.
@@ -216,13 +214,13 @@ impl SlowLane {
     /// The slow lane of worker number `index`. Its thread may use the cores that the caller's may.
     pub fn start(index: usize, settings: Settings) -> io::Result<SlowLane> {
         let Settings { workers, instances_max, nice } = settings;
-        let places = (instances_max / PART / workers.max(1)).max(PLACES_MIN);
+        let places = (instances_max / PART / workers.max(1)).max(1);
         let lanes = Lanes(Arc::new(Shared {
             strain: Strain::default(),
             door: Mutex::default(),
             turns: AtomicWaker::new(),
             places,
-            tenant_places: places / TENANT_PART,
+            tenant_places: (places / TENANT_PART).max(1),
         }));
         let runtime = runtime::Builder::new_current_thread();
         let shared = lanes.0.clone();
@@ -400,6 +398,7 @@ impl Lane {
         let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut Context::from_waker(&waker))));
         // Before the look below: what is billed from here on wakes it.
         bill.wake_when_over(&waker);
+        let by = if matches!(polled, Ok(Poll::Pending)) { End::Stopped } else { End::ByItself };
         let ended = match polled {
             Ok(Poll::Pending) => is_over_cpu(deployment, bill, bill.limited_ns() + bill.slice_ns_running())
                 .then_some(Some(Failure::CpuLimit)),
@@ -419,7 +418,7 @@ impl Lane {
         let tenant = deployment.id.tenant.clone();
         self.turns.had(&tenant, bill.slices_ns().saturating_sub(before_ns));
         match ended {
-            Some(failure) => self.end_with(number, failure),
+            Some(failure) => self.end_with(number, failure, by),
             // Its own wish to be woken comes by way of the runtime; this one is its turn being over.
             None if bill.yielded() && !in_lane.waker.awake.swap(true, AcqRel) => {
                 self.turns.ready(&tenant, number);
@@ -439,11 +438,11 @@ impl Lane {
 
     /// A job that nobody waits for.
     fn end(&mut self, number: u64) {
-        self.end_with(number, None);
+        self.end_with(number, None, End::Stopped);
     }
 
     /// Tears a job down and settles what it leaves.
-    fn end_with(&mut self, number: u64, failure: Option<Failure>) {
+    fn end_with(&mut self, number: u64, failure: Option<Failure>, by: End) {
         let Some(InLane { job: Job { run, bill, account, deployment }, end, has_place, .. }) =
             self.jobs.remove(&number)
         else {
@@ -457,7 +456,7 @@ impl Lane {
         bill.end_slice();
         bill.tell_slice_ended();
         bill.give_back_memory();
-        deployment.standing.ended(bill.judged_ns());
+        deployment.standing.ended(bill.judged_ns(), by);
         self.turns.had(&deployment.id.tenant, bill.slices_ns().saturating_sub(before_ns));
         drop(account);
         self.leave(&deployment.id.tenant, has_place);

@@ -25,6 +25,15 @@ const RETURNING_DOUBLINGS_MAX: u32 = 14;
 /// Set: what is counted is owed. Not set: until trusted.
 const OFFENDER: u32 = 1 << 31;
 
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its guest returned or failed.
+    ByItself,
+    /// By a limit, or because nobody waited for it, or it never began.
+    Stopped,
+}
+
 /// How a version's executions behaved lately. Zero: trusted.
 #[derive(Debug)]
 pub struct Standing {
@@ -48,12 +57,13 @@ impl Standing {
         }
     }
 
-    /// An execution ended, in either lane, and cost this much ([`crate::exchange::Bill::judged_ns`]).
-    pub fn ended(&self, cpu_ns: u64) {
+    /// An execution ended, in either lane, and cost this much ([`crate::exchange::Bill::judged_ns`]). One that was stopped pays
+    /// nothing off: a client that goes away at once, or a refusal, would make it cheap.
+    pub fn ended(&self, cpu_ns: u64, end: End) {
         if cpu_ns > TICK_NS {
             return self.offend(cpu_ns);
         }
-        if self.state.load(Relaxed) != 0 {
+        if end == End::ByItself && self.state.load(Relaxed) != 0 {
             let _ = self.state.fetch_update(Relaxed, Relaxed, |state| Some(self.paid(state)));
         }
     }
@@ -88,30 +98,57 @@ impl Standing {
 const STRAIN_PART: u64 = 512;
 /// So much at once is nothing yet: a few apps that are started for the first time.
 const STRAIN_NS_MAX: u64 = 20 * TICK_NS;
+/// The same for offenders that found no place in the slow lane: half as much, and none of it is taken from the others.
+const OFFENDERS_STRAIN_NS_MAX: u64 = STRAIN_NS_MAX / 2;
 
-/// How long guests have held one serving thread over their ticks lately: a bucket that leaks.
+/// Whose guest held a serving thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Anybody's who may begin there.
+    Stranger,
+    /// That of an app that may not, and for which the slow lane had no place.
+    Offender,
+}
+
+/// How long guests have held one serving thread over their ticks lately.
 #[derive(Debug, Default)]
 pub struct Strain {
+    strangers: Bucket,
+    offenders: Bucket,
+}
+
+/// A bucket that leaks [`STRAIN_PART`] of the time.
+#[derive(Debug, Default)]
+struct Bucket {
     held_ns: AtomicU64,
     seen_ns: AtomicU64,
 }
 
 impl Strain {
-    /// A guest held the thread this long before it went to the slow lane. Only the thread itself says so.
-    pub fn held(&self, now_ns: u64, ns: u64) {
-        self.held_ns.store(self.left(now_ns).saturating_add(ns), Relaxed);
-        self.seen_ns.store(now_ns, Relaxed);
+    /// A guest held the thread this long. Only the thread itself says so.
+    pub fn held(&self, who: Who, now_ns: u64, ns: u64) {
+        let bucket = match who {
+            Who::Stranger => &self.strangers,
+            Who::Offender => &self.offenders,
+        };
+        bucket.add(now_ns, ns);
     }
 
     /// May strangers begin on the thread?
     pub fn is_calm(&self, now_ns: u64) -> bool {
-        self.left(now_ns) < STRAIN_NS_MAX
+        self.strangers.left(now_ns) < STRAIN_NS_MAX
     }
 
-    /// May offenders begin on the thread, where the slow lane has no place for them? Half of what strangers may strain it is
-    /// theirs alone.
+    /// May offenders, where the slow lane has no place for them?
     pub fn has_spare(&self, now_ns: u64) -> bool {
-        self.left(now_ns) < STRAIN_NS_MAX / 2
+        self.offenders.left(now_ns) < OFFENDERS_STRAIN_NS_MAX
+    }
+}
+
+impl Bucket {
+    fn add(&self, now_ns: u64, ns: u64) {
+        self.held_ns.store(self.left(now_ns).saturating_add(ns), Relaxed);
+        self.seen_ns.store(now_ns, Relaxed);
     }
 
     fn left(&self, now_ns: u64) -> u64 {
@@ -132,12 +169,12 @@ mod tests {
 
     fn strained() -> Strain {
         let strain = Strain::default();
-        strain.held(0, STRAIN_NS_MAX);
+        strain.held(Who::Stranger, 0, STRAIN_NS_MAX);
         strain
     }
 
     fn repeat(standing: &Standing, times: u32) {
-        (0..times).for_each(|_| standing.ended(GOOD));
+        (0..times).for_each(|_| standing.ended(GOOD, End::ByItself));
     }
 
     #[test]
@@ -153,8 +190,8 @@ mod tests {
         let (standing, calm, strained) = (Standing::default(), Strain::default(), strained());
         repeat(&standing, NEW);
         for trial in [RETURNING, RETURNING << 3, RETURNING << 6] {
-            standing.ended(10 * TICK_NS);
-            standing.ended(10 * TICK_NS); // one that was under way, too
+            standing.ended(10 * TICK_NS, End::ByItself);
+            standing.ended(10 * TICK_NS, End::ByItself); // one that was under way, too
             repeat(&standing, 2 * 10 * OWED_PER_TICK - 1);
             assert_eq!(start(&standing, &calm), Start::Slow);
             repeat(&standing, 1);
@@ -169,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_owed_has_an_end() {
         let standing = Standing::default();
-        (0..100).for_each(|_| standing.ended(u64::MAX));
+        (0..100).for_each(|_| standing.ended(u64::MAX, End::Stopped));
         repeat(&standing, OWED_MAX);
         assert_eq!(start(&standing, &Strain::default()), Start::Fast);
     }
@@ -179,16 +216,30 @@ mod tests {
         let strain = strained();
         assert!(!strain.is_calm(0));
         assert!(strain.is_calm(STRAIN_PART * TICK_NS));
-        strain.held(STRAIN_PART * TICK_NS, 2 * TICK_NS);
+        strain.held(Who::Stranger, STRAIN_PART * TICK_NS, 2 * TICK_NS);
         assert!(!strain.is_calm(STRAIN_PART * TICK_NS));
     }
 
     #[test]
-    fn offenders_are_let_in_for_half_of_what_strangers_are() {
+    fn offenders_have_a_strain_of_their_own() {
         let strain = Strain::default();
-        strain.held(0, STRAIN_NS_MAX / 2 - 1);
+        strain.held(Who::Offender, 0, OFFENDERS_STRAIN_NS_MAX - 1);
         assert!(strain.has_spare(0));
-        strain.held(0, 1);
-        assert!(!strain.has_spare(0) && strain.is_calm(0));
+        strain.held(Who::Offender, 0, 50 * TICK_NS);
+        assert!(
+            !strain.has_spare(0) && strain.is_calm(0),
+            "one long fill of theirs takes nothing from strangers"
+        );
+        assert!(strained().has_spare(0), "nor strangers from them");
+    }
+
+    #[test]
+    fn what_was_stopped_pays_nothing_off() {
+        let (standing, calm) = (Standing::default(), Strain::default());
+        standing.ended(10 * TICK_NS, End::Stopped);
+        (0..1_000).for_each(|_| standing.ended(GOOD, End::Stopped));
+        assert_eq!(start(&standing, &calm), Start::Slow);
+        repeat(&standing, 10 * OWED_PER_TICK);
+        assert_eq!(start(&standing, &calm), Start::Fast);
     }
 }

@@ -35,6 +35,17 @@ pub enum LoadError {
     /// wasmtime refused verified code: a bug, or a fingerprint that does not say enough.
     #[error("mapping the verified artifact")]
     Map(#[source] wasmtime::Error),
+    /// No request could ever have room for it.
+    #[error(
+        "the program takes {weight} shares of a serving thread's pool (a share is one memory and two tables), and one app may \
+         have {shares_max}; raise instances_max"
+    )]
+    TooHeavy {
+        /// Shares of one execution.
+        weight: usize,
+        /// Shares of one app.
+        shares_max: usize,
+    },
     /// The program lacks an export its lane needs.
     #[error("linking the program: {0}")]
     Link(#[source] wasmtime::Error),
@@ -47,7 +58,7 @@ impl LoadError {
             LoadError::Container(ContainerError::Envelope(_)) => NackCode::BadSig,
             LoadError::Container(_) => NackCode::DigestMismatch,
             LoadError::Verify(error) => error.nack_code(),
-            LoadError::Seal(_) => NackCode::NoSpace,
+            LoadError::Seal(_) | LoadError::TooHeavy { .. } => NackCode::NoSpace,
             LoadError::Map(_) | LoadError::Link(_) => NackCode::LoadFail,
         };
         Nack { code, detail: chain(self) }

@@ -9,6 +9,7 @@ use artifact::Profile;
 use edge_node::{
     exchange::Exchange,
     guest::{HasExchange, new_store},
+    lane::End,
     load::Code,
     node::Executions,
 };
@@ -121,7 +122,7 @@ impl Cycle for On<'_> {
         drop(store);
         drop(slice);
         bill.give_back_memory();
-        deployment.standing.ended(bill.cpu_ns());
+        deployment.standing.ended(bill.cpu_ns(), End::ByItself);
         Ok(Spent::default())
     }
 }

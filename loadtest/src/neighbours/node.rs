@@ -96,7 +96,7 @@ impl Running {
             shelf.clone(),
             offers,
             handle,
-            Bounds { bytes_max: CODE_BYTES_MAX, programs_max: u64::MAX },
+            Bounds { bytes_max: CODE_BYTES_MAX, ..Bounds::NONE },
             metrics.clone(),
         );
         let code = code.context("starting the threads that load code")?;
