@@ -42,7 +42,7 @@ pub struct Config {
     /// Guests that may run at once, divided among the serving threads; [`crate::machine::instances_wanted`] when absent.
     #[serde(default)]
     pub instances_max: Option<u32>,
-    /// Bytes of memory for guests, warm slots included; half of what the machine or cgroup has when absent.
+    /// Bytes of memory for guests, warm slots included; five eighths of what the machine or cgroup has when absent.
     #[serde(default)]
     pub guest_memory_bytes_max: Option<u64>,
     /// Niceness of the threads for guests that take longer than a tick, 0 to 19. Below 19 where other programs keep the

@@ -22,9 +22,9 @@ use engine::node::{SLOT_BYTES, TABLE_KEEP_RESIDENT_BYTES};
 const SPARE_BYTES: u64 = 16 << 20;
 /// Places for spare bytes. More threads than that share some.
 const PLACES: usize = 16;
-/// The part of the machine's memory that guests get unless the operator says otherwise: the rest is for native code,
-/// connections, TLS and the kernel's buffers.
-const DEFAULT_PART: u64 = 2;
+/// The part of the machine's memory, in eighths, that guests get unless the operator says otherwise: the rest is for native code,
+/// which gets one, connections, TLS and the kernel's buffers.
+const DEFAULT_EIGHTHS: u64 = 5;
 /// The part of the machine's memory that native code gets: 1,000 programs of a megabyte in 8 GiB.
 const DEFAULT_CODE_PART: u64 = 8;
 /// … and where that is little, no more than this part.
@@ -137,9 +137,9 @@ fn place() -> usize {
     PLACE.get()
 }
 
-/// What guests get where the operator does not say: half of what this process may use.
+/// What guests get where the operator does not say: five eighths of what this process may use.
 pub fn default_bytes_max() -> u64 {
-    available_bytes() / DEFAULT_PART
+    available_bytes() / 8 * DEFAULT_EIGHTHS
 }
 
 /// What native code gets where the operator does not say: an eighth of what this process may use, at least 128 MiB.

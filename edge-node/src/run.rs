@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use artifact::Profile;
 use engine::node::{Pool, SHARES_MAX};
 use fleet_sync_replica::{EnrolError, Replica, ReplicaConfig};
 use tokio::{net::TcpListener, runtime};
@@ -62,7 +61,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let pool = Pool { instances_max: worker_instances_max, reset: machine::reset() };
     // One for each worker: two that share one meet at its pool and its types (docs/design/0014-engines.md).
     let engines: Vec<Engine> =
-        (0..threads).map(|_| engine::node::engine(Profile::Serve, pool)).collect::<Result<_, _>>()?;
+        (0..threads).map(|index| worker::engine(index, pool)).collect::<Result<_, _>>()?;
     let side = runtime::Builder::new_multi_thread()
         .worker_threads(SIDE_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)

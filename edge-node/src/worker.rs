@@ -3,8 +3,11 @@
 
 use std::{io, net::TcpListener, rc::Rc, sync::Arc, thread};
 
+use artifact::Profile;
+use engine::node::Pool;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::runtime::{self, LocalOptions};
+use wasmtime::Engine;
 
 use crate::{
     front::{Draining, h3, sockets::Pair, tcp},
@@ -29,6 +32,18 @@ pub struct Work {
     pub quic: quinn::ServerConfig,
     /// For its slow lane.
     pub lane: lane::Settings,
+}
+
+/// The engine of worker number `index`. Made on a thread that may use this worker's core only: wasmtime divides a pool among as
+/// many cores as its maker may use, and a thread looks elsewhere only when its part is full, so that the warm slots of the
+/// other parts would be nobody's.
+pub fn engine(index: usize, pool: Pool) -> anyhow::Result<Engine> {
+    let make = move || {
+        pin(index);
+        engine::node::engine(Profile::Serve, pool)
+    };
+    let made = thread::Builder::new().name(format!("engine-{index}")).spawn(make)?.join();
+    Ok(made.map_err(|_| anyhow::anyhow!("making the engine of worker {index} panicked"))??)
 }
 
 /// Starts worker number `index`. The thread ends when it has drained.

@@ -204,7 +204,7 @@ impl Flight {
         if self.landings.len() < WAITERS_MAX {
             return true;
         }
-        let looks = self.refused % REFUSALS_PER_LOOK == 0;
+        let looks = self.refused.is_multiple_of(REFUSALS_PER_LOOK);
         self.refused += 1;
         if looks {
             self.landings.retain(|tell| !tell.is_closed());

@@ -165,6 +165,6 @@ mod tests {
             threads: Some(1),
         };
         let config = edge_node::config::Config::parse(&settings.text(Path::new("/tmp/x/ready"))).unwrap();
-        assert_eq!((config.code_bytes_max, config.threads), (1 << 20, Some(1)));
+        assert_eq!((config.code_bytes_max, config.threads), (1 << 20, std::num::NonZero::new(1)));
     }
 }

@@ -72,7 +72,7 @@ impl Running {
         let instances_max = of_worker * u32::try_from(threads)?;
         let pool = Pool { instances_max: of_worker, reset: edge_node::machine::reset() };
         let engines: Vec<Engine> =
-            (0..threads).map(|_| engine::node::engine(Profile::Serve, pool)).collect::<Result<_, _>>()?;
+            (0..threads).map(|index| worker::engine(index, pool)).collect::<Result<_, _>>()?;
         let folder = tempfile::tempdir().context("making a folder for the node")?;
         let target = best_target()?;
         let offers = vec![(target, engine::fingerprint(target, Profile::Serve))];
