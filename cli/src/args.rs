@@ -40,7 +40,7 @@ pub struct Group<T: Subcommand> {
     pub shared: Shared,
 }
 
-/// Options of every command but `up`, whose `--api` is the address to listen on.
+/// Options of the commands that talk to a control plane; of `up`, `--api` is the address to listen on.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Shared {
     /// URL of the control plane's API
@@ -89,6 +89,8 @@ pub enum Command {
     Token(Group<Token>),
     /// Manage nodes (operator)
     Node(Group<Node>),
+    /// Make a component of a core module, as AssemblyScript compiles it
+    Component(Component),
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +123,19 @@ pub struct Up {
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// Print what stands in the ready file, instead of the summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Component {
+    /// The core module: it imports wasi: interfaces of 0.2 and exports wasi:http/incoming-handler@0.2.x#handle
+    #[arg(value_name = "FILE.core.wasm")]
+    pub module: PathBuf,
+    /// Where the component goes
+    #[arg(long, value_name = "FILE.wasm")]
+    pub out: PathBuf,
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }

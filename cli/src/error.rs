@@ -25,7 +25,7 @@ pub enum Error {
         /// Never empty.
         mistakes: Vec<Mistake>,
     },
-    /// The control plane refused, and trying again will not help.
+    /// The control plane refused, or this program did, and trying again will not help.
     #[error("{doing}: {message}")]
     Rejected {
         /// What was being done, to which thing.

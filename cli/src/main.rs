@@ -7,6 +7,7 @@
 mod api;
 mod args;
 mod commands;
+mod component;
 mod credentials;
 mod error;
 mod exit;
@@ -68,6 +69,7 @@ fn run(command: Command, output: Output) -> Result<()> {
             commands::token::run(&api(&group.shared)?, &group.command, group.shared.tenant.as_ref(), output)
         }
         Command::Node(group) => commands::node::run(&api(&group.shared)?, &group.command, output),
+        Command::Component(args) => commands::component::run(&args, output),
     }
 }
 
@@ -92,6 +94,7 @@ impl Command {
             Command::Tenant(group) => group.shared.json,
             Command::Token(group) => group.shared.json,
             Command::Node(group) => group.shared.json,
+            Command::Component(args) => args.json,
         }
     }
 }

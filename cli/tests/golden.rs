@@ -55,6 +55,16 @@ fn empty() -> tempfile::TempDir {
 }
 
 #[test]
+fn a_component_of_what_is_none() {
+    let here = empty();
+    fs::write(here.path().join("text.core.wasm"), "text").unwrap();
+    fs::write(here.path().join("empty.core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    check("component-of-text", here.path(), &["component", "text.core.wasm", "--out", "made.wasm"]);
+    check("component-of-nothing", here.path(), &["component", "empty.core.wasm", "--out", "made.wasm"]);
+    assert!(!here.path().join("made.wasm").exists());
+}
+
+#[test]
 fn help_texts() {
     let here = empty();
     for command in [
@@ -91,6 +101,7 @@ fn help_texts() {
         "node token create",
         "node list",
         "node revoke",
+        "component",
     ] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");

@@ -1,6 +1,7 @@
 //! One module for each noun of the command line.
 
 pub mod apps;
+pub mod component;
 pub mod config;
 pub mod convergence;
 pub mod deploy;
