@@ -1,0 +1,366 @@
+//! The AssemblyScript SDK: its own tests, what its smallest program weighs and imports, and what its conformance guest
+//! answers on a node.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use whole_flow::{Fleet, Process, Proto, Response, guest, has_guest, random_bytes, skipped, wait_for};
+
+const NOT_BUILT: &str = "the AssemblyScript SDK: not built; it needs node and npm (fixtures/build --all)";
+
+/// What the smallest program may weigh as a component.
+const HELLO_BYTES_MAX: u64 = 12 * 1024;
+
+fn is_built() -> bool {
+    let built = has_guest("hello-as") && has_guest("conformance-as");
+    if !built {
+        skipped(NOT_BUILT);
+    }
+    built
+}
+
+#[test]
+fn what_needs_no_host_does_what_its_tests_say() {
+    if !is_built() {
+        return;
+    }
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/as/tests/run.mjs");
+    let output = Command::new("node").arg(tests).output().expect("node is there: it built the guests");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn hello_is_small_imports_only_http_and_answers() {
+    if !is_built() {
+        return;
+    }
+    let file = guest("hello-as");
+    let bytes = fs::metadata(&file).unwrap().len();
+    assert!(bytes <= HELLO_BYTES_MAX, "hello has {bytes} bytes, at most {HELLO_BYTES_MAX}");
+
+    let fleet = Fleet::shared();
+    let deployed = fleet.deploy("hello-as");
+    assert_eq!((&deployed["lane"], &deployed["outcome"]), (&"wasi".into(), &"live".into()), "{deployed}");
+    for proto in Proto::secure() {
+        let response = fleet.get(proto, "hello-as", "/").expect(200);
+        assert_eq!(response.text, "hello\n");
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+    }
+    // Interfaces are named in a component as they are.
+    let component = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
+    let others = [
+        "wasi:cli",
+        "wasi:clocks",
+        "wasi:random",
+        "wasi:config",
+        "wasi:keyvalue",
+        "wasi:logging",
+        "outgoing-handler",
+    ];
+    assert_eq!(others.iter().find(|other| component.contains(**other)), None);
+    assert!(component.contains("wasi:http/types@0.2.6") && component.contains("wasi:io/streams@0.2.6"));
+}
+
+/// A fleet with the conformance guest and all it declares.
+fn conforming() -> (Arc<Fleet>, Ask) {
+    let fleet = Fleet::shared();
+    let folder = fleet.scratch().join("conformance-as");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(guest("conformance-as"), folder.join("app.wasm")).unwrap();
+    let manifest = format!(
+        "name = \"conforming\"\ncomponent = \"app.wasm\"\nkv_stores = [\"things\"]\noutbound = [\"{}\"]\n\
+         [config]\ngreeting = \"hi\"\n[limits]\ncpu_ms = 5000\n",
+        backend()
+    );
+    fs::write(folder.join("skerry.toml"), manifest).unwrap();
+    let folder = folder.display().to_string();
+    fleet.skerry(&["deploy", &folder, "--json", "--timeout", "120s"]).ok();
+    (fleet.clone(), Ask(fleet))
+}
+
+/// Asks the conformance guest.
+struct Ask(Arc<Fleet>);
+
+impl Ask {
+    fn get(&self, path: &str) -> Response {
+        self.0.get(Proto::H1, "conforming", path)
+    }
+
+    fn says(&self, path: &str, text: &str) -> Response {
+        let response = self.get(path).expect(200);
+        assert_eq!(response.text, text, "{path}");
+        response
+    }
+
+    fn by(&self, method: &'static str, path: &str) -> Response {
+        self.0.request(Proto::H1, "conforming").path(path).method(method).send()
+    }
+
+    fn post(&self, path: &str, body: &[u8]) -> Response {
+        let request = self.0.request(Proto::H1, "conforming").path(path).method("POST").body(body);
+        request.header("content-type", "application/x-test").send()
+    }
+}
+
+#[test]
+fn heads_paths_and_middleware_are_as_the_contract_says() {
+    if !is_built() {
+        return;
+    }
+    let (fleet, ask) = conforming();
+    let hello = ask.says("/hello", "hello\n");
+    assert_eq!(hello.header("content-type"), Some("text/plain; charset=utf-8"));
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
+        assert_eq!(ask.by(method, "/method").expect(200).text, format!("{method}\n"));
+    }
+    let head = fleet.request(Proto::H1, "conforming").path("/method").with(&["--head"]).send().expect(200);
+    assert_eq!(head.header("content-length"), Some("5"));
+
+    for (path, text) in [
+        ("/where?x=1&y=a%20b", "path /where\nquery x=1&y=a%20b\n"),
+        ("/where", "path /where\nquery -\n"),
+        ("/query?name=Zo%C3%AB+B&name=second", "Zoë B,second\n"),
+        ("/query", "none\n"),
+        ("/users/42/posts/a%20b", "user 42 post a b\n"),
+        ("/files/a/b/c.txt", "a/b/c.txt\n"),
+        ("/url", "https|a.example|8443|/p/q|x=1&x=2|f\n"),
+    ] {
+        ask.says(path, text);
+    }
+    let refused = ask.by("POST", "/users/42/posts/7").expect(405);
+    assert_eq!((refused.header("allow"), &*refused.text), (Some("GET, HEAD"), "method not allowed\n"));
+    assert_eq!(ask.get("/nowhere").expect(404).text, "not found\n");
+
+    let request = fleet.request(Proto::H1, "conforming").path("/headers");
+    let headers = request.header("x-one", "a").header("x-one", "b").send().expect(200);
+    assert_eq!(headers.text, "a|b\n");
+    assert_eq!(
+        (headers.header_all("set-cookie"), headers.header("x-count")),
+        (vec!["a=1", "b=2"], Some("2"))
+    );
+
+    assert_eq!(ask.get("/status/418").expect(418).body_len, 0);
+    for bad in ["/status/99", "/status/abc", "/status/600", "/status/199", "/status/0418"] {
+        assert_eq!(ask.get(bad).expect(400).text, "not a status\n", "{bad}");
+    }
+    let redirect = ask.get("/redirect").expect(302);
+    assert_eq!((redirect.header("location"), redirect.body_len), (Some("/hello"), 0));
+
+    let marked = ask.says("/mw/hello", "hello\n");
+    assert_eq!((marked.header("x-before"), marked.header("x-after")), (Some("1"), Some("200")));
+    let closed = ask.get("/mw/closed").expect(403);
+    assert_eq!(closed.text, "closed\n");
+}
+
+#[test]
+fn bodies_are_as_the_contract_says() {
+    if !is_built() {
+        return;
+    }
+    let (_, ask) = conforming();
+    for length in [0, 1, 4096, 4097, 65_536, 70_000, 1 << 20] {
+        let body = random_bytes(length as u64, length);
+        let response = ask.post("/echo", &body).expect(200);
+        assert!(response.is_body(&body), "{length}: {response:?}");
+        assert_eq!(response.header("content-type"), Some("application/x-test"));
+    }
+    assert_eq!(
+        ask.post("/upper", "Straße, größer & 𝄞 z".as_bytes()).expect(200).text,
+        "STRAßE, GRößER & 𝄞 Z"
+    );
+    assert_eq!(ask.post("/upper", b"").expect(200).body_len, 0);
+    for bad in [&b"\xff"[..], b"a\xe2\x82", b"\xed\xa0\x80"] {
+        assert_eq!(ask.post("/upper", bad).expect(400).text, "not text\n");
+    }
+    let long = ask.post("/upper", "x".repeat(1 << 20).as_bytes()).expect(200);
+    assert!(long.is_body("X".repeat(1 << 20).as_bytes()));
+
+    let stream = ask.says("/stream", "one\ntwo\nthree\n");
+    assert_eq!(stream.header("content-length"), None);
+
+    let json = ask.says("/json", r#"{"name":"skerry","n":3,"list":[1,2],"nothing":null}"#);
+    assert_eq!(json.header("content-type"), Some("application/json"));
+    assert_eq!(ask.post("/json", br#"{"a":1,"b":2}"#).expect(200).text, r#"{"sum":3}"#);
+    for bad in ["", "x", "{}", r#"{"a":1}"#, r#"{"a":1,"b":"2"}"#, "[1,2]", "\u{fffd}"] {
+        assert_eq!(ask.post("/json", bad.as_bytes()).expect(400).text, "not what was asked for\n", "{bad}");
+    }
+    // Deep enough to end a program that recurses as deep as it is told.
+    assert_eq!(
+        ask.post("/json", "[".repeat(500_000).as_bytes()).expect(400).text,
+        "not what was asked for\n"
+    );
+}
+
+#[test]
+fn stores_and_surroundings_are_as_the_contract_says() {
+    if !is_built() {
+        return;
+    }
+    let (fleet, ask) = conforming();
+    ask.says("/config", "hi\nnone\n");
+    ask.says("/secret", "none\n");
+    ask.says("/client", "none\n");
+    ask.says("/env", "conforming\n");
+
+    assert_eq!(ask.get("/kv/a").expect(404).text, "not found\n");
+    let put = |name: &str, body: &[u8]| {
+        let request = fleet.request(Proto::H1, "conforming").path(&format!("/kv/{name}")).method("PUT");
+        request.body(body).send().expect(204)
+    };
+    let value = random_bytes(7, 100_000);
+    put("b", b"one");
+    put("a", &value);
+    put("%C3%BC", b"");
+    assert!(ask.get("/kv/a").expect(200).is_body(&value));
+    assert_eq!(ask.get("/kv/%C3%BC").expect(200).body_len, 0);
+    ask.says("/kv", "a\nb\nü\n");
+    for name in ["a", "b", "%C3%BC"] {
+        ask.by("DELETE", &format!("/kv/{name}")).expect(204);
+    }
+    ask.says("/kv", "");
+
+    ask.says("/log", "logged\n");
+    assert_eq!(ask.get("/error").expect(500).text, "internal error\n");
+    wait_for("the log", 10, || {
+        let log = fleet.log(Process::Node);
+        ["info: a line", "error: another", "error: a handler failed"]
+            .iter()
+            .all(|line| log.contains(line))
+            .then_some(())
+    });
+    ask.get("/panic").expect(500);
+
+    let random: Vec<String> = (0..2).map(|_| ask.get("/random").expect(200).text).collect();
+    assert!(random[0] != random[1], "{random:?}");
+    assert!(
+        random
+            .iter()
+            .all(|hex| hex.len() == 33 && hex.trim_end().bytes().all(|digit| digit.is_ascii_hexdigit()))
+    );
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let told: u128 = ask.get("/time").expect(200).text.trim().parse().unwrap();
+    assert!(now.abs_diff(told) < 60_000, "{told}, and it is {now}");
+}
+
+#[test]
+fn fetches_are_as_the_contract_says() {
+    if !is_built() {
+        return;
+    }
+    let (_, ask) = conforming();
+    let backend = backend();
+    ask.says(&format!("/fetch?url=http://{backend}/a"), "200 GET /a from skerry\n");
+    ask.says(&format!("/fetch?url=http://{backend}/teapot"), "418 GET /teapot from skerry\n");
+    ask.says(
+        &format!("/both?url=http://{backend}/1&url=http://{backend}/2"),
+        "GET /1 from skerryGET /2 from skerry",
+    );
+    // Each answers only when both are there.
+    ask.says(&format!("/both?url=http://{backend}/meet&url=http://{backend}/meet"), "metmet");
+    for bad in
+        ["", "nothing", "ftp://a/", "http://127.0.0.1:1/", "http://a%20b/", "http://no-such-name.invalid/"]
+    {
+        let bad = bad.replace('%', "%25");
+        assert_eq!(ask.get(&format!("/fetch?url={bad}")).expect(502).text, "fetch failed\n", "{bad}");
+    }
+    for length in [0, 5, 100_000, 1 << 20] {
+        let body = random_bytes(length as u64, length);
+        let response = ask.post(&format!("/fetch?url=http://{backend}/echo"), &body).expect(201);
+        assert!(response.is_body(&body), "{length}: {response:?}");
+    }
+    // A server that answers while it reads, with more than all buffers between hold.
+    let body = random_bytes(9, 16 << 20);
+    let response = ask.post(&format!("/fetch?url=http://{backend}/through"), &body).expect(200);
+    assert!(response.is_body(&body), "{response:?}");
+}
+
+/// A server: `/echo` gives the body back with 201, `/through` while it reads it, `/meet` waits for another one, the rest
+/// say what was asked.
+fn backend() -> SocketAddr {
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    *ADDRESS.get_or_init(start_backend)
+}
+
+fn start_backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let meeting = Arc::new(std::sync::Barrier::new(2));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, meeting) = (stream.unwrap(), meeting.clone());
+            thread::spawn(move || serve(stream, &meeting));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream, meeting: &std::sync::Barrier) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line.trim_end().to_owned())
+    };
+    let Some(first) = line() else { return };
+    let (mut from, mut length, mut chunked) = (String::new(), 0, false);
+    while let Some(field) = line().filter(|field| !field.is_empty()) {
+        let (name, value) = field.split_once(": ").unwrap_or((&field, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "x-from" => from = value.to_owned(),
+            "content-length" => length = value.parse().unwrap(),
+            "transfer-encoding" => chunked = true,
+            _ => {}
+        }
+    }
+    let mut words = first.split(' ');
+    let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    if path == "/through" {
+        return through(&mut reader, &mut stream);
+    }
+    let body = if chunked { chunks(&mut reader) } else { bytes(&mut reader, length) };
+    let (status, body) = match path {
+        "/echo" => ("201 Created", body),
+        "/meet" => {
+            meeting.wait();
+            ("200 OK", b"met".to_vec())
+        }
+        "/teapot" => ("418 Teapot", format!("{method} {path} from {from}").into_bytes()),
+        _ => ("200 OK", format!("{method} {path} from {from}").into_bytes()),
+    };
+    let _ =
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let _ = stream.write_all(&body);
+}
+
+/// Chunks back as they come, and nothing more is read before they are taken.
+fn through(reader: &mut impl BufRead, stream: &mut TcpStream) {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
+    while let Some(chunk) = chunk(reader) {
+        stream.write_all(&chunk).unwrap();
+    }
+}
+
+fn bytes(reader: &mut impl Read, length: usize) -> Vec<u8> {
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    body
+}
+
+fn chunks(reader: &mut impl BufRead) -> Vec<u8> {
+    std::iter::from_fn(|| chunk(reader)).flatten().collect()
+}
+
+/// The next chunk; `None` is the last, which is empty.
+fn chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let chunk = bytes(reader, usize::from_str_radix(line.trim(), 16).unwrap());
+    reader.read_line(&mut line).unwrap();
+    Some(chunk).filter(|chunk| !chunk.is_empty())
+}
