@@ -378,7 +378,7 @@ mod tests {
         for (function, ty) in &OFFERED.functions {
             assert!(ty.len() < TYPE_BYTES_MAX / 4 && !ty.contains('?'), "{function:?}: {ty}");
         }
-        assert_eq!(OFFERED.functions.len(), 210, "as many as `wit/` has");
+        assert_eq!(OFFERED.functions.len(), 215, "as many as `wit/` has");
         let read = ("wasi:io/streams".to_owned(), "[method]input-stream.read".to_owned());
         assert_eq!(
             OFFERED.functions[&read],

@@ -83,6 +83,12 @@ pub const PACKAGES: &[Package] = &[
         interfaces: &["logging"],
         releases: Releases::Drafts(&["", "0.1.0-draft"]),
     },
+    // Our own: what WASI 0.2 has no interface for.
+    Package {
+        name: "skerry:edge",
+        interfaces: &["client", "device", "geo", "secrets"],
+        releases: Releases::Drafts(&["0.1.0"]),
+    },
 ];
 
 /// The interface a component of the wasi lane must export, and the function in it.

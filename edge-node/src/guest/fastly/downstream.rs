@@ -32,19 +32,9 @@ const TEXTS: [(&str, Text); 13] = [
         let identity = environment::identity(&state.exchange);
         Some(Bytes::copy_from_slice(identity.names().request.as_bytes()))
     }),
-    ("downstream_tls_client_servername", |state| {
-        client::of_tls(&state.exchange, |tls| tls.server_name.as_ref().map(ToString::to_string))
-    }),
-    ("downstream_tls_protocol", |state| {
-        client::of_tls(&state.exchange, |tls| match tls.version {
-            rustls::ProtocolVersion::TLSv1_3 => Some("TLSv1.3".to_owned()),
-            rustls::ProtocolVersion::TLSv1_2 => Some("TLSv1.2".to_owned()),
-            _ => None,
-        })
-    }),
-    ("downstream_tls_cipher_openssl_name", |state| {
-        client::of_tls(&state.exchange, |tls| openssl_name(tls.cipher?).map(str::to_owned))
-    }),
+    ("downstream_tls_client_servername", |state| client::of_tls(&state.exchange, client::tls_server_name)),
+    ("downstream_tls_protocol", |state| client::of_tls(&state.exchange, client::tls_version)),
+    ("downstream_tls_cipher_openssl_name", |state| client::of_tls(&state.exchange, client::tls_cipher)),
     ("downstream_client_h2_fingerprint", unknown),
     ("downstream_client_oh_fingerprint", unknown),
     ("downstream_tls_client_hello", unknown),
@@ -222,21 +212,4 @@ pub(super) fn give_address(
         IpAddr::V4(address) => memory.give(&address.octets(), octets, 4, written),
         IpAddr::V6(address) => memory.give(&address.octets(), octets, 16, written),
     }
-}
-
-/// What OpenSSL calls the suites that rustls speaks.
-pub(super) fn openssl_name(suite: rustls::CipherSuite) -> Option<&'static str> {
-    use rustls::CipherSuite as Suite;
-    Some(match suite {
-        Suite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        Suite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        Suite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
-        Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
-        Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
-        Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
-        Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
-        Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
-        _ => return None,
-    })
 }

@@ -16,7 +16,6 @@ use super::{
     abi::{Answer, Status},
     backend::{TLS_1_2, TLS_1_3, find},
     call,
-    downstream::openssl_name,
     handles::Handles,
     http_req::MODULE,
     memory::{GuestMemory, field},
@@ -237,8 +236,11 @@ impl Settings<'_> {
                 && characters.all(|c| c.is_ascii_alphanumeric() || c == '-')
         };
         let had = aws_lc_rs::ALL_CIPHER_SUITES.iter().map(|suite| suite.suite());
-        let suites: Vec<_> =
-            had.filter(|suite| openssl_name(*suite).is_some_and(|name| names.contains(&name))).collect();
+        let suites: Vec<_> = had
+            .filter(|suite| {
+                crate::host::client::openssl_name(*suite).is_some_and(|name| names.contains(&name))
+            })
+            .collect();
         if suites.is_empty() || !names.iter().all(is_name) {
             return Err(Status::Unsupported);
         }

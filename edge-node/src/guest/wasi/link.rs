@@ -11,8 +11,8 @@ use wasmtime::{
 };
 
 use super::{
-    At, Cx, State, cli, clocks, config, error, fields, filesystem, http_types, incoming, keyvalue, logging,
-    outgoing, outgoing_handler, outgoing_request, poll, random, sockets, streams,
+    At, Cx, State, cli, clocks, config, edge, error, fields, filesystem, http_types, incoming, keyvalue,
+    logging, outgoing, outgoing_handler, outgoing_request, poll, random, sockets, streams,
 };
 
 /// Defines a function of an interface by its name. `false`: it has none of that name.
@@ -28,6 +28,8 @@ enum Releases {
 
 /// Of a package that is a draft still; `runtime` is what `store` was called first.
 const CONFIG: Releases = Releases::Drafts(&["0.2.0-draft", "0.2.0-draft-2024-09-27", "0.2.0-rc.1"]);
+
+const EDGE: Releases = Releases::Drafts(&["0.1.0"]);
 
 /// What there is to be imported.
 const INTERFACES: &[(&str, Releases, Define)] = &[
@@ -69,6 +71,10 @@ const INTERFACES: &[(&str, Releases, Define)] = &[
     ("wasi:keyvalue/atomics", Releases::Drafts(&["0.2.0-draft"]), keyvalue::define_atomics_draft),
     ("wasi:keyvalue/atomics", Releases::Drafts(&["0.2.0-draft2"]), keyvalue::define_atomics_draft2),
     ("wasi:logging/logging", Releases::Drafts(&["", "0.1.0-draft"]), logging::define),
+    ("skerry:edge/client", EDGE, edge::define_client),
+    ("skerry:edge/device", EDGE, edge::define_device),
+    ("skerry:edge/geo", EDGE, edge::define_geo),
+    ("skerry:edge/secrets", EDGE, edge::define_secrets),
 ];
 
 /// `wasi:http/types` is one interface in several files.

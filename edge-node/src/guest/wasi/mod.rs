@@ -18,6 +18,7 @@
 mod cli;
 mod clocks;
 mod config;
+mod edge;
 mod error;
 mod fields;
 mod filesystem;

@@ -717,3 +717,89 @@ fn configuration_links_in_its_drafts_and_is_the_versions() {
         assert_eq!(tape.recording().caused[&Source::Log], [Event::Bytes("greeting\0info: hello".into())]);
     });
 }
+
+/// A guest of `skerry:edge` that logs, as the context, what it was told as text at 64 (address, length).
+fn told(imports: &str, lower: &str, call: &str, exchange: Exchange) -> Event {
+    let lowered = format!(
+        r#"(core func $g (canon lower (func {lower}) (memory $memory "memory") (realloc (func $memory "realloc"))))
+        (core func $l (canon lower (func $log "log") (memory $memory "memory")))
+        (core instance $host (export "get" (func $g)) (export "log" (func $l)))"#
+    );
+    let program = link(&guest(&(imports.to_owned() + LOG), &lowered, call)).unwrap();
+    local(async {
+        let (tape, mut exchange) = (Tape::record(), exchange);
+        exchange.door = tape.door();
+        assert!(ask_run(run(&program), exchange, get()).await.is_err(), "it answers nothing");
+        let mut caused = tape.recording().caused;
+        caused.remove(&Source::Log).and_then(|mut said| said.pop_back()).unwrap()
+    })
+}
+
+const LOG_AT_64: &str = "(call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.load (i32.const 64)) (i32.load (i32.const 68)))";
+
+#[test]
+fn a_program_learns_its_clients_address() {
+    let imports = r#"(import "skerry:edge/client@0.1.0" (instance $client
+        (export "address" (func (result string)))))"#;
+    let core = format!(
+        r#"(import "host" "get" (func $get (param i32)))
+        (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+        (import "memory" "memory" (memory 1))
+        (func (export "handle") (param i32 i32) (call $get (i32.const 64)) {LOG_AT_64})"#
+    );
+    let told = told(imports, r#"$client "address""#, &core, exchange(AppConfig::default()));
+    assert_eq!(told, Event::Bytes("\0info: 127.0.0.1".into()));
+}
+
+#[test]
+fn a_place_is_told_of_an_address_and_nothing_of_what_is_none() {
+    let imports = r#"(import "skerry:edge/geo@0.1.0" (instance $geo
+        (export "lookup" (func (param "address" string) (result (option string))))))"#;
+    let core = |address: &str| {
+        format!(
+            r#"(import "host" "get" (func $get (param i32 i32 i32)))
+            (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+            (import "memory" "memory" (memory 1))
+            (data (i32.const 0) "{address}")
+            (func (export "handle") (param i32 i32)
+                (call $get (i32.const 0) (i32.const {}) (i32.const 60))
+                (if (i32.eqz (i32.load8_u (i32.const 60))) (then (i32.store (i32.const 68) (i32.const 0))))
+                {LOG_AT_64})"#,
+            address.len()
+        )
+    };
+    let geo = [([192, 0, 2, 7].into(), r#"{"city":"Bonn"}"#.to_owned())].into();
+    let config = AppConfig { geo, ..AppConfig::default() };
+    let lookup = |address| told(imports, r#"$geo "lookup""#, &core(address), exchange(config.clone()));
+    let Event::Bytes(known) = lookup("192.0.2.7") else { panic!("no text") };
+    assert!(std::str::from_utf8(&known).unwrap().contains(r#""city":"Bonn""#), "{known:?}");
+    assert_eq!(lookup("no address"), Event::Bytes("\0info: ".into()));
+}
+
+#[test]
+fn secrets_are_those_the_manifest_names_and_stores_it_does_not_are_an_error() {
+    let imports = r#"(import "skerry:edge/secrets@0.1.0" (instance $secrets
+        (type $e (enum "no-such-store"))
+        (export "error" (type $error (eq $e)))
+        (export "get" (func (param "store" (option string)) (param "name" string)
+            (result (result (option (list u8)) (error $error)))))))"#;
+    // Logs the result's case and the option's as one digit each.
+    let core = |some_store: u32| {
+        format!(
+            r#"(import "host" "get" (func $get (param i32 i32 i32 i32 i32 i32)))
+            (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+            (import "memory" "memory" (memory 1))
+            (data (i32.const 0) "absent")
+            (func (export "handle") (param i32 i32)
+                (call $get (i32.const {some_store}) (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 6) (i32.const 80))
+                (i32.store8 (i32.const 100) (i32.add (i32.const 48) (i32.load8_u (i32.const 80))))
+                (i32.store8 (i32.const 101) (i32.add (i32.const 48) (i32.load8_u (i32.const 84))))
+                (i32.store (i32.const 64) (i32.const 100))
+                (i32.store (i32.const 68) (i32.const 2))
+                {LOG_AT_64})"#
+        )
+    };
+    let ask = |store| told(imports, r#"$secrets "get""#, &core(store), exchange(AppConfig::default()));
+    assert_eq!(ask(0), Event::Bytes("\0info: 00".into()), "no such secret in the default store");
+    assert_eq!(ask(1), Event::Bytes("\0info: 10".into()), "no such store");
+}
