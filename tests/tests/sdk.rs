@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use wasmparser::{Parser, Payload};
 use whole_flow::guest;
 
-/// Bytes that `examples/hello` may have: the number, half as much again as what the bare bindings weigh.
+/// Bytes that `examples/hello` may have: the number, a good half more than the bare bindings weigh.
 const HELLO_BYTES_MAX: u64 = 120 * 1024;
 
 /// What std itself imports, for its streams, its exit and the seed of its hashes, and what answering is.

@@ -5,11 +5,12 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
+use super::Pieces;
 use crate::Result;
 
 /// Where the function of [`Body::stream`](crate::Body::stream) writes to.
@@ -61,25 +62,6 @@ impl Made {
         Made { future: Some(Box::pin(async move { write(&mut writer).await })), slot }
     }
 
-    /// Runs the function until it has written, ended or waits for something else.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        poll_fn(|task| {
-            let Some(future) = &mut self.future else { return Poll::Ready(Ok(None)) };
-            let ended = future.as_mut().poll(task);
-            let piece = self.take();
-            match (piece, ended) {
-                (Some(piece), Poll::Pending) => Poll::Ready(Ok(Some(piece))),
-                (None, Poll::Pending) => Poll::Pending,
-                // One that is left when it has ended was given up by its writer: a `write` that was dropped.
-                (_, Poll::Ready(ended)) => {
-                    self.future = None;
-                    Poll::Ready(ended.map(|()| None))
-                }
-            }
-        })
-        .await
-    }
-
     /// Takes what was written. Its writer may wait behind a waker of its own, so it is woken.
     fn take(&mut self) -> Option<Bytes> {
         let mut slot = self.slot.borrow_mut();
@@ -90,5 +72,27 @@ impl Made {
             writer.wake();
         }
         Some(piece)
+    }
+}
+
+impl Pieces for Made {
+    /// Runs the function until it has written, ended or waits for something else.
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let Some(future) = &mut self.future else { return Poll::Ready(Ok(None)) };
+        let ended = future.as_mut().poll(task);
+        match (self.take(), ended) {
+            (Some(piece), Poll::Pending) => Poll::Ready(Ok(Some(piece))),
+            (None, Poll::Pending) => Poll::Pending,
+            // One that is left when it has ended was given up by its writer: a `write` that was dropped.
+            (_, Poll::Ready(ended)) => {
+                self.future = None;
+                Poll::Ready(ended.map(|()| None))
+            }
+        }
+    }
+
+    #[cfg(target_os = "wasi")]
+    fn send(self: Box<Self>, sink: crate::sys::Sink) -> Result<(), crate::sys::Stopped> {
+        crate::sys::pump_all(self, sink)
     }
 }

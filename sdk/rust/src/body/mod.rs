@@ -2,14 +2,22 @@
 
 mod made;
 
-use std::{error::Error as StdError, fmt, mem};
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    mem,
+    task::{Context, Poll},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
 use self::made::Made;
 pub use self::made::Writer;
-use crate::{Result, sys};
+use crate::Result;
+#[cfg(target_os = "wasi")]
+use crate::sys;
 
 /// Bytes that [`Body::bytes`] and [`Body::text`] read at most, unless told otherwise: 32 MiB, a quarter of what an
 /// execution on Skerry may use by default, since collecting may hold it twice while it grows.
@@ -38,9 +46,18 @@ pub struct Body(Inner);
 
 enum Inner {
     Whole(Bytes),
-    #[cfg_attr(not(target_os = "wasi"), allow(dead_code))] // tests have no host
-    Outside(sys::IncomingBody),
-    Made(Made),
+    Streamed(Box<dyn Pieces>),
+}
+
+/// A body that comes or is made. Behind a trait, so that a program without such bodies has none of the code they need, nor
+/// its imports.
+pub(crate) trait Pieces {
+    /// The next piece, of at least one byte; `None` at the end and after an error.
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Bytes>>>;
+
+    /// Sends all of it to the client: [`sys::pump_all`], and nothing else.
+    #[cfg(target_os = "wasi")]
+    fn send(self: Box<Self>, sink: sys::Sink) -> Result<(), sys::Stopped>;
 }
 
 /// Why a body was not read.
@@ -83,12 +100,11 @@ impl Body {
     where
         F: AsyncFnOnce(&mut Writer) -> Result<()> + 'static,
     {
-        Body(Inner::Made(Made::by(write)))
+        Body::streamed(Box::new(Made::by(write)))
     }
 
-    #[cfg(target_os = "wasi")]
-    pub(crate) fn outside(body: sys::IncomingBody) -> Body {
-        Body(Inner::Outside(body))
+    pub(crate) fn streamed(pieces: Box<dyn Pieces>) -> Body {
+        Body(Inner::Streamed(pieces))
     }
 
     /// The next piece, of at least one byte; `None` at the end. How large pieces are is the sender's and the host's.
@@ -99,8 +115,7 @@ impl Body {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         match &mut self.0 {
             Inner::Whole(bytes) => Ok(Some(mem::take(bytes)).filter(|bytes| !bytes.is_empty())),
-            Inner::Outside(body) => body.chunk().await,
-            Inner::Made(made) => made.chunk().await,
+            Inner::Streamed(pieces) => poll_fn(|task| pieces.poll_chunk(task)).await,
         }
     }
 
@@ -151,7 +166,7 @@ impl Body {
     pub fn len(&self) -> Option<usize> {
         match &self.0 {
             Inner::Whole(bytes) => Some(bytes.len()),
-            Inner::Outside(_) | Inner::Made(_) => None,
+            Inner::Streamed(_) => None,
         }
     }
 
@@ -160,12 +175,12 @@ impl Body {
         self.len() == Some(0)
     }
 
-    /// All of it, if it is in memory.
+    /// Sends all of it to the client.
     #[cfg(target_os = "wasi")]
-    pub(crate) fn whole(&self) -> Option<&Bytes> {
-        match &self.0 {
-            Inner::Whole(bytes) => Some(bytes),
-            Inner::Outside(_) | Inner::Made(_) => None,
+    pub(crate) fn send(self, sink: sys::Sink) -> Result<(), sys::Stopped> {
+        match self.0 {
+            Inner::Whole(bytes) => sink.write_whole(&bytes),
+            Inner::Streamed(pieces) => pieces.send(sink),
         }
     }
 }

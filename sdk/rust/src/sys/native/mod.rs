@@ -117,15 +117,6 @@ pub(crate) async fn fetch(request: Request, _: Timeouts) -> Result<Response> {
     }
 }
 
-/// A body of a host: there is none here.
-pub(crate) enum IncomingBody {}
-
-impl IncomingBody {
-    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>> {
-        match *self {}
-    }
-}
-
 /// A request of a host: there is none here.
 pub(crate) enum ClientRequest {}
 

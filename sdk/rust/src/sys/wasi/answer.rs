@@ -6,7 +6,7 @@ use wasip2::http::types::{IncomingRequest, OutgoingResponse, ResponseOutparam};
 use super::{
     client::ClientRequest,
     fields,
-    streams::{Sink, Stopped, pump},
+    streams::{Sink, Stopped},
 };
 use crate::{Body, Error, Handler, Request, Response, block_on, log};
 
@@ -21,8 +21,8 @@ pub fn serve<K>(handler: impl Handler<K>, request: IncomingRequest, out: Respons
 fn give(response: Response, out: ResponseOutparam) {
     let (status, headers, body) = response.into_parts();
     let response = OutgoingResponse::new(fields::of(&headers, announced(status, &headers, &body)));
-    if response.set_status_code(status.as_u16()).is_err() {
-        log::error(format_args!("the host refuses the status {}", status.as_u16()));
+    if status != StatusCode::OK {
+        let _ = response.set_status_code(status.as_u16()); // hosts refuse what is none, and this is one
     }
     if body.is_empty() {
         // A body that nobody asked for is an empty one.
@@ -42,12 +42,8 @@ fn announced(status: StatusCode, headers: &HeaderMap, body: &Body) -> Option<usi
 }
 
 fn send(body: Body, sink: Sink) {
-    let sent = match body.whole() {
-        Some(bytes) => sink.write_whole(bytes),
-        None => block_on(pump(body, sink)),
-    };
     // What is dropped unfinished is broken off. A client that has gone is nobody's fault.
-    if let Err(Stopped::Failed(error)) = sent {
+    if let Err(Stopped::Failed(error)) = body.send(sink) {
         log::error(format_args!("the body of the answer broke off: {error:#}"));
     }
 }

@@ -100,7 +100,7 @@ fn received(response: &IncomingResponse, upload: Option<Upload>) -> Response {
     let status = StatusCode::from_u16(response.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = fields::read(&response.headers());
     let body = response.consume().ok().and_then(IncomingBody::of);
-    let body = body.map_or_else(Body::empty, |body| Body::outside(body.with_upload(upload)));
+    let body = body.map_or_else(Body::empty, |body| Body::streamed(Box::new(body.with_upload(upload))));
     let mut received = Response::from(body).with_status(status);
     *received.headers_mut() = headers;
     received

@@ -60,6 +60,6 @@ impl ClientRequest {
     /// Its body, the first time; then an empty one.
     pub(crate) fn body(&self) -> Body {
         let body = self.0.consume().ok().and_then(IncomingBody::of);
-        body.map_or_else(Body::empty, Body::outside)
+        body.map_or_else(Body::empty, |body| Body::streamed(Box::new(body)))
     }
 }

@@ -5,9 +5,13 @@ use wasip2::http::types::Fields;
 
 /// For a message of ours, with the length of its body if that is to be told.
 pub(super) fn of(headers: &HeaderMap, content_length: Option<usize>) -> Fields {
-    let given = headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    let length = content_length.map(|bytes| ("content-length".to_owned(), bytes.to_string().into_bytes()));
-    let entries: Vec<(String, Vec<u8>)> = given.chain(length).collect();
+    let mut entries = Vec::with_capacity(headers.len() + 1);
+    for (name, value) in headers {
+        entries.push((name.as_str().to_owned(), value.as_bytes().to_vec()));
+    }
+    if let Some(bytes) = content_length {
+        entries.push(("content-length".to_owned(), bytes.to_string().into_bytes()));
+    }
     Fields::from_list(&entries).unwrap_or_else(|_| allowed(&entries))
 }
 

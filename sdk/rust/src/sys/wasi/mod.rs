@@ -18,7 +18,11 @@ use std::{
 };
 
 pub use self::answer::serve;
-pub(crate) use self::{backend::fetch, client::ClientRequest, streams::IncomingBody};
+pub(crate) use self::{
+    backend::fetch,
+    client::ClientRequest,
+    streams::{Sink, Stopped, pump_all},
+};
 pub(crate) use wasip2::io::poll::{Pollable, poll};
 
 /// What the expansion of `#[handler]` names.

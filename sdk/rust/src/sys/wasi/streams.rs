@@ -1,8 +1,9 @@
 //! Bodies as streams of the host.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -13,7 +14,8 @@ use wasip2::{
 
 use crate::{
     Body, BodyError, Error, Result,
-    executor::{block_on, wait},
+    body::Pieces,
+    executor::{Wait, block_on, wait},
 };
 
 /// Bytes asked for by one read: as much as hosts buffer.
@@ -24,9 +26,11 @@ const BLOCKING_WRITE_BYTES_MAX: usize = 4096;
 /// A request's body that is still being sent while its answer is read.
 pub(super) type Upload = Pin<Box<dyn Future<Output = Result<(), Stopped>>>>;
 
-/// A body from outside.
-pub(crate) struct IncomingBody {
-    /// Before `body`, whose child it is. `None` at the end.
+/// A body from outside. Its parts are children of those below them, and go before them.
+pub(super) struct IncomingBody {
+    /// For the next piece.
+    waiting: Option<Wait>,
+    /// `None` at the end.
     stream: Option<InputStream>,
     _body: WasiIncomingBody,
     upload: Option<Upload>,
@@ -36,7 +40,7 @@ impl IncomingBody {
     /// `None` if its stream is taken, which nobody but us could have done.
     pub(super) fn of(body: WasiIncomingBody) -> Option<IncomingBody> {
         let stream = body.stream().ok()?;
-        Some(IncomingBody { stream: Some(stream), _body: body, upload: None })
+        Some(IncomingBody { waiting: None, stream: Some(stream), _body: body, upload: None })
     }
 
     /// Sends the rest of this while it is read.
@@ -45,41 +49,47 @@ impl IncomingBody {
         self
     }
 
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        let IncomingBody { stream, upload, .. } = self;
-        let Some(open) = stream else { return Ok(None) };
-        let read = {
-            let mut read = pin!(read(open));
-            poll_fn(|task| {
-                // How sending ends is not asked for any more: there is an answer.
-                if upload.as_mut().is_some_and(|upload| upload.as_mut().poll(task).is_ready()) {
-                    *upload = None;
+    /// At least one byte, or the end.
+    fn poll_read(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let Some(stream) = &self.stream else { return Poll::Ready(Ok(None)) };
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                ready!(Pin::new(waiting).poll(task));
+                self.waiting = None;
+            }
+            return Poll::Ready(match stream.read(READ_BYTES) {
+                Ok(bytes) if bytes.is_empty() => {
+                    self.waiting = Some(wait(stream.subscribe()));
+                    continue;
                 }
-                read.as_mut().poll(task)
-            })
-            .await
-        };
-        if !matches!(read, Ok(Some(_))) {
-            *stream = None;
+                Ok(bytes) => Ok(Some(bytes.into())),
+                Err(StreamError::Closed) => Ok(None),
+                Err(StreamError::LastOperationFailed(_)) => Err(BodyError::BrokenOff),
+            });
         }
-        Ok(read?)
     }
 }
 
-/// At least one byte, or the end.
-async fn read(stream: &InputStream) -> Result<Option<Bytes>, BodyError> {
-    loop {
-        match stream.read(READ_BYTES) {
-            Ok(bytes) if bytes.is_empty() => wait(stream.subscribe()).await,
-            Ok(bytes) => return Ok(Some(bytes.into())),
-            Err(StreamError::Closed) => return Ok(None),
-            Err(StreamError::LastOperationFailed(_)) => return Err(BodyError::BrokenOff),
+impl Pieces for IncomingBody {
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        // How sending ends is not asked for any more: there is an answer.
+        if self.upload.as_mut().is_some_and(|upload| upload.as_mut().poll(task).is_ready()) {
+            self.upload = None;
         }
+        let read = ready!(self.poll_read(task));
+        if !matches!(read, Ok(Some(_))) {
+            self.stream = None;
+        }
+        Poll::Ready(Ok(read?))
+    }
+
+    fn send(self: Box<Self>, sink: Sink) -> Result<(), Stopped> {
+        pump_all(self, sink)
     }
 }
 
 /// Why a body was not sent to its end.
-pub(super) enum Stopped {
+pub(crate) enum Stopped {
     /// Nobody takes it.
     Gone,
     /// It could not be made.
@@ -93,7 +103,7 @@ impl From<StreamError> for Stopped {
 }
 
 /// Where a body is written to. Dropped without [`Sink::finish`], it is broken off.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     /// Before `body`, whose child it is.
     stream: OutputStream,
     body: OutgoingBody,
@@ -123,12 +133,11 @@ impl Sink {
         Ok(self.stream.flush()?)
     }
 
-    /// All of a body, by one call of the host where that is enough.
-    pub(super) fn write_whole(self, bytes: &[u8]) -> Result<(), Stopped> {
-        if bytes.len() <= BLOCKING_WRITE_BYTES_MAX {
-            self.stream.blocking_write_and_flush(bytes)?;
-        } else {
-            block_on(self.write(bytes))?;
+    /// All of a body that is in memory, by one call of the host for an ordinary one. Nothing else is under way then, so it
+    /// may block, which saves a program without streams the code and the imports for them.
+    pub(crate) fn write_whole(self, bytes: &[u8]) -> Result<(), Stopped> {
+        for part in bytes.chunks(BLOCKING_WRITE_BYTES_MAX) {
+            self.stream.blocking_write_and_flush(part)?;
         }
         self.finish()
     }
@@ -146,4 +155,9 @@ pub(super) async fn pump(mut body: Body, sink: Sink) -> Result<(), Stopped> {
         sink.write(&piece).await?;
     }
     sink.finish()
+}
+
+/// The same, with nothing beside it.
+pub(crate) fn pump_all(pieces: Box<dyn Pieces>, sink: Sink) -> Result<(), Stopped> {
+    block_on(pump(Body::streamed(pieces), sink))
 }
