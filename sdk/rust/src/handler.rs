@@ -15,6 +15,10 @@ use crate::{Error, Request, Response, Result};
 /// assert_eq!(StatusCode::NO_CONTENT.into_response()?.status(), 204);
 /// # Ok::<(), skerry::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no response",
+    note = "a handler returns a `Response`, a text, a `StatusCode`, or a `Result` of one of these"
+)]
 pub trait IntoResponse {
     /// The response, or the error that is answered and logged instead.
     ///
@@ -75,6 +79,11 @@ impl<R: IntoResponse, E: Into<Error>> IntoResponse for Result<R, E> {
 /// assert_eq!(block_on(text(waiting))?, "body");
 /// # Ok::<(), skerry::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    note = "a handler takes a `skerry::Request` and returns a `Response`, a text, a `StatusCode`, or a `Result` of one of \
+            these; it may be `async`"
+)]
 pub trait Handler<Kind> {
     /// Answers a request.
     fn call(&self, request: Request) -> impl Future<Output = Result<Response>>;

@@ -148,3 +148,34 @@ macro_rules! __export {
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/sdk-rust.md")]
 struct Guide;
+
+/// What is no handler does not compile.
+///
+/// ```compile_fail
+/// #[skerry::handler(route)]
+/// fn handle(_: skerry::Request) -> skerry::Response { skerry::Response::text("") }
+/// ```
+///
+/// ```compile_fail
+/// #[skerry::handler]
+/// struct Handle;
+/// ```
+///
+/// ```compile_fail
+/// mod of_a_program {
+///     #[skerry::handler]
+///     pub fn main(_: skerry::Request) -> skerry::Response { skerry::Response::text("") }
+/// }
+/// ```
+///
+/// ```compile_fail
+/// #[skerry::handler]
+/// fn handle<T>(_: skerry::Request) -> skerry::Response { skerry::Response::text("") }
+/// ```
+///
+/// ```compile_fail
+/// #[skerry::handler]
+/// fn handle(_: skerry::Request) -> u8 { 0 }
+/// ```
+#[cfg(doctest)]
+struct Misuse;

@@ -96,3 +96,78 @@ impl Pieces for Made {
         crate::sys::pump_all(self, sink)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::Wake,
+    };
+
+    use crate::{Body, block_on};
+
+    use super::*;
+
+    /// Polls its future again only when that itself was woken, as combinators of other crates do.
+    struct Alone<'a> {
+        future: Pin<Box<dyn Future<Output = ()> + 'a>>,
+        woken: Arc<Woken>,
+    }
+
+    struct Woken {
+        is: AtomicBool,
+        outer: Mutex<Option<Waker>>,
+    }
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.is.store(true, Ordering::Relaxed);
+            if let Some(outer) = self.outer.lock().unwrap().take() {
+                outer.wake();
+            }
+        }
+    }
+
+    impl Future for Alone<'_> {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+            *self.woken.outer.lock().unwrap() = Some(task.waker().clone());
+            if !self.woken.is.swap(false, Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            let waker = Waker::from(self.woken.clone());
+            self.future.as_mut().poll(&mut Context::from_waker(&waker))
+        }
+    }
+
+    #[test]
+    fn a_writer_behind_a_waker_of_its_own_is_woken() {
+        let body = Body::stream(async |out| {
+            let woken = Arc::new(Woken { is: AtomicBool::new(true), outer: Mutex::default() });
+            let future = Box::pin(async {
+                out.write("a").await;
+                out.write("b").await;
+            });
+            Alone { future, woken }.await;
+            Ok(())
+        });
+        assert_eq!(block_on(body.text()).unwrap(), "ab");
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_any_more_is_dropped_where_it_waits() {
+        let world = crate::testing::World::new();
+        let mut body = Body::stream(async |out| {
+            out.write("a").await;
+            crate::log::info("went on");
+            Ok(())
+        });
+        assert_eq!(block_on(body.chunk()).unwrap().unwrap(), "a");
+        drop(body);
+        assert!(world.logged().is_empty());
+    }
+}
