@@ -1,7 +1,8 @@
 //! Key-value stores, shared by all nodes (`kv_stores` of `skerry.toml`). Imports `wasi:keyvalue`.
 //!
 //! Calls wait for their answer and stop the whole program meanwhile: the interface knows no other way. Several at once are
-//! [`Store::get_many`] and its neighbours. On Skerry keys have up to 1024 bytes and values up to 25 MiB.
+//! [`Store::get_many`] and its neighbours. On Skerry keys have up to 1,024 bytes and values up to 8 MiB, and an execution may do
+//! 1,000 operations.
 
 use std::{error::Error as StdError, fmt};
 

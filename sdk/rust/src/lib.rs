@@ -27,7 +27,7 @@
 //! | [`Request`], [`Response`], [`Body`] | what comes, what goes, and what either carries, whole or piece by piece |
 //! | [`Router`], [`Next`] | paths with parameters, and what stands before and after handlers |
 //! | [`fetch`](fn@fetch), [`join_all`], [`join`](fn@join) | requests to backends, several at once |
-//! | [`kv`], [`config`], [`env`] | stored entries, settings, who and where this program is |
+//! | [`kv`], [`config`], [`env`](mod@env) | stored entries, settings, who and where this program is |
 //! | [`log`], [`time`], [`random`], [`Url`] | the rest |
 //! | [`block_on`] | awaiting in a handler that is not `async` |
 //! | [`testing`] | all of it in memory, for `cargo test` |
