@@ -17,7 +17,7 @@ export default class {
     // The runtime is an entry, too.
     const isProgram = (source) => source.sourceKind === USER_ENTRY && !source.internalPath.startsWith('~lib/');
     const entries = parser.sources.filter(isProgram);
-    if (entries.length !== 1) throw new Error(`one entry file is wanted, that exports handle(); there are ${entries.length}`);
+    if (entries.length !== 1) throw refusal(`one entry file is wanted, that exports handle(); there are ${entries.length}`);
     const [program] = entries;
     program.sourceKind = USER;
     this.handled = program.internalPath;
@@ -37,7 +37,7 @@ export default class {
   afterInitialize(program) {
     const file = program.filesByName.get(this.handled);
     if (!file?.exports?.has('handle')) {
-      throw new Error(`${this.handled}.ts must export function handle(request: Request): Response`);
+      throw refusal(`${this.handled}.ts must export function handle(request: Request): Response`);
     }
   }
 
@@ -45,4 +45,9 @@ export default class {
     module.removeExport('serve');
     module.addFunctionExport(`${this.entry}/serve`, HANDLER);
   }
+}
+
+// The compiler prints where an error was thrown, which says nothing about the program.
+function refusal(message) {
+  return Object.assign(new Error(message), { stack: message });
 }

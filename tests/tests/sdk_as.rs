@@ -18,6 +18,11 @@ const NOT_BUILT: &str = "the AssemblyScript SDK: not built; it needs node and np
 /// What the smallest program may weigh as a component.
 const HELLO_BYTES_MAX: u64 = 12 * 1024;
 
+/// More than all buffers between a client, a node and a backend hold.
+const LONG: usize = 16 << 20;
+/// Memory that a program which passes such a body on may have had.
+const ECHO_KIB_MAX: u64 = 512;
+
 fn is_built() -> bool {
     let built = has_guest("hello-as") && has_guest("conformance-as");
     if !built {
@@ -164,13 +169,19 @@ fn bodies_are_as_the_contract_says() {
     if !is_built() {
         return;
     }
-    let (_, ask) = conforming();
-    for length in [0, 1, 4096, 4097, 65_536, 70_000, 1 << 20] {
+    let (fleet, ask) = conforming();
+    for length in [0, 1, 4096, 4097, 65_536, 70_000, 1 << 20, LONG] {
         let body = random_bytes(length as u64, length);
         let response = ask.post("/echo", &body).expect(200);
         assert!(response.is_body(&body), "{length}: {response:?}");
         assert_eq!(response.header("content-type"), Some("application/x-test"));
     }
+    // Nothing is freed, yet a body takes the memory of one piece.
+    let peaks = wait_for("the access log", 10, || {
+        Some(memory_peaks_kib(&fleet, "/echo")).filter(|all| all.len() >= 8)
+    });
+    assert!(peaks.iter().all(|kib| *kib <= ECHO_KIB_MAX), "{peaks:?}");
+
     assert_eq!(
         ask.post("/upper", "Straße, größer & 𝄞 z".as_bytes()).expect(200).text,
         "STRAßE, GRößER & 𝄞 Z"
@@ -275,10 +286,17 @@ fn fetches_are_as_the_contract_says() {
         let response = ask.post(&format!("/fetch?url=http://{backend}/echo"), &body).expect(201);
         assert!(response.is_body(&body), "{length}: {response:?}");
     }
-    // A server that answers while it reads, with more than all buffers between hold.
-    let body = random_bytes(9, 16 << 20);
+    // A server that answers while it reads.
+    let body = random_bytes(9, LONG);
     let response = ask.post(&format!("/fetch?url=http://{backend}/through"), &body).expect(200);
     assert!(response.is_body(&body), "{response:?}");
+}
+
+/// What the executions for a path took, as the access log says.
+fn memory_peaks_kib(fleet: &Fleet, path: &str) -> Vec<u64> {
+    let log = fleet.log(Process::Node);
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter(|line| line["path"] == path).filter_map(|line| line["memory_peak_kib"].as_u64()).collect()
 }
 
 /// A server: `/echo` gives the body back with 201, `/through` while it reads it, `/meet` waits for another one, the rest

@@ -1,5 +1,5 @@
 import { NONE, dropIncomingBody, incomingBodyStream } from "./sys/http";
-import { Malformed, decode, encode } from "./sys/memory";
+import { Malformed, decode, encode } from "./sys/text";
 import { pass } from "./sys/pump";
 import { BROKEN, dropInput, read, writeAll } from "./sys/streams";
 import { Json } from "./json";

@@ -1,5 +1,5 @@
 import { abortOutgoingBody, finishOutgoingBody, outgoingBodyStream } from "./sys/http";
-import { encode } from "./sys/memory";
+import { encode } from "./sys/text";
 import { dropOutput } from "./sys/streams";
 import { Body, BodyWriter } from "./body";
 

@@ -35,32 +35,32 @@ export function fetchAll(requests: Request[]): Result<Response>[] {
  */
 export function start(request: Request): Pending {
   const url = request.url;
-  if (url === null) return new Pending(NONE, "HTTP-request-URI-invalid: not an absolute URL");
+  if (url === null) return new Pending(NONE, false, "HTTP-request-URI-invalid: not an absolute URL");
   if (url.scheme != "http" && url.scheme != "https") {
-    return new Pending(NONE, "HTTP-request-URI-invalid: neither http nor https");
+    return new Pending(NONE, false, "HTTP-request-URI-invalid: neither http nor https");
   }
 
   const content = request.content;
   const fields = newFields();
   request.headers.sendTo(fields, content !== null ? content.length : -1);
   const message = newRequest(fields);
-  if (!setMethod(message, request.method)) return new Pending(NONE, "HTTP-request-method-invalid");
+  if (!setMethod(message, request.method)) return new Pending(NONE, false, "HTTP-request-method-invalid");
   if (!setTarget(message, url.scheme == "https", url.authority, url.pathWithQuery)) {
-    return new Pending(NONE, "HTTP-request-URI-invalid");
+    return new Pending(NONE, false, "HTTP-request-URI-invalid");
   }
 
   const body = content !== null ? outgoingRequestBody(message) : NONE;
   const options = newOptions(request.connectTimeoutMs, request.firstByteTimeoutMs, request.betweenBytesTimeoutMs);
   const future = send(message, options);
-  if (future == NONE) return new Pending(NONE, why());
+  if (future == NONE) return new Pending(NONE, false, why());
   if (content !== null && !content.passTo(body)) writeContent(content, body);
-  return new Pending(future, "");
+  return new Pending(future, request.method == "HEAD", "");
 }
 
 /** A response on its way. */
 export class Pending {
   /** @internal */
-  constructor(private future: i32, private error: string) {}
+  constructor(private future: i32, private isOfHead: bool, private error: string) {}
 
   /** Waits for the response's head. Fails as {@link fetch} does, and the second time. */
   wait(): Result<Response> {
@@ -68,6 +68,6 @@ export class Pending {
     const response = wait(this.future);
     this.future = NONE;
     this.error = "it was waited for before";
-    return response == NONE ? failed<Response>(why()) : ok<Response>(Response.incoming(response));
+    return response == NONE ? failed<Response>(why()) : ok<Response>(Response.incoming(response, this.isOfHead));
   }
 }

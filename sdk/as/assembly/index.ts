@@ -6,7 +6,7 @@ export { Response } from "./response";
 export { Headers } from "./headers";
 export { Body, BodyWriter, BODY_BYTES_MAX, PIECE_BYTES } from "./body";
 export { Content } from "./content";
-export { URL, Params, encodeComponent, decodeComponent } from "./url";
+export { URL, QueryParams, encodeComponent, decodeComponent } from "./url";
 export { Router, Next, Handler, Middleware } from "./router";
 export { fetch, fetchAll, start, Pending } from "./fetch";
 export { Store, Found } from "./kv";

@@ -1,6 +1,6 @@
 import { NONE } from "./sys/http";
 import * as sys from "./sys/keyvalue";
-import { Malformed, decode, encode } from "./sys/memory";
+import { Malformed, decode, encode } from "./sys/text";
 import { Result, failed, ok } from "./result";
 
 /**

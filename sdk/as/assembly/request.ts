@@ -2,7 +2,7 @@ import { NONE, requestAuthority, requestBody, requestEntries, requestMethod, req
 import { Body } from "./body";
 import { Content } from "./content";
 import { Headers } from "./headers";
-import { Params, URL } from "./url";
+import { QueryParams, URL } from "./url";
 
 /**
  * A request: the client's, as `handle` is given it, or one to be sent by {@link fetch}.
@@ -14,8 +14,6 @@ import { Params, URL } from "./url";
  * ```
  */
 export class Request {
-  /** What `fetch` sends as its body. Null: none. Of the client's request: see {@link Request.body}. */
-  content: Content | null = null;
   /** How long `fetch` waits for a connection, in ms; 0: as long as the node does. */
   connectTimeoutMs: i32 = 0;
   /** How long `fetch` waits for the response's head, in ms; 0: as long as the node does. */
@@ -28,6 +26,7 @@ export class Request {
 
   // Of the client's request, asked for when first needed: what is not asked for costs nothing.
   private handle: i32 = NONE;
+  private contentIs: Content | null = null;
   private methodIs: string | null = null;
   private targetIs: string | null = null;
   private headersAre: Headers | null = null;
@@ -87,8 +86,8 @@ export class Request {
   }
 
   /** The query's parameters, decoded. Taken apart anew at each call. */
-  get params(): Params {
-    return Params.parse(this.query);
+  get queryParams(): QueryParams {
+    return QueryParams.parse(this.query);
   }
 
   /** A parameter of the route (`:name`, `*name`), decoded; empty if the route has none of that name. */
@@ -144,6 +143,17 @@ export class Request {
     return body;
   }
 
+  /** What `fetch` sends as its body. Null: none. Of the client's request: see {@link Request.body}. */
+  get content(): Content | null {
+    return this.contentIs;
+  }
+
+  /** Sets it, and takes out a `content-length`, which would be that of another body. */
+  set content(content: Content | null) {
+    this.headers.delete("content-length");
+    this.contentIs = content;
+  }
+
   /**
    * This request for another server: the same method and fields, and the same body, passed on as it comes. A `GET` or
    * `HEAD` goes without body.
@@ -151,7 +161,8 @@ export class Request {
   forward(url: string): Request {
     const request = new Request(url, this.method);
     request.headersAre = this.headers.clone();
-    if (this.method != "GET" && this.method != "HEAD") request.content = Content.copy(this.body);
+    if (this.method == "GET" || this.method == "HEAD") request.headers.delete("content-length");
+    else request.contentIs = Content.copy(this.body);
     return request;
   }
 }

@@ -17,8 +17,7 @@ import { log } from "./log";
 export class Response {
   /** The fields. */
   headers: Headers;
-  /** What it carries when it is given back; null: nothing. */
-  content: Content | null = null;
+  private contentIs: Content | null = null;
   private bodyIs: Body | null = null;
 
   /** Without body. `status` is 200 to 599; a program that gives back another one ends there, and the client gets a 500. */
@@ -27,27 +26,29 @@ export class Response {
   }
 
   /** @internal From elsewhere. */
-  static incoming(handle: i32): Response {
+  static incoming(handle: i32, isOfHead: bool): Response {
     const response = new Response(responseStatus(handle), new Headers(responseEntries(handle)));
     const body = new Body(incomingResponseBody(handle));
     response.bodyIs = body;
-    response.content = Content.copy(body);
+    // These have no body, whatever their length says (RFC 9110 §6.4.1).
+    const isBare = isOfHead || response.status == 204 || response.status == 304;
+    if (!isBare) response.contentIs = Content.copy(body);
     return response;
   }
 
   /** Text, `text/plain; charset=utf-8`. */
   static text(text: string, status: i32 = 200): Response {
-    return made(Content.text(text), "text/plain; charset=utf-8", status);
+    return Response.made(Content.text(text), "text/plain; charset=utf-8", status);
   }
 
   /** A page, `text/html; charset=utf-8`. The text is sent as it is: escape what others wrote. */
   static html(html: string, status: i32 = 200): Response {
-    return made(Content.text(html), "text/html; charset=utf-8", status);
+    return Response.made(Content.text(html), "text/html; charset=utf-8", status);
   }
 
   /** JSON, `application/json`. */
   static json(json: Json, status: i32 = 200): Response {
-    return made(Content.text(json.toString()), "application/json", status);
+    return Response.made(Content.text(json.toString()), "application/json", status);
   }
 
   /** Bytes. They are not copied: leave them as they are. */
@@ -59,7 +60,15 @@ export class Response {
   static of(content: Content, type: string, status: i32 = 200): Response {
     const response = new Response(status);
     response.headers.set("content-type", type);
-    response.content = content;
+    response.contentIs = content;
+    return response;
+  }
+
+  /** @internal The same with a type that is known to be a header value: it need not be looked at. */
+  static made(content: Content, type: string, status: i32): Response {
+    const response = new Response(status);
+    response.headers.push("content-type", type);
+    response.contentIs = content;
     return response;
   }
 
@@ -73,6 +82,17 @@ export class Response {
   static failed(why: string): Response {
     log.error(why);
     return Response.text("internal error\n", 500);
+  }
+
+  /** What it carries when it is given back; null: nothing. */
+  get content(): Content | null {
+    return this.contentIs;
+  }
+
+  /** Sets it, and takes out a `content-length`, which would be that of another body. */
+  set content(content: Content | null) {
+    this.headers.delete("content-length");
+    this.contentIs = content;
   }
 
   /** Is the status 200 to 299? */
@@ -91,12 +111,4 @@ export class Response {
     this.bodyIs = body;
     return body;
   }
-}
-
-/** With a type that is known to be a header value: it need not be looked at. */
-function made(content: Content, type: string, status: i32): Response {
-  const response = new Response(status);
-  response.headers.push("content-type", type);
-  response.content = content;
-  return response;
 }

@@ -27,7 +27,7 @@ export type Middleware = (request: Request, next: Next) => Response;
  * - Paths are compared as sent: `/a` is not `/a/` and not `/%61`. A `:name` is one part between slashes and never empty, a
  *   `*name` stands last and takes what is left, which may be empty. Values are decoded, so they may hold slashes and dots.
  * - Handlers and middleware are functions that keep nothing of where they were written: the language has no closures. What
- *   they share goes into globals (a program serves one request), into {@link Request} fields, or into classes.
+ *   they share goes into globals: a program serves one request.
  *
  * A router is made anew for every request, so registering only notes: a pattern is read when a path is compared with it.
  */

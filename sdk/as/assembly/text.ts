@@ -1,6 +1,6 @@
 // Text helpers of this package. The language's own case functions bring tables of all of Unicode, several KiB.
 
-import { Builder } from "./sys/memory";
+import { Builder } from "./sys/text";
 
 /** A to Z in lower case, the rest as it is. A text without any is given back as it is. */
 export function asciiLower(text: string): string {

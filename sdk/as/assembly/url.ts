@@ -1,4 +1,4 @@
-import { Builder, Malformed, decode, encode } from "./sys/memory";
+import { Builder, Malformed, decode, encode } from "./sys/text";
 import { asciiLower, hexDigit, isBetween, isDigit, parseDecimal } from "./text";
 
 /**
@@ -8,7 +8,7 @@ import { asciiLower, hexDigit, isBetween, isDigit, parseDecimal } from "./text";
  * ```ts
  * const url = URL.parse("https://a.example:8443/p?x=1")!;
  * url.port;             // 8443
- * url.params.get("x");  // "1"
+ * url.queryParams.get("x");  // "1"
  * ```
  */
 export class URL {
@@ -31,7 +31,7 @@ export class URL {
 
   /**
    * Takes a URL apart. Null when it is none: no scheme, no `//` behind it, an empty host, a port above 65535, a space, a
-   * control character, or anything that is not ASCII (encode that with {@link encodeComponent}).
+   * control character, two `@`, or anything that is not ASCII (encode that with {@link encodeComponent}).
    */
   static parse(text: string): URL | null {
     for (let i = 0; i < text.length; i++) {
@@ -56,10 +56,11 @@ export class URL {
     let authority = text.substring(begin, slash < 0 ? end : slash);
 
     let userinfo: string | null = null;
-    const at = authority.lastIndexOf("@");
+    const at = authority.indexOf("@");
     if (at >= 0) {
       userinfo = authority.substring(0, at);
       authority = authority.substring(at + 1);
+      if (authority.includes("@")) return null; // whose host is it? Others read such a one in different ways
     }
 
     // The colons within brackets are the address's.
@@ -93,8 +94,8 @@ export class URL {
   }
 
   /** The query's parameters, decoded: a copy, which changes nothing here. */
-  get params(): Params {
-    return Params.parse(this.query);
+  get queryParams(): QueryParams {
+    return QueryParams.parse(this.query);
   }
 
   /** The whole URL. */
@@ -134,7 +135,7 @@ function isHost(host: string): bool {
 }
 
 /** Names and values in their order, decoded: those of a query, or of a form (`application/x-www-form-urlencoded`). */
-export class Params {
+export class QueryParams {
   /** Names and values by turns. */
   private list: string[] = [];
 
@@ -142,8 +143,8 @@ export class Params {
    * Reads `a=1&b=2`. `+` is a space, `%20` too; what is not UTF-8 when decoded becomes U+FFFD, and a percent sign
    * without two hex digits stays what it is. Null has no parameters.
    */
-  static parse(text: string | null): Params {
-    const params = new Params();
+  static parse(text: string | null): QueryParams {
+    const params = new QueryParams();
     if (text === null) return params;
     const pairs = text.split("&");
     for (let i = 0; i < pairs.length; i++) {

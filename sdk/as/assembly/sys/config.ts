@@ -1,6 +1,7 @@
 // `wasi:config/store`, a draft: the one wasmtime has.
 
-import { RESULT, addressOf, optionalTextAt, textAt, wellFormed } from "./memory";
+import { RESULT, addressOf, optionalTextAt, textAt } from "./memory";
+import { wellFormed } from "./text";
 import { pairsAt } from "./environment";
 
 @external("wasi:config/store@0.2.0-rc.1", "get")

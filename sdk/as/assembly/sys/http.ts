@@ -2,7 +2,8 @@
 //
 // A handle is an i32 that is never negative. Functions that can fail answer NONE.
 
-import { RESULT, addressOf, narrow, optionalTextAt, textAt, wellFormed, widen } from "./memory";
+import { RESULT, addressOf, optionalTextAt, textAt } from "./memory";
+import { narrow, wellFormed, widen } from "./text";
 
 /** No handle. */
 export const NONE: i32 = -1;

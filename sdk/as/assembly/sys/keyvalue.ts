@@ -1,6 +1,7 @@
 // `wasi:keyvalue`, a draft: the one Spin has, whose cursors are texts and which has compare-and-swap.
 
-import { RESULT, addressOf, optionalBytesAt, optionalTextAt, textAt, wellFormed } from "./memory";
+import { RESULT, addressOf, optionalBytesAt, optionalTextAt, textAt } from "./memory";
+import { wellFormed } from "./text";
 import { NONE } from "./http";
 
 @external("wasi:keyvalue/store@0.2.0-draft2", "open")

@@ -1,6 +1,7 @@
 // `wasi:logging/logging`, a draft.
 
-import { addressOf, wellFormed } from "./memory";
+import { addressOf } from "./memory";
+import { wellFormed } from "./text";
 
 @external("wasi:logging/logging@0.1.0-draft", "log")
 declare function logLog(level: i32, context: usize, contextUnits: usize, message: usize, messageUnits: usize): void;

@@ -14,7 +14,7 @@ function ask(url: string | null): Request {
 }
 
 export function get(request: Request): Response {
-  const got = fetch(ask(request.params.get("url")));
+  const got = fetch(ask(request.queryParams.get("url")));
   if (!got.ok) return failed();
   const body = got.value.body.text();
   if (!body.ok) return failed();
@@ -22,7 +22,7 @@ export function get(request: Request): Response {
 }
 
 export function post(request: Request): Response {
-  const url = request.params.get("url");
+  const url = request.queryParams.get("url");
   const on = new Request(url === null ? "" : url, "POST");
   const type = request.headers.get("content-type");
   if (type !== null) on.headers.set("content-type", type);
@@ -32,7 +32,7 @@ export function post(request: Request): Response {
 }
 
 export function both(request: Request): Response {
-  const urls = request.params.getAll("url");
+  const urls = request.queryParams.getAll("url");
   const requests: Request[] = [];
   for (let i = 0; i < urls.length; i++) requests.push(ask(urls[i]));
   const answers = fetchAll(requests);

@@ -8,7 +8,7 @@ export function where(request: Request): Response {
 }
 
 export function query(request: Request): Response {
-  const names = request.params.getAll("name");
+  const names = request.queryParams.getAll("name");
   return Response.text((names.length ? names.join(",") : "none") + "\n");
 }
 
