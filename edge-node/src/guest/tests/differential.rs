@@ -205,7 +205,8 @@ fn chunked(path: &str) -> String {
 
 #[test]
 fn ordinary_guests_answer_alike() {
-    for guest in ["hello", "wasi-hello", "wstd-hello", "as-hello", "echo", "echo-copy", "headers"] {
+    for guest in ["hello", "hello-as", "wasi-hello", "wstd-hello", "as-hello", "echo", "echo-copy", "headers"]
+    {
         let Some(pair) = pair(guest) else { continue };
         let large = "0123456789abcdef".repeat(20_000);
         for (path, fields, body) in [
