@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -74,10 +74,13 @@ impl Client {
         connection.write_all(format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n\r\n").as_bytes())?;
         connection.flush()?;
         let (mut bytes, mut chunk) = (Vec::new(), [0; 16 << 10]);
+        let begun = Instant::now();
         loop {
             match connection.read(&mut chunk)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ if bytes.len() > ANSWER_BYTES_MAX => return Err(io::ErrorKind::FileTooLarge.into()),
+                // One that comes in drops has no end by the timeout of a read.
+                _ if begun.elapsed() > self.time_max => return Err(io::ErrorKind::TimedOut.into()),
                 read => bytes.extend_from_slice(&chunk[..read]),
             }
             if let Some(answer) = parse(&bytes)? {
@@ -117,12 +120,36 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
         let mut lines = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
         lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned())
     };
-    let whole = match (header("content-length"), header("transfer-encoding")) {
-        (Some(length), _) => body.len() >= length.parse::<usize>().map_err(|_| broken())?,
-        (None, Some(_)) => body == b"0\r\n\r\n" || body.ends_with(b"\r\n0\r\n\r\n"),
+    let body = match (header("content-length"), header("transfer-encoding")) {
+        (Some(length), _) => {
+            let length = length.parse::<usize>().map_err(|_| broken())?;
+            body.get(..length).map(<[u8]>::to_vec)
+        }
+        (None, Some(_)) => unchunked(body)?,
         (None, None) => return Err(broken()),
     };
-    Ok(whole.then(|| Answer { status, body: body.to_vec() }))
+    Ok(body.map(|body| Answer { status, body }))
+}
+
+/// What the chunks of a body hold, up to the last one (RFC 9112 §7.1, without extensions and trailers); or nothing yet.
+fn unchunked(mut chunks: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let broken = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut body = Vec::new();
+    loop {
+        let Some(line) = chunks.windows(2).position(|window| window == b"\r\n") else { return Ok(None) };
+        let size = std::str::from_utf8(&chunks[..line]).map_err(|_| broken())?;
+        let size = usize::from_str_radix(size.trim(), 16).map_err(|_| broken())?;
+        let (begin, end) = (line + 2, size.checked_add(line + 2).ok_or_else(broken)?);
+        let Some(rest) = chunks.get(end..).filter(|rest| rest.len() >= 2) else { return Ok(None) };
+        if !rest.starts_with(b"\r\n") {
+            return Err(broken());
+        }
+        if size == 0 {
+            return Ok(Some(body));
+        }
+        body.extend_from_slice(&chunks[begin..end]);
+        chunks = &rest[2..];
+    }
 }
 
 #[cfg(test)]
@@ -136,8 +163,17 @@ mod tests {
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell").unwrap(), None);
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Le").unwrap(), None);
         let chunked = b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
-        assert_eq!(parse(chunked).unwrap().unwrap().status, 404);
-        assert_eq!(parse(&chunked[..chunked.len() - 1]).unwrap(), None);
+        assert_eq!(parse(chunked).unwrap(), Some(Answer { status: 404, body: b"hi".to_vec() }));
+        for end in 0..chunked.len() {
+            assert_eq!(parse(&chunked[..end]).unwrap(), None, "{end} bytes of it");
+        }
+        // What looks like the last chunk within another one is not.
+        let tricky = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n";
+        assert_eq!(parse(tricky).unwrap().unwrap().body, b"\r\n0\r\n\r\n");
+        for broken in ["zz\r\n", "2\r\nhiXX", "ffffffffffffffff\r\n"] {
+            let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{broken}");
+            assert!(parse(answer.as_bytes()).is_err(), "{broken:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Who waits for a thread of the process is told that it is gone. Dropped before, it does nothing.
 pub struct Deadline(Sender<()>);
@@ -17,11 +17,13 @@ impl Deadline {
     /// Ends the process when for so long nothing was [`Deadline::put_off`].
     pub fn of(process: u32, time: Duration) -> anyhow::Result<Deadline> {
         let node = i32::try_from(process).ok().and_then(Pid::from_raw).context("the node's number")?;
+        // Its number may be another's by then: it is no child of this process.
+        let node = pidfd_open(node, PidfdFlags::empty()).context("opening the node's process")?;
         let (done, told) = mpsc::channel();
         let watch = move || {
             if has_stalled(&told, time) {
                 eprintln!("the node did nothing for {time:?} and is ended");
-                let _ = kill_process(node, Signal::KILL);
+                let _ = pidfd_send_signal(&node, Signal::KILL);
             }
         };
         thread::Builder::new()

@@ -132,7 +132,11 @@ impl Recording {
         };
         match (status.success(), perf.said()) {
             (true, _) => {}
-            (false, said) if said.contains(FILE_FULL) => {}
+            (false, said) if said.contains(FILE_FULL) => {
+                eprintln!(
+                    "warning: the recording was full ({FILE_MAX}) before its time: it is of the load's beginning"
+                );
+            }
             (false, said) if said.is_empty() => return Ok(None),
             (false, said) => bail!("perf record ended with {status}: {said}"),
         }
