@@ -24,7 +24,7 @@ const LONG: usize = 16 << 20;
 const ECHO_KIB_MAX: u64 = 512;
 
 fn is_built() -> bool {
-    let built = has_guest("hello-as") && has_guest("conformance-as");
+    let built = ["hello-as", "conformance-as", "corners-as"].into_iter().all(has_guest);
     if !built {
         skipped(NOT_BUILT);
     }
@@ -75,27 +75,31 @@ fn hello_is_small_imports_only_http_and_answers() {
 
 /// A fleet with the conformance guest and all it declares.
 fn conforming() -> (Arc<Fleet>, Ask) {
-    let fleet = Fleet::shared();
-    let folder = fleet.scratch().join("conformance-as");
-    fs::create_dir_all(&folder).unwrap();
-    fs::copy(guest("conformance-as"), folder.join("app.wasm")).unwrap();
-    let manifest = format!(
-        "name = \"conforming\"\ncomponent = \"app.wasm\"\nkv_stores = [\"things\"]\noutbound = [\"{}\"]\n\
-         [config]\ngreeting = \"hi\"\n[limits]\ncpu_ms = 5000\n",
-        backend()
-    );
-    fs::write(folder.join("skerry.toml"), manifest).unwrap();
-    let folder = folder.display().to_string();
-    fleet.skerry(&["deploy", &folder, "--json", "--timeout", "120s"]).ok();
-    (fleet.clone(), Ask(fleet))
+    deployed("conformance-as")
 }
 
-/// Asks the conformance guest.
-struct Ask(Arc<Fleet>);
+fn deployed(name: &'static str) -> (Arc<Fleet>, Ask) {
+    let fleet = Fleet::shared();
+    // A folder for each test: they run at the same time.
+    let folder = tempfile::tempdir_in(fleet.scratch()).unwrap();
+    fs::copy(guest(name), folder.path().join("app.wasm")).unwrap();
+    let manifest = format!(
+        "name = \"{name}\"\ncomponent = \"app.wasm\"\nkv_stores = [\"things\", \"counts\"]\noutbound = [\"{0}\"]\n\
+         [config]\ngreeting = \"hi\"\nbackend = \"{0}\"\n[limits]\ncpu_ms = 5000\n",
+        backend()
+    );
+    fs::write(folder.path().join("skerry.toml"), manifest).unwrap();
+    let folder = folder.path().display().to_string();
+    fleet.skerry(&["deploy", &folder, "--json", "--timeout", "120s"]).ok();
+    (fleet.clone(), Ask(fleet, name))
+}
+
+/// Asks an app.
+struct Ask(Arc<Fleet>, &'static str);
 
 impl Ask {
     fn get(&self, path: &str) -> Response {
-        self.0.get(Proto::H1, "conforming", path)
+        self.0.get(Proto::H1, self.1, path)
     }
 
     fn says(&self, path: &str, text: &str) -> Response {
@@ -105,11 +109,15 @@ impl Ask {
     }
 
     fn by(&self, method: &'static str, path: &str) -> Response {
-        self.0.request(Proto::H1, "conforming").path(path).method(method).send()
+        self.0.request(Proto::H1, self.1).path(path).method(method).send()
+    }
+
+    fn head(&self, path: &str) -> Response {
+        self.0.request(Proto::H1, self.1).path(path).with(&["--head"]).send()
     }
 
     fn post(&self, path: &str, body: &[u8]) -> Response {
-        let request = self.0.request(Proto::H1, "conforming").path(path).method("POST").body(body);
+        let request = self.0.request(Proto::H1, self.1).path(path).method("POST").body(body);
         request.header("content-type", "application/x-test").send()
     }
 }
@@ -125,7 +133,7 @@ fn heads_paths_and_middleware_are_as_the_contract_says() {
     for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
         assert_eq!(ask.by(method, "/method").expect(200).text, format!("{method}\n"));
     }
-    let head = fleet.request(Proto::H1, "conforming").path("/method").with(&["--head"]).send().expect(200);
+    let head = ask.head("/method").expect(200);
     assert_eq!(head.header("content-length"), Some("5"));
 
     for (path, text) in [
@@ -143,7 +151,7 @@ fn heads_paths_and_middleware_are_as_the_contract_says() {
     assert_eq!((refused.header("allow"), &*refused.text), (Some("GET, HEAD"), "method not allowed\n"));
     assert_eq!(ask.get("/nowhere").expect(404).text, "not found\n");
 
-    let request = fleet.request(Proto::H1, "conforming").path("/headers");
+    let request = fleet.request(Proto::H1, "conformance-as").path("/headers");
     let headers = request.header("x-one", "a").header("x-one", "b").send().expect(200);
     assert_eq!(headers.text, "a|b\n");
     assert_eq!(
@@ -218,11 +226,11 @@ fn stores_and_surroundings_are_as_the_contract_says() {
     ask.says("/config", "hi\nnone\n");
     ask.says("/secret", "none\n");
     ask.says("/client", "none\n");
-    ask.says("/env", "conforming\n");
+    ask.says("/env", "conformance-as\n");
 
     assert_eq!(ask.get("/kv/a").expect(404).text, "not found\n");
     let put = |name: &str, body: &[u8]| {
-        let request = fleet.request(Proto::H1, "conforming").path(&format!("/kv/{name}")).method("PUT");
+        let request = fleet.request(Proto::H1, "conformance-as").path(&format!("/kv/{name}")).method("PUT");
         request.body(body).send().expect(204)
     };
     let value = random_bytes(7, 100_000);
@@ -292,6 +300,62 @@ fn fetches_are_as_the_contract_says() {
     assert!(response.is_body(&body), "{response:?}");
 }
 
+#[test]
+fn messages_from_backends_are_passed_on_as_they_are() {
+    if !is_built() {
+        return;
+    }
+    let (_, ask) = deployed("corners-as");
+    assert_eq!(ask.says("/proxy/a", "GET /a from ").header("x-by"), Some("backend"));
+    assert_eq!(ask.head("/proxy/a").expect(200).header("content-length"), Some("13"));
+    let body = random_bytes(3, 70_000);
+    assert!(ask.post("/proxy/echo", &body).expect(201).is_body(&body));
+    assert_eq!(ask.get("/proxy/204").expect(204).body_len, 0);
+    assert!(ask.get("/proxy/304").expect(304).complete);
+
+    ask.says("/bare", "bare bare bare ");
+
+    let rewritten = ask.post("/rewritten", b"what was there").expect(201);
+    assert_eq!((&*rewritten.text, rewritten.complete), ("something longer", true));
+    assert_eq!(ask.get("/own-content").expect(201).text, "3\n2\n1\n");
+    assert_eq!(ask.get("/slow").expect(502).text, "HTTP-response-timeout");
+    ask.says("/twice", "it was waited for before");
+}
+
+#[test]
+fn misuse_is_an_error_or_ends_the_program_and_nothing_else() {
+    if !is_built() {
+        return;
+    }
+    let (fleet, ask) = deployed("corners-as");
+    ask.says("/lone", "alive");
+    wait_for("the log", 10, || fleet.log(Process::Node).contains("half \u{fffd} of a pair").then_some(()));
+    assert_eq!(ask.get("/no-such-store").expect(502).text, "no such store");
+    ask.get("/bad-status").expect(500);
+    let refused = ask.get("/bad-location").expect(500);
+    assert_eq!((&*refused.text, refused.header("set-cookie")), ("internal error\n", None));
+    let forbidden = ask.says("/forbidden", "fine");
+    assert_eq!(forbidden.header("transfer-encoding"), None);
+    for path in ["/too-short", "/broken"] {
+        let broken = ask.get(path);
+        assert!(!broken.complete || broken.status == 500, "{path}: {broken:?}");
+    }
+    assert!(ask.get("/long").expect(200).is_body("x".repeat(300_000).as_bytes()));
+}
+
+#[test]
+fn counters_and_swaps_are_atomic() {
+    if !is_built() {
+        return;
+    }
+    let (fleet, ask) = deployed("corners-as");
+    ask.says("/increment/n", "2");
+    ask.says("/increment/n", "4");
+    fleet.skerry_fed(&["kv", "put", "counts", "text"], b"no number").ok();
+    assert_eq!(ask.get("/increment/text").expect(502).text, "the value is no number");
+    ask.says("/swap", "2 19 it was swapped");
+}
+
 /// What the executions for a path took, as the access log says.
 fn memory_peaks_kib(fleet: &Fleet, path: &str) -> Vec<u64> {
     let log = fleet.log(Process::Node);
@@ -343,6 +407,12 @@ fn serve(mut stream: TcpStream, meeting: &std::sync::Barrier) {
     }
     let body = if chunked { chunks(&mut reader) } else { bytes(&mut reader, length) };
     let (status, body) = match path {
+        "/slow" => {
+            thread::sleep(std::time::Duration::from_secs(2));
+            ("200 OK", vec![])
+        }
+        "/204" => ("204 No Content", vec![]),
+        "/304" => ("304 Not Modified", b"not see".to_vec()),
         "/echo" => ("201 Created", body),
         "/meet" => {
             meeting.wait();
@@ -351,9 +421,12 @@ fn serve(mut stream: TcpStream, meeting: &std::sync::Barrier) {
         "/teapot" => ("418 Teapot", format!("{method} {path} from {from}").into_bytes()),
         _ => ("200 OK", format!("{method} {path} from {from}").into_bytes()),
     };
-    let _ =
-        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    let _ = stream.write_all(&body);
+    let length =
+        if status.starts_with("204") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let _ = write!(stream, "HTTP/1.1 {status}\r\n{length}x-by: backend\r\nconnection: close\r\n\r\n");
+    if method != "HEAD" && !status.starts_with("304") {
+        let _ = stream.write_all(&body);
+    }
 }
 
 /// Chunks back as they come, and nothing more is read before they are taken.
