@@ -30,8 +30,8 @@ export function fetchAll(requests: Request[]): Result<Response>[] {
  * Sends a request and goes on; {@link Pending.wait} brings the response.
  *
  * A request's content is written before this returns, which waits where its server reads slowly. Only a copied body
- * ({@link Content.copy}) is sent later, whenever the program waits for something: what of it is not sent when the
- * program has given its response is not sent at all.
+ * ({@link Content.copy}) is sent later, whenever the program waits for a response or for a body: what of it is not sent
+ * when the program has given its response is not sent at all.
  */
 export function start(request: Request): Pending {
   const url = request.url;

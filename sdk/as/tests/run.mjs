@@ -4,7 +4,7 @@
 //   npm test -- url       those whose names have `url` in them
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,8 @@ try {
   const asc = path.join(root, 'node_modules/assemblyscript/bin/asc.js');
   const flags = ['--config', 'tests/asconfig.json', '--runtime', 'stub', '--debug', '--outFile', file];
   execFileSync(process.execPath, [asc, 'tests/pure.ts', ...flags], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
-  process.exitCode = run(new WebAssembly.Module(readFileSync(file))) ? 0 : 1;
+  const passed = run(new WebAssembly.Module(readFileSync(file)));
+  process.exitCode = addressesStayInTheirRoom() && passed ? 0 : 1;
 } finally {
   rmSync(scratch, { recursive: true });
 }
@@ -58,4 +59,19 @@ function instance(module) {
   const made = new WebAssembly.Instance(module, imports);
   memory = made.exports.memory;
   return made;
+}
+
+// `assembly/sys` is the only room with addresses, allocations and imports.
+function addressesStayInTheirRoom() {
+  const folder = path.join(root, 'assembly');
+  const forbidden = /\b(load|store)<|changetype<usize>|\bdataStart\b|\bmemory\.|\bheap\.|\b__new\b|\b__renew\b|@external/;
+  let kept = true;
+  for (const file of readdirSync(folder).filter((name) => name.endsWith('.ts'))) {
+    readFileSync(path.join(folder, file), 'utf8').split('\n').forEach((line, index) => {
+      if (!forbidden.test(line)) return;
+      kept = false;
+      console.error(`assembly/${file}:${index + 1}: belongs into assembly/sys: ${line.trim()}`);
+    });
+  }
+  return kept;
 }
