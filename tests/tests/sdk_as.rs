@@ -33,11 +33,14 @@ fn is_built() -> bool {
 
 #[test]
 fn what_needs_no_host_does_what_its_tests_say() {
-    if !is_built() {
-        return;
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/as");
+    if !sdk.join("node_modules").is_dir() {
+        return skipped(NOT_BUILT);
     }
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/as/tests/run.mjs");
-    let output = Command::new("node").arg(tests).output().expect("node is there: it built the guests");
+    let output = Command::new("node")
+        .arg(sdk.join("tests/run.mjs"))
+        .output()
+        .expect("node is there: it built the guests");
     assert!(output.status.success(), "{output:?}");
 }
 
