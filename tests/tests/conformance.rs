@@ -211,7 +211,7 @@ fn ask_all(name: &str, wrong: &mut Wrong) {
     let folder = fleet.scratch().join(name);
     let backend = Backend::start();
     let manifest = format!(
-        "name = \"{name}\"\ncomponent = \"app.wasm\"\nkv_stores = [\"things\"]\noutbound = {:?}\n\
+        "name = \"{name}\"\ncomponent = \"app.wasm\"\nkv_stores = [\"things\"]\nsecrets = [\"API_KEY\"]\noutbound = {:?}\n\
          [config]\ngreeting = \"hello\"\n[limits]\ncpu_ms = 2000\n",
         backend.hosts()
     );
@@ -219,6 +219,7 @@ fn ask_all(name: &str, wrong: &mut Wrong) {
     fs::copy(guest(name), folder.join("app.wasm")).unwrap();
     fs::write(folder.join("skerry.toml"), manifest).unwrap();
     let folder = folder.display().to_string();
+    fleet.skerry_fed(&["secrets", "set", name, "API_KEY", "--json"], b"hunter2").ok();
     fleet.skerry(&["deploy", &folder, "--json", "--timeout", "120s"]).ok();
 
     let asked = Asked { fleet: &fleet, app: name, backend: &backend };

@@ -27,28 +27,28 @@
 //! | [`Request`], [`Response`], [`Body`] | what comes, what goes, and what either carries, whole or piece by piece |
 //! | [`Router`], [`Next`] | paths with parameters, and what stands before and after handlers |
 //! | [`fetch`](fn@fetch), [`join_all`], [`join`](fn@join) | requests to backends, several at once |
-//! | [`kv`], [`config`], [`env`](mod@env) | stored entries, settings, who and where this program is |
+//! | [`kv`], [`config`], [`secrets`], [`env`](mod@env) | stored entries, settings, who and where this program is |
+//! | [`client`], [`geo`], [`device`] | who asked, from where, with what |
 //! | [`log`], [`time`], [`random`], [`Url`] | the rest |
 //! | [`block_on`] | awaiting in a handler that is not `async` |
 //! | [`testing`] | all of it in memory, for `cargo test` |
 //!
 //! A component imports only what its program calls: one that only speaks HTTP runs wherever `wasi:http` does. [`kv`] and
-//! [`config`] need a host that has them (Skerry, Spin, wasmtime with `-S keyvalue` or `-S config`).
-//!
-//! # What is not here
-//!
-//! The client's address, its place and the app's secrets: WASI 0.2 has no interface for them, and Skerry's node offers
-//! none beside it. Modules for Fastly's interface can have them.
+//! [`config`] need a host that has them (Skerry, Spin, wasmtime with `-S keyvalue` or `-S config`); [`client`], [`geo`],
+//! [`device`] and [`secrets`] are Skerry's own, since WASI 0.2 has no interface for them.
 
 #[cfg(all(target_family = "wasm", not(all(target_os = "wasi", target_env = "p2"))))]
 compile_error!("skerry makes components: build with `--target wasm32-wasip2`");
 
 mod body;
+pub mod client;
 pub mod config;
+pub mod device;
 pub mod env;
 mod error;
 mod executor;
 pub mod fetch;
+pub mod geo;
 mod handler;
 mod headers;
 mod join;
@@ -62,6 +62,7 @@ pub mod random;
 mod request;
 mod response;
 mod router;
+pub mod secrets;
 mod sys;
 #[cfg(not(target_os = "wasi"))]
 pub mod testing;

@@ -18,7 +18,7 @@
 //! # Ok::<(), skerry::Error>(())
 //! ```
 
-use std::{marker::PhantomData, rc::Rc, time::Duration};
+use std::{marker::PhantomData, net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
@@ -75,6 +75,35 @@ impl World {
     /// Makes an empty store of [`kv`](crate::kv). It is filled by [`Store`](crate::kv::Store) itself.
     pub fn kv_store(&self, name: &str) {
         sys::world(|world| world.stores.insert(name.to_owned(), Default::default()));
+    }
+
+    /// Sets the address that requests come from; `127.0.0.1` in a new world.
+    pub fn client(&self, address: IpAddr) {
+        sys::world(|world| world.client = address);
+    }
+
+    /// Sets the JSON object that [`geo`](crate::geo) gives for an address.
+    pub fn place(&self, address: IpAddr, json: &str) {
+        sys::world(|world| world.places.insert(address, json.to_owned()));
+    }
+
+    /// Sets the JSON object that [`device`](crate::device) gives for a `User-Agent`.
+    pub fn device(&self, user_agent: &str, json: &str) {
+        sys::world(|world| world.devices.insert(user_agent.to_owned(), json.to_owned()));
+    }
+
+    /// Sets a secret of the default store.
+    pub fn secret(&self, name: &str, value: &[u8]) {
+        self.insert_secret(None, name, value);
+    }
+
+    /// Sets a secret of another store, which it makes.
+    pub fn secret_in(&self, store: &str, name: &str, value: &[u8]) {
+        self.insert_secret(Some(store.to_owned()), name, value);
+    }
+
+    fn insert_secret(&self, store: Option<String>, name: &str, value: &[u8]) {
+        sys::world(|world| world.secrets.entry(store).or_default().insert(name.to_owned(), value.to_owned()));
     }
 
     /// Sets the clock, in milliseconds since 1970. It begins at the start of 2026 and goes on by what is slept.

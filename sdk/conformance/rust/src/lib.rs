@@ -45,7 +45,7 @@ fn app() -> Router {
         .get("/kv/{name}", stores::read)
         .put("/kv/{name}", stores::write)
         .delete("/kv/{name}", stores::remove)
-        .get("/client", surroundings::client)
+        .get("/client", surroundings::address)
         .get("/env", surroundings::variable)
         .get("/log", surroundings::log)
         .get("/random", surroundings::random)

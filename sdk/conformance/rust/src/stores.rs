@@ -1,6 +1,6 @@
-//! Settings and key-value data.
+//! Settings, secrets and key-value data.
 
-use skerry::{Request, Response, Result, StatusCode, config, kv::Store};
+use skerry::{Request, Response, Result, StatusCode, config, kv::Store, secrets};
 
 fn or_none(value: Option<String>) -> String {
     value.unwrap_or_else(|| "none".to_owned())
@@ -10,9 +10,9 @@ pub fn settings(_: Request) -> Result<String> {
     Ok(format!("{}\n{}\n", or_none(config::get("greeting")?), or_none(config::get("absent")?)))
 }
 
-/// No interface of WASI 0.2 has secrets: to a component there is none.
-pub fn secret(_: Request) -> &'static str {
-    "none\n"
+pub fn secret(_: Request) -> String {
+    let length = secrets::get("API_KEY").map(|secret| secret.bytes().len().to_string());
+    or_none(length) + "\n"
 }
 
 fn things() -> Result<Store> {

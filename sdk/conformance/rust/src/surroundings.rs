@@ -1,10 +1,9 @@
 //! What a program learns beside its request, and its log.
 
-use skerry::{Request, env, random, time};
+use skerry::{Request, client, env, random, time};
 
-/// `wasi:http` has no address of the client.
-pub fn client(_: Request) -> &'static str {
-    "none\n"
+pub fn address(_: Request) -> String {
+    format!("{}\n", client::address())
 }
 
 pub fn variable(_: Request) -> String {

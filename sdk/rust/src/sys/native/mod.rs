@@ -1,9 +1,18 @@
 //! The host of a test: one world in memory for each thread, which [`World`](crate::testing::World) sets up.
 
 pub(crate) mod config;
+pub(crate) mod edge;
 pub(crate) mod kv;
 
-use std::{cell::RefCell, collections::BTreeMap, future::Future, pin::Pin, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, Uri};
 
@@ -29,6 +38,12 @@ pub(crate) struct World {
     pub(crate) stores: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// By origin, `scheme://authority`.
     pub(crate) backends: BTreeMap<String, Backend>,
+    pub(crate) client: IpAddr,
+    /// JSON objects.
+    pub(crate) places: BTreeMap<IpAddr, String>,
+    pub(crate) devices: BTreeMap<String, String>,
+    /// By store; the default one has no name.
+    pub(crate) secrets: BTreeMap<Option<String>, BTreeMap<String, Vec<u8>>>,
     /// Lines without their ends.
     pub(crate) log: Vec<String>,
 }
@@ -42,6 +57,10 @@ impl Default for World {
             config: BTreeMap::new(),
             stores: BTreeMap::new(),
             backends: BTreeMap::new(),
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            places: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             log: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@ mod answer;
 mod backend;
 mod client;
 pub(crate) mod config;
+pub(crate) mod edge;
 #[allow(unsafe_code, missing_docs, clippy::all)]
 #[rustfmt::skip]
 mod drafts;
