@@ -268,7 +268,7 @@ impl Shop {
     pub async fn code_bytes_at_rest(&self) -> u64 {
         for _ in 0..500 {
             self.node.code.show();
-            if self.node.metrics.code.programs.get() <= 1 {
+            if self.node.metrics.code.programs.get() <= 1 && self.node.code.files() <= 1 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -89,7 +89,7 @@ impl Flight {
         }
         // Back again: it was asked for just as it was about to leave.
         if let Some(loaded) = self.place().look() {
-            self.cache.tell(&self.deployment, self.worker, &Ok(loaded));
+            self.cache.tell(&self.deployment, self.worker, Ok(loaded));
             self.landed = true;
             return;
         }

@@ -286,15 +286,15 @@ impl CodeCache {
         match outcome {
             Ok(loaded) => {
                 let place = self.place(deployment, worker);
-                self.tell(deployment, worker, &self.resident.admit(place, loaded).map_err(Arc::new));
+                self.tell(deployment, worker, self.resident.admit(place, loaded).map_err(Arc::new));
                 // After the waiters were told: unmapping what had to leave is nothing they wait for.
                 self.metrics.code.evictions.inc_by(self.resident.let_go());
             }
-            Err(error) => self.tell(deployment, worker, &Err(Arc::new(error))),
+            Err(error) => self.tell(deployment, worker, Err(Arc::new(error))),
         }
     }
 
-    fn tell(&self, deployment: &Deployment, worker: usize, outcome: &Outcome) {
+    fn tell(&self, deployment: &Deployment, worker: usize, outcome: Outcome) {
         if outcome.is_err() {
             self.metrics.code.load_failures.inc();
         }
@@ -305,6 +305,12 @@ impl CodeCache {
     #[cfg(test)]
     pub fn keep_loading_threads_busy(&self) -> impl Sized + use<> {
         self.threads.keep_busy()
+    }
+
+    /// Memory files: a program's goes a moment after it.
+    #[cfg(test)]
+    pub fn files(&self) -> u64 {
+        self.resident.files()
     }
 
     /// Bytes of code in memory.

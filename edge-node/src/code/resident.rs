@@ -196,6 +196,12 @@ impl Resident {
         self.held.all.bytes.load(Relaxed)
     }
 
+    /// Memory files.
+    #[cfg(test)]
+    pub fn files(&self) -> u64 {
+        self.held.all.files.load(Relaxed)
+    }
+
     pub fn programs(&self) -> u64 {
         self.held.all.programs.load(Relaxed)
     }

@@ -163,17 +163,21 @@ impl Place {
     }
 
     /// Ends the load under way, and tells those who wait for it.
-    pub fn land(&self, state: &Arc<VersionState>, outcome: &Outcome) {
+    pub fn land(&self, state: &Arc<VersionState>, outcome: Outcome) {
         let mut waiting = self.flight.lock();
-        waiting.failed = match outcome {
+        waiting.failed = match &outcome {
             Ok(_) => None,
             Err(error) => Some(Failed { when: Instant::now(), state: state.clone(), error: error.clone() }),
         };
         let flight = waiting.flight.take();
         drop(waiting);
-        for tell in flight.into_iter().flat_map(|flight| flight.landings) {
+        let mut landings = flight.map(|flight| flight.landings).unwrap_or_default();
+        let last = landings.pop();
+        for tell in landings {
             let _ = tell.send(outcome.clone()); // an error: it gave up
         }
+        // Moved: whoever has the program is taken for an execution, so nothing of it stays here once all were told.
+        let _ = last.map(|tell| tell.send(outcome));
     }
 
     /// Puts the program in its place.
