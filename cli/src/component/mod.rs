@@ -108,6 +108,21 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_of_our_own_have_their_own_version() {
+        for release in ["0.2.0", "0.2.12"] {
+            let module = core(&format!(
+                r#"(import "skerry:edge/client@0.1.0" "tls" (func (param i32)))
+                   (import "skerry:edge/secrets@0.1.0" "get" (func (param i32 i32 i32 i32 i32 i32)))
+                   {}"#,
+                handler(release)
+            ));
+            let imports = imports(&encode(&module).unwrap()).unwrap();
+            let ours: Vec<_> = imports.iter().filter(|name| name.starts_with("skerry:")).collect();
+            assert_eq!(ours, ["skerry:edge/client@0.1.0", "skerry:edge/secrets@0.1.0"], "{release}");
+        }
+    }
+
+    #[test]
     fn any_release_of_0_2_is_taken_as_the_module_names_it() {
         for release in ["0.2.0", "0.2.6", "0.2.12"] {
             let component = encode(&core(&handler(release))).unwrap();
@@ -129,6 +144,8 @@ mod tests {
             (core(&import("env")), "it imports f of env, which no node offers"),
             (core(&import("wasi:http/typos@0.2.6")), "it imports f of wasi:http/typos@0.2.6"),
             (core(&import("wasi:keyvalue/store@0.9.0")), "it imports f of wasi:keyvalue/store@0.9.0"),
+            (core(&import("skerry:edge/geo@0.2.1")), "it imports f of skerry:edge/geo@0.2.1"),
+            (core(&import("skerry:edge/geo@0.1.0")), "its functions are not those of the interfaces"),
             (core(&import("wasi:io/poll@0.2.1")), "it names WASI 0.2.6 and 0.2.1"),
             (core(&import("wasi:io/poll@0.2.6")), "its functions are not those of the interfaces"),
         ] {

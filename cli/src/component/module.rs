@@ -58,9 +58,10 @@ fn handler_release(export: &str) -> Option<String> {
     is_0_2(release).then(|| release.to_owned())
 }
 
-/// The release in an interface's name, if it is one of 0.2 and no draft of it.
+/// The release of WASI in an interface's name, if it is one of 0.2 and no draft of it. Other packages count for themselves.
 pub fn stable_release(interface: &str) -> Option<&str> {
-    interface.split_once('@').map(|(_, version)| version).filter(|version| is_0_2(version))
+    let (_, version) = interface.strip_prefix("wasi:")?.split_once('@')?;
+    is_0_2(version).then_some(version)
 }
 
 fn is_0_2(version: &str) -> bool {

@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = carried![
     "config-2024-09-27.wit",
     "config-draft.wit",
     "config-rc1.wit",
+    "edge.wit",
     "filesystem.wit",
     "http.wit",
     "io.wit",
