@@ -70,10 +70,31 @@ fn hello_is_small_imports_only_http_and_answers() {
         "wasi:config",
         "wasi:keyvalue",
         "wasi:logging",
+        "skerry:edge",
         "outgoing-handler",
     ];
     assert_eq!(others.iter().find(|other| component.contains(**other)), None);
     assert!(component.contains("wasi:http/types@0.2.6") && component.contains("wasi:io/streams@0.2.6"));
+}
+
+#[test]
+fn of_what_only_a_node_knows_a_program_imports_what_it_calls() {
+    if !is_built() {
+        return;
+    }
+    let names = |name: &str| String::from_utf8_lossy(&fs::read(guest(name)).unwrap()).into_owned();
+    let (conformance, corners) = (names("conformance-as"), names("corners-as"));
+    for name in ["client", "secrets", "geo", "device"] {
+        let name = format!("skerry:edge/{name}@0.1.0");
+        assert!(corners.contains(&name), "{name}");
+        // It asks for the address and a secret, and nothing about TLS.
+        assert_eq!(
+            conformance.contains(&name),
+            name.contains("client") || name.contains("secrets"),
+            "{name}"
+        );
+    }
+    assert!(corners.contains("tls-info") && !conformance.contains("tls-info"));
 }
 
 /// A fleet with the conformance guest and all it declares.
@@ -82,19 +103,31 @@ fn conforming() -> (Arc<Fleet>, Ask) {
 }
 
 fn deployed(name: &'static str) -> (Arc<Fleet>, Ask) {
+    let manifest = format!(
+        "kv_stores = [\"things\", \"counts\"]\noutbound = [\"{0}\"]\n\
+         [config]\ngreeting = \"hi\"\nbackend = \"{0}\"\n[limits]\ncpu_ms = 5000\n",
+        backend()
+    );
+    deployed_as(name, name, &manifest)
+}
+
+/// A guest as an app of another name, with the rest of its manifest.
+fn deployed_as(name: &str, app: &'static str, manifest: &str) -> (Arc<Fleet>, Ask) {
     let fleet = Fleet::shared();
     // A folder for each test: they run at the same time.
     let folder = tempfile::tempdir_in(fleet.scratch()).unwrap();
     fs::copy(guest(name), folder.path().join("app.wasm")).unwrap();
-    let manifest = format!(
-        "name = \"{name}\"\ncomponent = \"app.wasm\"\nkv_stores = [\"things\", \"counts\"]\noutbound = [\"{0}\"]\n\
-         [config]\ngreeting = \"hi\"\nbackend = \"{0}\"\n[limits]\ncpu_ms = 5000\n",
-        backend()
-    );
+    let manifest = format!("name = \"{app}\"\ncomponent = \"app.wasm\"\n{manifest}");
     fs::write(folder.path().join("skerry.toml"), manifest).unwrap();
     let folder = folder.path().display().to_string();
     fleet.skerry(&["deploy", &folder, "--json", "--timeout", "120s"]).ok();
-    (fleet.clone(), Ask(fleet, name))
+    (fleet.clone(), Ask(fleet, app))
+}
+
+/// Keeps a secret for an app's next version.
+fn set_secret(app: &str, more: &[&str], value: &[u8]) {
+    let set = [&["secrets", "set", app], more, &["--json", "--timeout", "120s"]].concat();
+    Fleet::shared().skerry_fed(&set, value).ok();
 }
 
 /// Asks an app.
@@ -228,7 +261,7 @@ fn stores_and_surroundings_are_as_the_contract_says() {
     let (fleet, ask) = conforming();
     ask.says("/config", "hi\nnone\n");
     ask.says("/secret", "none\n");
-    ask.says("/client", "none\n");
+    ask.says("/client", "127.0.0.1\n");
     ask.says("/env", "conformance-as\n");
 
     assert_eq!(ask.get("/kv/a").expect(404).text, "not found\n");
@@ -357,6 +390,61 @@ fn counters_and_swaps_are_atomic() {
     fleet.skerry_fed(&["kv", "put", "counts", "text"], b"no number").ok();
     assert_eq!(ask.get("/increment/text").expect(502).text, "the value is no number");
     ask.says("/swap", "2 19 it was swapped");
+}
+
+#[test]
+fn secrets_are_those_the_manifest_names() {
+    if !is_built() {
+        return;
+    }
+    // Until its end, or another test's fleet would have the secrets.
+    let _fleet = Fleet::shared();
+    set_secret("secretive-as", &["API_KEY"], "größer".as_bytes());
+    let (_, ask) = deployed_as("conformance-as", "secretive-as", "secrets = [\"API_KEY\"]\n");
+    ask.says("/secret", "8\n");
+
+    set_secret("vaults-as", &["API_KEY"], "größer".as_bytes());
+    set_secret("vaults-as", &["RAW"], b"\xff\xfe");
+    set_secret("vaults-as", &["PIN", "--store", "vault"], b"12");
+    let manifest = "secrets = [\"API_KEY\", \"RAW\"]\n[secret_stores]\nvault = [\"PIN\"]\n";
+    let (_, ask) = deployed_as("corners-as", "vaults-as", manifest);
+    ask.says("/secret/API_KEY", "größer");
+    ask.says("/secret/PIN", "none");
+    ask.says("/secret/PIN/of/vault", "12");
+    ask.says("/secret/API_KEY/of/vault", "none");
+    assert_eq!(ask.get("/secret/PIN/of/nix").expect(502).text, "no such store");
+    assert_eq!(ask.get("/secret/RAW").expect(502).text, "the secret is not UTF-8");
+    ask.says("/secret/API_KEY/after-a-failure", "größer");
+    ask.says("/secret/%C3%BC", "none");
+}
+
+#[test]
+fn connections_places_and_devices_are_what_the_node_knows() {
+    if !is_built() {
+        return;
+    }
+    let manifest = "[geo]\n\"192.0.2.7\" = '{\"city\":\"Köln\"}'\n\
+                    [devices]\n\"Phone/1.0 (ü)\" = '{\"name\":\"One\"}'\n";
+    let (fleet, ask) = deployed_as("corners-as", "lookups-as", manifest);
+    for proto in Proto::secure() {
+        let told = fleet.get(proto, "lookups-as", "/tls").expect(200).text;
+        let cipher = match told.split(' ').collect::<Vec<_>>()[..] {
+            ["TLSv1.3", cipher, "lookups-as.localhost"] => cipher,
+            _ => panic!("{proto:?}: {told}"),
+        };
+        assert_eq!(cipher.starts_with("TLS_"), proto != Proto::H3, "{proto:?}: {told}");
+    }
+    assert_eq!(fleet.get(Proto::Plain, "lookups-as", "/tls").expect(200).text, "none");
+
+    ask.says("/place/192.0.2.7", "Köln");
+    for nowhere in ["192.0.2.8", "no%20address", "%F0%9D%84%9E"] {
+        ask.says(&format!("/place/{nowhere}"), "nowhere");
+        ask.says(&format!("/place-text/{nowhere}"), "nowhere");
+    }
+    let text = ask.get("/place-text/192.0.2.7").expect(200).text;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["city"], "Köln");
+    ask.says("/device/Phone/1.0%20(%C3%BC)", "One {\"name\":\"One\"}");
+    ask.says("/device/Phone/1.0", "- -");
 }
 
 /// What the executions for a path took, as the access log says.

@@ -222,6 +222,13 @@ export class Json {
   }
 }
 
+/** The document in a text; null (the JSON one) if there is no text, or what it is is not JSON. */
+export function jsonOrNil(text: string | null): Json {
+  if (text === null) return Json.nil();
+  const read = Json.parse(text);
+  return read.ok ? read.value : Json.nil();
+}
+
 /** Those of all values that have none. */
 // @ts-ignore: decorator
 @lazy

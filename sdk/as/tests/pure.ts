@@ -3,6 +3,7 @@
 import {
   Headers, Json, Next, QueryParams, Request, Response, Router, URL, decodeComponent, encodeComponent,
 } from "../assembly/index";
+import { jsonOrNil } from "../assembly/json";
 import { cabi_realloc, lend, textAt } from "../assembly/sys/memory";
 import { Malformed, decode, encode, narrow, wellFormed, widen } from "../assembly/sys/text";
 import { decimal, parseDecimal } from "../assembly/text";
@@ -123,6 +124,11 @@ export function test_json_is_asked_without_checks_between(): void {
   assert(json.get("none").at(7).get("x").isNull && isNaN(json.get("none").asNumber()));
   assert(json.length == 2 && json.has("a") && !json.has("b"));
   same(Json.object().set("a", Json.nil()).set("a", Json.bool(true)).toString(), '{"a":true}');
+}
+
+export function test_json_that_is_not_there_or_is_none_is_null(): void {
+  assert(jsonOrNil('{"a":1}').get("a").asNumber() == 1);
+  assert(jsonOrNil(null).isNull && jsonOrNil("").isNull && jsonOrNil('{"a":1').isNull);
 }
 
 export function test_json_of_many_escapes_takes_memory_by_its_length(): void {

@@ -1,7 +1,7 @@
 // What the contract does not ask for: corners of the SDK, a route each.
 
 import {
-  BodyWriter, Content, Request, Response, Router, Store, clock, config, fetch, log, start,
+  BodyWriter, Content, Request, Response, Router, Store, client, clock, config, device, fetch, geo, log, secrets, start,
 } from "@skerry/sdk-as";
 
 /** The backend's URL, as the app's configuration has it. */
@@ -11,6 +11,13 @@ function backend(path: string): string {
 
 function orFailed(text: string, error: string | null): Response {
   return error === null ? Response.text(text) : Response.text(error, 502);
+}
+
+function secret(name: string, store: string | null): Response {
+  const secret = secrets.text(name, store);
+  if (!secret.ok) return orFailed("", secret.error);
+  const text = secret.value;
+  return Response.text(text === null ? "none" : text);
 }
 
 class Countdown extends Content {
@@ -87,6 +94,29 @@ const router = new Router()
     }
     const length = store.get("list").value!.length;
     return Response.text(tries.toString() + " " + length.toString() + " " + found.swap(new Uint8Array(0)).error!);
+  })
+  .get("/tls", (request: Request): Response => {
+    const tls = client.tls();
+    if (tls === null) return Response.text("none");
+    const cipher = tls.cipher, name = tls.serverName;
+    return Response.text([tls.version, cipher === null ? "-" : cipher, name === null ? "-" : name].join(" "));
+  })
+  .get("/place/:address", (request: Request): Response => {
+    const place = geo.lookup(request.param("address"));
+    return Response.text(place.isNull ? "nowhere" : place.get("city").asString("no city"));
+  })
+  .get("/place-text/:address", (request: Request): Response => {
+    const text = geo.text(request.param("address"));
+    return Response.text(text === null ? "nowhere" : text);
+  })
+  .get("/device/*agent", (request: Request): Response => {
+    const known = device.lookup(request.param("agent")), text = device.text(request.param("agent"));
+    return Response.text(known.get("name").asString("-") + " " + (text === null ? "-" : text));
+  })
+  .get("/secret/:name", (request: Request): Response => secret(request.param("name"), null))
+  .get("/secret/:name/of/:store", (request: Request): Response => secret(request.param("name"), request.param("store")))
+  .get("/secret/:name/after-a-failure", (request: Request): Response => {
+    return secrets.get("PIN", "nix").ok ? orFailed("", "there is a store") : secret(request.param("name"), null);
   })
   .get("/no-such-store", (request: Request): Response => orFailed("", Store.open("nix").error))
   .get("/lone", (request: Request): Response => {

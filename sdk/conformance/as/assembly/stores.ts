@@ -1,6 +1,6 @@
-// Config and key-value data.
+// Config, secrets and key-value data.
 
-import { Request, Response, Store, config } from "@skerry/sdk-as";
+import { Request, Response, Store, config, secrets } from "@skerry/sdk-as";
 
 function orNone(value: string | null): string {
   return value === null ? "none" : value;
@@ -10,9 +10,12 @@ export function configured(request: Request): Response {
   return Response.text(orNone(config.get("greeting")) + "\n" + orNone(config.get("absent")) + "\n");
 }
 
-/** No interface of the wasi lane has secrets: to a component there is none. */
+/** Its length: a secret is not for answers. */
 export function secret(request: Request): Response {
-  return Response.text("none\n");
+  const secret = secrets.get("API_KEY");
+  if (!secret.ok) return Response.failed(secret.error!);
+  const bytes = secret.value;
+  return Response.text((bytes === null ? "none" : bytes.length.toString()) + "\n");
 }
 
 const STORE = "things";

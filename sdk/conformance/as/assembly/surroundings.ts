@@ -1,10 +1,9 @@
 // What a program learns beside its request, and its log.
 
-import { Request, Response, clock, environment, log, random } from "@skerry/sdk-as";
+import { Request, Response, client, clock, environment, log, random } from "@skerry/sdk-as";
 
-/** `wasi:http` has no address of the client. */
-export function client(request: Request): Response {
-  return Response.text("none\n");
+export function address(request: Request): Response {
+  return Response.text(client.address() + "\n");
 }
 
 export function variable(request: Request): Response {
