@@ -98,6 +98,9 @@ impl Standing {
 const STRAIN_PART: u64 = 512;
 /// So much at once is nothing yet: a few apps that are started for the first time.
 const STRAIN_NS_MAX: u64 = 20 * TICK_NS;
+/// More than this is not remembered: one long instruction of a stranger keeps others away for 2.5 s, not for 512 times as long
+/// as it took.
+const STRAIN_REMEMBERED_NS_MAX: u64 = STRAIN_NS_MAX + 5 * TICK_NS;
 /// The same for offenders that found no place in the slow lane: half as much, and none of it is taken from the others.
 const OFFENDERS_STRAIN_NS_MAX: u64 = STRAIN_NS_MAX / 2;
 
@@ -127,11 +130,10 @@ struct Bucket {
 impl Strain {
     /// A guest held the thread this long. Only the thread itself says so.
     pub fn held(&self, who: Who, now_ns: u64, ns: u64) {
-        let bucket = match who {
-            Who::Stranger => &self.strangers,
-            Who::Offender => &self.offenders,
-        };
-        bucket.add(now_ns, ns);
+        match who {
+            Who::Stranger => self.strangers.add(now_ns, ns, STRAIN_REMEMBERED_NS_MAX),
+            Who::Offender => self.offenders.add(now_ns, ns, u64::MAX),
+        }
     }
 
     /// May strangers begin on the thread?
@@ -146,8 +148,8 @@ impl Strain {
 }
 
 impl Bucket {
-    fn add(&self, now_ns: u64, ns: u64) {
-        self.held_ns.store(self.left(now_ns).saturating_add(ns), Relaxed);
+    fn add(&self, now_ns: u64, ns: u64, max_ns: u64) {
+        self.held_ns.store(self.left(now_ns).saturating_add(ns).min(max_ns), Relaxed);
         self.seen_ns.store(now_ns, Relaxed);
     }
 
@@ -218,6 +220,14 @@ mod tests {
         assert!(strain.is_calm(STRAIN_PART * TICK_NS));
         strain.held(Who::Stranger, STRAIN_PART * TICK_NS, 2 * TICK_NS);
         assert!(!strain.is_calm(STRAIN_PART * TICK_NS));
+    }
+
+    #[test]
+    fn one_long_fill_keeps_strangers_away_for_seconds_and_not_for_minutes() {
+        let strain = Strain::default();
+        strain.held(Who::Stranger, 0, 500 * TICK_NS);
+        assert!(!strain.is_calm(4 * STRAIN_PART * TICK_NS));
+        assert!(strain.is_calm(6 * STRAIN_PART * TICK_NS));
     }
 
     #[test]
