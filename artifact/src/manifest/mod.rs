@@ -2,6 +2,7 @@
 //! that travels to the nodes. Reading files is the callers' work.
 
 mod backends;
+mod build;
 pub mod lookups;
 pub mod origin;
 pub mod parse;
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub use build::Build;
 pub use stores::DEFAULT_STORE;
 
 use crate::{AppName, HostName};
@@ -51,6 +53,12 @@ pub mod bounds {
     pub const USER_AGENT_BYTES_MAX: usize = 1024;
     /// All of `geo` and `devices` of one app, in bytes, keys included: a part of what a record may have.
     pub const LOOKUPS_BYTES_MAX: usize = 32 * 1024;
+    /// Bytes of a line for the shell in `[build]`.
+    pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
+    /// Paths in `build.watch`.
+    pub const WATCH_MAX: usize = 64;
+    /// Bytes of one of them.
+    pub const WATCH_PATH_BYTES_MAX: usize = 1024;
     /// CPU milliseconds of one execution: 1 to 30 s.
     pub const CPU_MS: std::ops::RangeInclusive<u32> = 1..=30_000;
     /// Wall milliseconds of one execution: 1 to 120 s.
@@ -66,6 +74,8 @@ pub struct Project {
     pub name: AppName,
     /// The program's file, relative to the manifest.
     pub component: String,
+    /// How that file is made, if the manifest says so.
+    pub build: Option<Build>,
     /// Everything a version pins.
     pub config: AppConfig,
 }

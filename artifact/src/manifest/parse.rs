@@ -11,6 +11,7 @@ use toml::{
 use super::{AppConfig, Limits, Mistake, Project};
 
 mod backends;
+mod build;
 mod lookups;
 
 /// A value with its position.
@@ -60,7 +61,7 @@ impl<'t> Reader<'t> {
 
 impl Reader<'_> {
     fn project(&mut self, table: &DeTable<'_>) -> Option<Project> {
-        let (mut name, mut component) = (None, None);
+        let (mut name, mut component, mut build) = (None, None, None);
         let mut config = AppConfig::default();
         let mut key_lines = Vec::new();
         for (key, value) in table {
@@ -69,6 +70,7 @@ impl Reader<'_> {
             match path {
                 "name" => name = self.string(path, value).and_then(|text| self.parsed(path, value, text)),
                 "component" => component = self.string(path, value).map(str::to_owned),
+                "build" => build = self.build(path, value),
                 "hosts" => {
                     for item in self.items(path, value) {
                         let host = self.string(path, item).and_then(|text| self.parsed(path, item, text));
@@ -110,7 +112,7 @@ impl Reader<'_> {
             mistake.line = self.line_of(&mistake.key).or(whole);
             self.mistakes.push(mistake);
         }
-        Some(Project { name: name?, component: component?, config })
+        Some(Project { name: name?, component: component?, build, config })
     }
 
     /// A table of tables or arrays, by store name.
@@ -240,9 +242,10 @@ impl Reader<'_> {
     }
 }
 
-const TOP_KEYS: [&str; 14] = [
+const TOP_KEYS: [&str; 15] = [
     "name",
     "component",
+    "build",
     "hosts",
     "path_prefix",
     "backends",
@@ -308,7 +311,7 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, hosts, path_prefix, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
+                "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
                 "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
