@@ -15,6 +15,8 @@ pub enum Failure {
     Misdirected,
     /// Client: nothing is deployed for this host and path.
     NoRoute,
+    /// Client: what is deployed there does not answer its method.
+    MethodNotAllowed,
     /// Client: its URL is too long.
     UrlTooLong,
     /// Client: its header fields are too many or too long.
@@ -69,10 +71,11 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 28] = [
+    pub const ALL: [Failure; 29] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
+        Failure::MethodNotAllowed,
         Failure::UrlTooLong,
         Failure::HeadersTooLarge,
         Failure::MethodTooLong,
@@ -106,6 +109,7 @@ impl Failure {
             Failure::BadAuthority => "bad_authority",
             Failure::Misdirected => "misdirected",
             Failure::NoRoute => "no_route",
+            Failure::MethodNotAllowed => "method_not_allowed",
             Failure::UrlTooLong => "url_too_long",
             Failure::HeadersTooLarge => "headers_too_large",
             Failure::MethodTooLong => "method_too_long",
@@ -140,6 +144,7 @@ impl Failure {
             Failure::BadAuthority | Failure::BadFraming | Failure::ClientGone => StatusCode::BAD_REQUEST,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::NoRoute => StatusCode::NOT_FOUND,
+            Failure::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Failure::UrlTooLong => StatusCode::URI_TOO_LONG,
             Failure::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Failure::MethodTooLong => StatusCode::NOT_IMPLEMENTED,

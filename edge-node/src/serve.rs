@@ -1,4 +1,4 @@
-//! The request path: authority → route → code → admit → instantiate → run → respond → account.
+//! The request path: authority → route → method → code → admit → instantiate → run → respond → account.
 //!
 //! Accepting, TLS and framing come before it ([`crate::front`]); it knows no protocol. Answers of its own are
 //! [`Failure`]s.
@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use artifact::HostName;
-use http::{Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, StatusCode, header, request};
 
 use crate::{
     account::Account,
     code::Urgency,
-    exchange::{Exchange, RequestId, Responder},
+    exchange::{Bill, Exchange, RequestId, Responder},
     failure::Failure,
     front::{Connection, Handler, InboundBody, OutboundBody, Refusal, authority::Target, limits},
     generation::Deployment,
@@ -48,6 +48,27 @@ impl Server {
         account.responded(failure.status());
         account.ended(Some(failure));
         failure.response(id)
+    }
+
+    /// A request of an app that does not answer its method: the app's to account, and no guest runs.
+    fn not_allowed(
+        &self,
+        head: &request::Parts,
+        host: HostName,
+        deployment: &Arc<Deployment>,
+        connection: &Connection,
+    ) -> Response<OutboundBody> {
+        let (failure, id) = (Failure::MethodNotAllowed, RequestId::new());
+        let run = Some((deployment.clone(), Arc::new(Bill::default())));
+        let account = Account::open(head, Some(host), connection, id, run, &self.node.access_log);
+        account.responded(failure.status());
+        account.ended(Some(failure));
+        let mut response = failure.response(id);
+        let allowed = deployment.config.methods.iter().flatten().map(String::as_str).collect::<Vec<_>>();
+        if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
+            response.headers_mut().insert(header::ALLOW, allowed);
+        }
+        response
     }
 
     async fn execute(
@@ -122,6 +143,9 @@ impl Handler for Server {
         let Some(deployment) = route else {
             return self.unrouted(&head, connection, Failure::NoRoute);
         };
+        if !deployment.config.answers(head.method.as_str()) {
+            return self.not_allowed(&head, authority.host, &deployment, connection);
+        }
         let request = Request::from_parts(head, body);
         self.execute(request, authority.host, &deployment, connection).await
     }
@@ -161,7 +185,57 @@ fn authority_failure(refusal: Refusal) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use artifact::manifest::AppConfig;
+    use http_body_util::BodyExt as _;
+
     use super::*;
+    use crate::testing::{self, ServingNode};
+
+    #[test]
+    fn another_method_than_the_apps_is_answered_405_and_runs_no_guest() {
+        let traps = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
+        let config = AppConfig {
+            hosts: vec!["test.localhost".parse().unwrap()],
+            path_prefix: "/api".into(),
+            methods: Some(vec!["GET".into(), "PURGE".into()]),
+            ..AppConfig::default()
+        };
+        let serving = ServingNode::new(testing::bare_host(), config, traps);
+        let server = Server::new(serving.node.clone(), 0, None);
+        let counted = |what: &str| {
+            let text = String::from_utf8(serving.node.metrics.render()).unwrap();
+            let line = text.lines().find(|line| !line.starts_with('#') && line.contains(what));
+            line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0").to_owned()
+        };
+        testing::local(async {
+            let ask = async |method: &str, path: &str| {
+                let request = Request::builder().method(method).uri(path).header("host", "test.localhost");
+                server.handle(request.body(InboundBody::Empty).unwrap(), &testing::connection()).await
+            };
+            for method in ["POST", "HEAD", "OPTIONS", "get"] {
+                let response = ask(method, "/api/x").await;
+                let allow = response.headers()["allow"].to_str().unwrap().to_owned();
+                assert_eq!((response.status().as_u16(), allow.as_str()), (405, "GET, PURGE"), "{method}");
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                assert!(
+                    body.starts_with(br#"{"error":{"code":"method_not_allowed","request_id":""#),
+                    "{body:?}"
+                );
+            }
+            assert_eq!(counted("skerry_instances_total"), "0");
+            for method in ["GET", "PURGE"] {
+                let response = ask(method, "/api/x").await;
+                assert_eq!(
+                    (response.status().as_u16(), response.headers().get("allow")),
+                    (500, None),
+                    "{method}"
+                );
+            }
+            assert_eq!(counted("skerry_instances_total"), "2");
+            assert_eq!(ask("POST", "/").await.status(), 404, "a route of nobody has no methods");
+        });
+        assert_eq!(counted("\"method_not_allowed\""), "4");
+    }
 
     #[test]
     fn a_refused_head_has_one_status_whoever_answers() {

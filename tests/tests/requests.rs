@@ -145,3 +145,27 @@ fn apps_on_one_connection_are_not_mixed_up() {
     let mut raw = Raw::tls(fleet.https(), &fleet.ca(), "hello.localhost");
     assert_eq!(raw.status("GET / HTTP/1.1\r\nHost: second.localhost\r\n\r\n"), 421);
 }
+
+#[test]
+fn methods_an_app_does_not_answer_are_refused_on_every_protocol() {
+    let fleet = fleet();
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "name = \"reader\"\ncomponent = \"app.wasm\"\nmethods = [\"GET\", \"OPTIONS\"]\n";
+    std::fs::write(folder.path().join("skerry.toml"), manifest).unwrap();
+    std::fs::copy(whole_flow::guest("wasi-hello"), folder.path().join("app.wasm")).unwrap();
+    let path = folder.path().display().to_string();
+    fleet.skerry(&["deploy", &path, "--timeout", "120s"]).ok();
+    for proto in Proto::secure().into_iter().chain([Proto::Plain]) {
+        let refused = fleet.request(proto, "reader").method("DELETE").send().expect(405);
+        assert_eq!(refused.header("allow"), Some("GET, OPTIONS"), "{proto:?}");
+        assert!(
+            refused.text.starts_with(r#"{"error":{"code":"method_not_allowed","request_id":""#),
+            "{refused:?}"
+        );
+        fleet.request(proto, "reader").body(b"x").send().expect(405);
+        fleet.get(proto, "reader", "/").expect(200);
+        fleet.request(proto, "reader").method("OPTIONS").send().expect(200);
+    }
+    let metric = fleet.metric("skerry_failures_total", &["app=\"reader\"", "code=\"method_not_allowed\""]);
+    assert!(metric >= 6.0, "{metric}");
+}

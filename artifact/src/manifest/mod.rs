@@ -4,6 +4,7 @@
 mod backends;
 mod build;
 pub mod lookups;
+mod methods;
 pub mod origin;
 pub mod parse;
 mod stores;
@@ -23,6 +24,10 @@ pub mod bounds {
     pub const HOSTS_MAX: usize = 64;
     /// Bytes of a path prefix.
     pub const PATH_PREFIX_BYTES_MAX: usize = 1024;
+    /// Methods of one app.
+    pub const METHODS_MAX: usize = 16;
+    /// Bytes of a method: a node refuses longer ones before it routes.
+    pub const METHOD_BYTES_MAX: usize = 32;
     /// Backends of one app.
     pub const BACKENDS_MAX: usize = 64;
     /// Origins of a backend beside its first.
@@ -90,6 +95,9 @@ pub struct AppConfig {
     /// Only paths that start with it, at a segment boundary, are the app's. `/` is every path.
     #[serde(default = "root")]
     pub path_prefix: String,
+    /// Only requests of these methods are the program's; another is answered 405 by the node. Absent: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<String>>,
     /// Origins the program may fetch from, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backends: BTreeMap<String, Backend>,
@@ -198,6 +206,7 @@ impl Default for AppConfig {
         AppConfig {
             hosts: Vec::new(),
             path_prefix: root(),
+            methods: None,
             backends: BTreeMap::new(),
             config: BTreeMap::new(),
             secrets: Vec::new(),
@@ -258,6 +267,7 @@ impl AppConfig {
         if let Err(why) = check_path_prefix(&self.path_prefix) {
             note("path_prefix".into(), why);
         }
+        methods::check(self, &mut note);
         backends::check(self, &mut note);
         stores::check(self, &mut note);
         let Limits { cpu_ms, wall_ms, memory_mib } = self.limits;

@@ -82,6 +82,7 @@ impl Reader<'_> {
                         config.path_prefix = text.to_owned();
                     }
                 }
+                "methods" => config.methods = Some(self.strings(path, value)),
                 "backends" => self.backends(path, value, &mut config),
                 "config" => config.config = self.entries(path, value),
                 "config_stores" => {
@@ -242,12 +243,13 @@ impl Reader<'_> {
     }
 }
 
-const TOP_KEYS: [&str; 15] = [
+const TOP_KEYS: [&str; 16] = [
     "name",
     "component",
     "build",
     "hosts",
     "path_prefix",
+    "methods",
     "backends",
     "outbound",
     "config",
@@ -272,6 +274,7 @@ mod tests {
             component = "shop.wasm"
             hosts = ["shop.example", "www.shop.example"]
             path_prefix = "/api"
+            methods = ["GET", "HEAD"]
             secrets = ["API_KEY"]
             kv_stores = ["carts"]
             [config_stores.prices]
@@ -289,6 +292,7 @@ mod tests {
         .unwrap();
         assert_eq!(project.name.as_str(), "shop");
         assert_eq!(project.config.hosts.len(), 2);
+        assert_eq!(project.config.methods.unwrap(), ["GET", "HEAD"]);
         assert_eq!(project.config.backends["origin"].url, "https://origin.example:8443");
         assert_eq!(project.config.config_stores["prices"]["apple"], "1");
         assert_eq!(project.config.secret_stores["vault"], ["PIN"]);
@@ -311,7 +315,7 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
+                "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, methods, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
                 "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{StatusCode, header, request};
 
 /// Longest method, in bytes; longer is 501. The longest registered one has 17.
-pub const METHOD_BYTES_MAX: usize = 32;
+pub const METHOD_BYTES_MAX: usize = artifact::manifest::bounds::METHOD_BYTES_MAX;
 /// Longest path with query, in bytes; longer is 414. What CDNs and browsers agree on.
 pub const URL_BYTES_MAX: usize = 8 * 1024;
 /// All field names and values of a request together, in bytes; more is 431.

@@ -253,3 +253,20 @@ fn a_clone_is_a_snapshot() {
     put(&mut view, Body::AppDeleted { id: id("t/a") }).unwrap();
     assert!(before.active(&id("t/a")).is_some() && view.apps.is_empty());
 }
+
+/// A node of yesterday may not serve what it does not understand, such as `methods` once: the app stays as it was.
+#[test]
+fn a_version_whose_config_has_a_key_from_tomorrow_is_refused_and_the_app_stays_as_it_is() {
+    let mut view = FleetView::new();
+    deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
+    let known = raw(view.rev + 1, 1, None, version("t/a", 2, config(&["a.example"], "/")));
+    let text = known.text().replace(r#""path_prefix":"/""#, r#""path_prefix":"/","tomorrow":true"#);
+    assert_ne!(text, known.text());
+    let refused = view.apply(&RawRecord::from_text(text).unwrap()).unwrap_err();
+    assert!(
+        matches!(&refused, ApplyError::Refused { rev: 3, nack } if nack.detail.contains("tomorrow")),
+        "{refused:?}"
+    );
+    assert!(matches!(put(&mut view, release("t/a", 2)), Err(ApplyError::Refused { rev: 4, .. })));
+    assert_eq!((view.active(&id("t/a")).unwrap().version.version, view.rev), (1, 4));
+}
