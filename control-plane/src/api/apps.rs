@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use artifact::{AppId, AppName};
+use artifact::{AppId, AppName, Digest, record::VersionNumber};
 use axum::{Json, extract::State};
-use fleet_sync_proto::AppState;
+use fleet_sync_proto::{AppState, VersionState};
 use http::StatusCode;
 
 use super::{
-    body::{self, Asked, Named, RequestKey},
+    body::{self, Asked, Named, NamedTwo, RequestKey},
     error::{ApiError, ErrorBody},
     types::{
-        AppDetail, AppSummary, ConvergenceAnswer, ConvergenceQuery, DeployRequest, Deployed, VersionSummary,
+        AppDetail, AppSummary, ConvergenceAnswer, ConvergenceQuery, DeployRequest, Deployed, SecretPin,
+        VersionDetail, VersionSummary,
     },
     write::{audited, log_key, once},
 };
@@ -105,16 +106,54 @@ pub async fn get_app(
     let id = AppId { tenant: caller.tenant, app };
     let view = plane.fleet.view();
     let app = view.app(&id).ok_or_else(|| no_such_app(&id.app))?;
-    let versions = app.versions.iter().rev().map(|(number, made)| VersionSummary {
-        version: *number,
+    let versions = app.versions.values().rev().map(|made| version_summary(app, made));
+    Ok(Json(AppDetail { summary: summary(&plane, &id, app), versions: versions.collect() }))
+}
+
+/// One version with its configuration and the names of its secrets.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}/versions/{version}", tag = "apps", security(("token" = [])),
+    params(
+        ("app" = String, Path, description = "The app's name"),
+        ("version" = u64, Path, description = "The version's number")
+    ),
+    responses((status = 200, body = VersionDetail), (status = 404, body = ErrorBody))
+)]
+pub async fn get_version(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    NamedTwo(app, number): NamedTwo<AppName, VersionNumber>,
+) -> Result<Json<VersionDetail>, ApiError> {
+    caller.allow_app(&[Action::Read], &app)?;
+    let id = AppId { tenant: caller.tenant, app };
+    let view = plane.fleet.view();
+    let app = view.app(&id).ok_or_else(|| no_such_app(&id.app))?;
+    let Some(made) = app.versions.get(&number) else {
+        let message = format!("{} has no version {number}: see `skerry versions {}`", id.app, id.app);
+        return Err(ApiError::not_found("no_such_version", message));
+    };
+    let secrets = made.version.secrets.iter().map(|pinned| SecretPin {
+        store: pinned.at.store.clone(),
+        name: pinned.at.name.clone(),
+        set: Digest::of(pinned.value.text().as_bytes()),
+    });
+    Ok(Json(VersionDetail {
+        summary: version_summary(app, made),
+        config: made.version.config.clone(),
+        secrets: secrets.collect(),
+    }))
+}
+
+fn version_summary(app: &AppState, made: &VersionState) -> VersionSummary {
+    VersionSummary {
+        version: made.version.version,
         wasm: made.version.wasm,
         wasm_bytes: made.version.wasm_bytes,
         lane: made.version.lane,
         targets: plane::targets(&made.artifacts),
         time_ms: made.time_ms,
-        active: app.active == Some(*number),
-    });
-    Ok(Json(AppDetail { summary: summary(&plane, &id, app), versions: versions.collect() }))
+        active: app.active == Some(made.version.version),
+    }
 }
 
 /// How far a release has come. With `wait_ms`, answers when every connected node has said something of it, or then.

@@ -60,6 +60,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(apps::create_version, __path_create_version),
         route!(apps::list_apps, __path_list_apps),
         route!(apps::get_app, __path_get_app),
+        route!(apps::get_version, __path_get_version),
         route!(apps::convergence, __path_convergence),
         route!(rollback::rollback_app, __path_rollback_app),
         route!(rollback::delete_app, __path_delete_app),

@@ -120,6 +120,33 @@ pub struct VersionSummary {
     pub active: bool,
 }
 
+/// One version of an app with everything it pins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionDetail {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub summary: VersionSummary,
+    /// Routes, bindings and limits.
+    #[schema(value_type = Object)]
+    pub config: AppConfig,
+    /// The secrets it pins. Values are never shown.
+    pub secrets: Vec<SecretPin>,
+}
+
+/// A secret that a version pins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretPin {
+    /// Its store; absent for the app's default one.
+    #[schema(value_type = Option<String>)]
+    pub store: Option<StoreName>,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: SecretName,
+    /// Another text for every time a value is set, and nothing of the value: the digest of its sealed form.
+    #[schema(value_type = String)]
+    pub set: Digest,
+}
+
 /// How far a rev has come, and how long to wait for it.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -18,7 +18,10 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         }
         ("POST", "/v1/apps/{app}/config" | "/v1/apps/{app}/secrets")
         | ("PUT" | "DELETE", "/v1/apps/{app}/secrets/{name}" | "/v1/kv/{store}/{key}") => &["deploy"],
-        ("GET", "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config") => &["read"],
+        (
+            "GET",
+            "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config" | "/v1/apps/{app}/versions/{version}",
+        ) => &["read"],
         ("GET", "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
         ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
@@ -47,6 +50,7 @@ fn concrete(path: &str, own_token_id: &str) -> String {
     path.replace("{sha256}", &Digest::of(b"x").to_string())
         .replace("{app}", "shop")
         .replace("{id}", own_token_id)
+        .replace("{version}", "1")
         .replace("{node}", "fra1-1")
         .replace("{name}", "API_KEY")
         .replace("{store}", "carts")

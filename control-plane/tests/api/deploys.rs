@@ -80,6 +80,33 @@ async fn a_program_of_another_tenant_cannot_be_deployed() {
 }
 
 #[tokio::test]
+async fn a_version_is_shown_with_what_it_pins_and_no_value_of_a_secret() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let wasm = program("pinned");
+    let set = |value: &str| {
+        let ask = plane.ask(Method::PUT, "/v1/apps/shop/secrets/KEY");
+        ask.json(json!({ "value": value })).send()
+    };
+    set("c2VjcmV0").await.ok();
+    let config = json!({ "config": { "k": "v" }, "limits": { "cpu_ms": 7 }, "secrets": ["KEY"] });
+    plane.deploy(&plane.operator, "shop", &wasm, config).await.ok();
+    set("b3RoZXI=").await.ok();
+
+    let version = |number: u64| plane.ask(Method::GET, &format!("/v1/apps/shop/versions/{number}")).send();
+    let (one, two) = (version(1).await.ok(), version(2).await.ok());
+    assert_eq!((&one["version"], &one["active"], &two["active"]), (&json!(1), &json!(false), &json!(true)));
+    assert_eq!((&one["config"]["config"]["k"], &one["config"]["limits"]["cpu_ms"]), (&json!("v"), &json!(7)));
+    assert_eq!(one["config"], two["config"]);
+    assert_eq!(one["secrets"][0]["name"], "KEY");
+    assert_ne!(one["secrets"][0]["set"], two["secrets"][0]["set"], "another value, told apart");
+    assert!(!one.to_string().contains("c2VjcmV0") && !one.to_string().contains("sealed"), "{one}");
+    assert_eq!(version(3).await.code(), "no_such_version");
+    let other = plane.tenant("b").await;
+    let asked = plane.ask_as(&other, Method::GET, "/v1/apps/shop/versions/1").send().await;
+    assert_eq!(asked.code(), "no_such_app");
+}
+
+#[tokio::test]
 async fn rollback_names_its_version_and_a_restart_keeps_everything() {
     let Some(mut plane) = Plane::with_real_compiler().await else { return };
     let tenant = plane.tenant("a").await;
