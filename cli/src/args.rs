@@ -8,6 +8,10 @@ use artifact::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod project;
+
+pub use project::{Build, Completions, Dev, Diff, New, Publish, Test, Versions};
+
 /// Skerry: run WebAssembly handlers at the edge.
 #[derive(Debug, Parser)]
 #[command(name = "skerry", version, propagate_version = true, arg_required_else_help = true)]
@@ -65,6 +69,16 @@ pub struct Shared {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start a project: a folder with a program, its tests and a skerry.toml
+    New(New),
+    /// Run a project on this machine: build, serve, rebuild on save, show its logs
+    Dev(Dev),
+    /// Build a project by the command in its skerry.toml
+    Build(Build),
+    /// Run a project's tests by the command in its skerry.toml
+    Test(Test),
+    /// Build a project and deploy it
+    Publish(With<Publish>),
     /// Run a whole fleet on this machine: compiler, control plane and one node
     Up(Up),
     /// Deploy a program and wait until it answers everywhere
@@ -75,6 +89,10 @@ pub enum Command {
     Apps(With<Apps>),
     /// Make an earlier version answer again
     Rollback(With<Rollback>),
+    /// List an app's versions
+    Versions(With<Versions>),
+    /// Show what differs between two versions of an app
+    Diff(With<Diff>),
     /// Manage an app
     App(Group<App>),
     /// Change an app's plain configuration without a deploy
@@ -91,6 +109,10 @@ pub enum Command {
     Node(Group<Node>),
     /// Make a component of a core module, as AssemblyScript compiles it
     Component(Component),
+    /// Print a script that completes command lines
+    Completions(Completions),
+    /// Print the manual's page
+    Man,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +147,9 @@ pub struct Up {
     /// Print what stands in the ready file, instead of the summary
     #[arg(long)]
     pub json: bool,
+    /// Compile for this machine alone: what `dev` wants.
+    #[arg(skip)]
+    pub this_machine_only: bool,
 }
 
 #[derive(Debug, Args)]
@@ -536,6 +561,16 @@ mod tests {
             "skerry up examples/hello --data d --https 127.0.0.1:0 --http 127.0.0.1:0 --api 127.0.0.1:0 --ready-file f --json",
             "skerry deploy",
             "skerry deploy hello.wasm --app hello --host a.example --host b.example --api http://x --token t --json",
+            "skerry new shop --lang rust --template router --dir d --json",
+            "skerry new --list",
+            "skerry dev shop --https 127.0.0.1:0 --http 127.0.0.1:0",
+            "skerry build --json",
+            "skerry test shop",
+            "skerry publish . --host a.example --timeout 5s --json",
+            "skerry versions shop --json",
+            "skerry diff shop 1 v2 --json",
+            "skerry completions bash",
+            "skerry man",
             "skerry deploy --no-wait",
             "skerry deploy app.tar.gz --env staging",
             "skerry up . --env staging --geo-database city.mmdb --slow-lane-nice 19",

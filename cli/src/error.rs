@@ -72,6 +72,9 @@ pub enum Error {
     /// A part of a fleet on this machine does not start or stay up.
     #[error("{0}")]
     Fleet(String),
+    /// A command of the user's project failed, or a program it needs is not here.
+    #[error("{0}")]
+    Command(String),
     /// The command did its work and printed the outcome, which is not success.
     #[error("{0}")]
     Outcome(String, Exit),
@@ -89,7 +92,9 @@ impl Error {
         match self {
             Error::Usage(_) => Exit::Usage,
             Error::Manifest { .. } | Error::Rejected { .. } => Exit::Rejected,
-            Error::ControlPlane { .. } | Error::Io { .. } | Error::Fleet(_) => Exit::Failed,
+            Error::ControlPlane { .. } | Error::Io { .. } | Error::Fleet(_) | Error::Command(_) => {
+                Exit::Failed
+            }
             Error::Unreachable { .. } => Exit::Unreachable,
             Error::Outcome(_, exit) => *exit,
         }
@@ -105,6 +110,7 @@ impl Error {
             Error::Unreachable { .. } => "unreachable",
             Error::Io { .. } => "io",
             Error::Fleet(_) => "fleet",
+            Error::Command(_) => "project_command",
             Error::Outcome(..) => "outcome",
         }
     }

@@ -6,14 +6,18 @@
 
 mod api;
 mod args;
+mod build;
 mod commands;
 mod component;
 mod credentials;
+mod dev;
 mod error;
 mod exit;
 mod import;
+mod new;
 mod output;
 mod project;
+mod tools;
 mod up;
 
 use std::process::ExitCode;
@@ -55,11 +59,18 @@ fn main() -> ExitCode {
 
 fn run(command: Command, output: Output) -> Result<()> {
     match command {
+        Command::New(args) => new::run(&args, output),
+        Command::Dev(args) => dev::run(&args),
+        Command::Build(args) => commands::build::build(&args, output),
+        Command::Test(args) => commands::build::test(&args),
+        Command::Publish(with) => commands::build::publish(&api(&with.shared)?, &with.command, output),
         Command::Up(up) => up::run(&up, output),
         Command::Deploy(with) => commands::deploy::run(&api(&with.shared)?, &with.command, output),
         Command::Status(with) => commands::status::run(&api(&with.shared)?, &with.command, output),
         Command::Apps(with) => commands::apps::list(&api(&with.shared)?, output),
         Command::Rollback(with) => commands::apps::rollback(&api(&with.shared)?, &with.command, output),
+        Command::Versions(with) => commands::versions::list(&api(&with.shared)?, &with.command, output),
+        Command::Diff(with) => commands::versions::diff(&api(&with.shared)?, &with.command, output),
         Command::App(group) => commands::apps::app(&api(&group.shared)?, &group.command, output),
         Command::Config(group) => commands::config::run(&api(&group.shared)?, &group.command, output),
         Command::Secrets(group) => commands::secrets::run(&api(&group.shared)?, &group.command, output),
@@ -70,6 +81,8 @@ fn run(command: Command, output: Output) -> Result<()> {
         }
         Command::Node(group) => commands::node::run(&api(&group.shared)?, &group.command, output),
         Command::Component(args) => commands::component::run(&args, output),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man => commands::shell::man(),
     }
 }
 
@@ -82,11 +95,18 @@ fn api(shared: &Shared) -> Result<Api> {
 impl Command {
     fn wants_json(&self) -> bool {
         match self {
+            Command::New(args) => args.json,
+            Command::Dev(_) | Command::Test(_) => false,
+            Command::Build(args) => args.json,
+            Command::Publish(with) => with.shared.json,
             Command::Up(up) => up.json,
             Command::Deploy(with) => with.shared.json,
             Command::Status(with) => with.shared.json,
             Command::Apps(with) => with.shared.json,
             Command::Rollback(with) => with.shared.json,
+            Command::Versions(with) => with.shared.json,
+            Command::Diff(with) => with.shared.json,
+            Command::Completions(_) | Command::Man => false,
             Command::App(group) => group.shared.json,
             Command::Config(group) => group.shared.json,
             Command::Secrets(group) => group.shared.json,

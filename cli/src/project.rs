@@ -77,7 +77,7 @@ impl Package {
             )));
         }
         let (name, config, file, cure) = if source.is_dir() {
-            let project = read_manifest(&own, source)?;
+            let project = read_manifest(source)?;
             let cure = format!("{} names it; build the app first", own.display());
             (project.name, project.config, source.join(project.component), Some(cure))
         } else {
@@ -105,17 +105,26 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
     Ok(Package { app, config, file, wasm, items, notes })
 }
 
-fn read_manifest(path: &Path, folder: &Path) -> Result<Project> {
-    let text = fs::read_to_string(path).map_err(|cause| match cause.kind() {
-        io::ErrorKind::NotFound => Error::Usage(format!(
+fn read_manifest(folder: &Path) -> Result<Project> {
+    manifest(folder)?.ok_or_else(|| {
+        Error::Usage(format!(
             "nothing to deploy: {} has no {MANIFEST_FILE} and no {}; name a .wasm file, a package, or a folder with one \
              of them",
             folder.display(),
             import::MANIFEST_FILE
-        )),
-        _ => Error::io(format!("reading {}", path.display()))(cause),
-    })?;
-    Project::parse(&text).map_err(|mistakes| Error::Manifest { file: path.to_owned(), mistakes })
+        ))
+    })
+}
+
+/// The manifest of a folder, if it has one.
+pub fn manifest(folder: &Path) -> Result<Option<Project>> {
+    let path = folder.join(MANIFEST_FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(Error::io(format!("reading {}", path.display()))(cause)),
+    };
+    Project::parse(&text).map(Some).map_err(|mistakes| Error::Manifest { file: path, mistakes })
 }
 
 fn name_of(file: &Path) -> Result<AppName> {

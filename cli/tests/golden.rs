@@ -69,6 +69,15 @@ fn help_texts() {
     let here = empty();
     for command in [
         "",
+        "new",
+        "dev",
+        "build",
+        "test",
+        "publish",
+        "versions",
+        "diff",
+        "completions",
+        "man",
         "up",
         "deploy",
         "status",
@@ -111,6 +120,34 @@ fn help_texts() {
             &arguments,
         );
     }
+}
+
+#[test]
+fn a_project_that_cannot_be_made_or_built() {
+    let here = empty();
+    check("new-without-lang", here.path(), &["new", "shop"]);
+    check("new-no-such-template", here.path(), &["new", "shop", "--lang", "rust", "--template", "blog"]);
+    check("new-bad-name", here.path(), &["new", "My Shop", "--lang", "rust"]);
+    check("new-list", here.path(), &["new", "--list"]);
+    fs::create_dir(here.path().join("shop")).unwrap();
+    fs::write(here.path().join("shop/mine"), "").unwrap();
+    check("new-over-what-is-there", here.path(), &["new", "shop", "--lang", "rust"]);
+
+    check("build-nothing", here.path(), &["build"]);
+    check("dev-nothing", here.path(), &["dev"]);
+    let manifest = |build: &str| {
+        let text = format!("name = \"shop\"\ncomponent = \"shop.wasm\"\n{build}\n");
+        fs::write(here.path().join("skerry.toml"), text).unwrap();
+    };
+    manifest("[build]\ncommand = \"echo compiling; echo broken >&2; exit 3\"");
+    check("build-fails", here.path(), &["build"]);
+    manifest("[build]\ncommand = \"npm run build\"");
+    check("build-without-its-tool", here.path(), &["build"]);
+    manifest("[build]\ncommand = \"true\"");
+    check("build-leaves-nothing", here.path(), &["build"]);
+    check("test-of-nothing", here.path(), &["test"]);
+    manifest("");
+    check("build-without-command", here.path(), &["build"]);
 }
 
 #[test]

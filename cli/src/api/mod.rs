@@ -72,6 +72,12 @@ impl Api {
         self.answer(Call::new(format!("reading app {app}"), "GET", format!("/v1/apps/{app}")))
     }
 
+    /// One version with what it pins.
+    pub fn version(&self, app: &AppName, number: u64) -> Result<VersionDetail> {
+        let path = format!("/v1/apps/{app}/versions/{number}");
+        self.answer(Call::new(format!("reading version {number} of {app}"), "GET", path))
+    }
+
     /// Makes another version active.
     pub fn rollback(&self, app: &AppName, to: Option<u64>, key: &str) -> Result<Changed> {
         let body = json!({ "to": to });

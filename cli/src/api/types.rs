@@ -95,6 +95,25 @@ pub struct AppVersion {
     pub active: bool,
 }
 
+/// `GET /v1/apps/{app}/versions/{version}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionDetail {
+    #[serde(flatten)]
+    pub summary: AppVersion,
+    /// As text, since a newer control plane may know more of it.
+    pub config: serde_json::Value,
+    pub secrets: Vec<SecretPin>,
+}
+
+/// A secret that a version pins.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretPin {
+    pub store: Option<String>,
+    pub name: String,
+    /// Another text for every value that was set.
+    pub set: String,
+}
+
 /// The answer to a rollback or a deletion.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Changed {

@@ -1,6 +1,7 @@
 //! One module for each noun of the command line.
 
 pub mod apps;
+pub mod build;
 pub mod component;
 pub mod config;
 pub mod convergence;
@@ -10,9 +11,11 @@ pub mod kv;
 pub mod node;
 mod released;
 pub mod secrets;
+pub mod shell;
 pub mod status;
 pub mod tenant;
 pub mod token;
+pub mod versions;
 
 use crate::error::{Error, Result};
 

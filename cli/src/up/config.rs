@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use artifact::Target;
 use serde::Serialize;
 
 use super::layout::{Layout, write_whole};
@@ -17,6 +18,9 @@ pub const ANY_LOCAL_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 #[derive(Debug, Serialize)]
 pub struct Compiler {
     pub listen: SocketAddr,
+    /// Empty: all there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
     pub data_dir: PathBuf,
     pub token_file: PathBuf,
     pub ready_file: PathBuf,
@@ -73,6 +77,7 @@ impl Compiler {
         let data_dir = layout.data("compiler");
         Compiler {
             listen,
+            targets: Vec::new(),
             token_file: data_dir.join("token"),
             data_dir,
             ready_file: layout.ready("compiler"),

@@ -23,6 +23,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Held while `up` runs.
+const LOCK_FILE: &str = "up.lock";
+
 /// Paths of a fleet, absolute, because the servers get them in their configuration.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -51,7 +54,7 @@ impl Layout {
 
     /// Takes the directory for this process alone.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.root.join("up.lock");
+        let path = self.root.join(LOCK_FILE);
         let doing = || format!("locking {}", path.display());
         let mut file = OpenOptions::new()
             .read(true)
@@ -113,6 +116,13 @@ impl Layout {
     }
 }
 
+/// Does an `up` hold this directory?
+pub fn is_locked(directory: &Path) -> bool {
+    File::open(directory.join(LOCK_FILE)).is_ok_and(|file| {
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    })
+}
+
 /// Writes a file in one step, so that a reader sees the old or the new one; readable by its owner only.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
@@ -143,7 +153,9 @@ mod tests {
         let layout = Layout::make(&home.path().join("deep/fleet")).unwrap();
         let mode = fs::metadata(home.path().join("deep/fleet")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+        assert!(!is_locked(layout.shown()));
         let lock = layout.lock().unwrap();
+        assert!(is_locked(layout.shown()));
         // flock is per open file, so a second open in this process is refused as another process would be.
         let message = layout.lock().err().unwrap().to_string();
         assert!(message.contains(&std::process::id().to_string()) && message.contains("--data"), "{message}");

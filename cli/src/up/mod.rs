@@ -14,7 +14,7 @@ mod start;
 mod stop;
 mod supervise;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::{
     api::Api,
@@ -25,7 +25,8 @@ use crate::{
     output::{Output, print_line},
 };
 
-use self::{layout::Layout, ready::Ready, stop::Stop};
+use self::layout::Layout;
+pub use self::{ready::Ready, stop::Stop};
 
 /// How long the sample given on the command line may take until the node serves it.
 const DEPLOY_S_MAX: u64 = 60;
@@ -33,16 +34,53 @@ const DEPLOY_S_MAX: u64 = 60;
 /// Starts the fleet, deploys the project if one is given, says where everything is, and stays until stopped.
 pub fn run(args: &Up, output: Output) -> Result<()> {
     let stop = Stop::listen()?;
-    let layout = Layout::make(&args.data)?;
-    let _lock = layout.lock()?;
-    let mut fleet = start::fleet(args, &layout, &stop)?;
+    let own = Own::start(args, &stop)?;
     let deployed =
-        args.project.as_ref().map(|source| deploy_project(source.clone(), args.env.clone(), &fleet.api));
-    fleet.ready.write(&layout, args.ready_file.as_deref())?;
-    announce(&fleet.ready, &layout, deployed.as_ref(), output)?;
-    supervise::until_stopped(&mut fleet, &layout, args.ready_file.as_deref(), &stop);
-    fleet.stop();
+        args.project.as_ref().map(|source| deploy_project(source.clone(), args.env.clone(), &own.fleet.api));
+    own.ready().write(&own.layout, args.ready_file.as_deref())?;
+    announce(own.ready(), &own.layout, deployed.as_ref(), output)?;
+    own.until_stopped(args.ready_file.as_deref(), &stop);
     Ok(())
+}
+
+/// A fleet that this process started, which nobody else can start in its directory meanwhile.
+pub struct Own {
+    fleet: start::Fleet,
+    layout: Layout,
+    _lock: layout::Lock,
+}
+
+impl Own {
+    /// Starts it.
+    pub fn start(args: &Up, stop: &Stop) -> Result<Own> {
+        let layout = Layout::make(&args.data)?;
+        let lock = layout.lock()?;
+        let fleet = start::fleet(args, &layout, stop)?;
+        Ok(Own { fleet, layout, _lock: lock })
+    }
+
+    /// Where everything is.
+    pub fn ready(&self) -> &Ready {
+        &self.fleet.ready
+    }
+
+    /// Says where everything is to whoever looks into the fleet's directory.
+    pub fn write_ready(&self) -> Result<()> {
+        self.fleet.ready.write(&self.layout, None)
+    }
+
+    /// Watches its parts until told to stop, and stops them.
+    pub fn until_stopped(mut self, ready_file: Option<&Path>, stop: &Stop) {
+        supervise::until_stopped(&mut self.fleet, &self.layout, ready_file, stop);
+        self.fleet.stop();
+    }
+}
+
+/// The fleet that runs in a directory, if one does.
+pub fn running_in(directory: &Path) -> Option<Ready> {
+    let file = directory.join(crate::credentials::FLEET_FILE);
+    let ready: Ready = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    layout::is_locked(directory).then_some(ready)
 }
 
 fn deploy_project(source: std::path::PathBuf, env: Option<String>, api: &Api) -> Result<Report> {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use artifact::Target;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
@@ -78,7 +79,9 @@ pub fn fleet(args: &Up, layout: &Layout, stop: &Stop) -> Result<Fleet> {
     let geo_database = geo_database(args)?;
     let progress = Progress::start("starting the compiler");
 
-    config::write(layout, COMPILER.short, &config::Compiler::new(layout, config::ANY_LOCAL_PORT))?;
+    let compiler_config =
+        |listen| config::Compiler { targets: compile_for(args), ..config::Compiler::new(layout, listen) };
+    config::write(layout, COMPILER.short, &compiler_config(config::ANY_LOCAL_PORT))?;
     let mut compiler = Guarded::start(COMPILER, &servers, layout)?;
     let CompilerReady { listen } = compiler.part().wait_ready(stop)?;
 
@@ -105,7 +108,7 @@ pub fn fleet(args: &Up, layout: &Layout, stop: &Stop) -> Result<Fleet> {
     await_connected(&client, node.part(), stop)?;
 
     // From here on the ports are known: a server that is restarted comes back at the same ones.
-    config::write(layout, COMPILER.short, &config::Compiler::new(layout, listen))?;
+    config::write(layout, COMPILER.short, &compiler_config(listen))?;
     config::write(layout, CONTROL.short, &control_config(api, sync, https))?;
     let fixed = config::Node { admin, ..node_config(https, http) };
     config::write(layout, NODE.short, &fixed)?;
@@ -126,6 +129,12 @@ impl Fleet {
             part.stop(deadline);
         }
     }
+}
+
+/// For a project in the making the levels of this machine's architecture are enough: half of the work at every save.
+fn compile_for(args: &Up) -> Vec<Target> {
+    let here = |target: &Target| target.triple().starts_with(std::env::consts::ARCH);
+    if args.this_machine_only { Target::ALL.into_iter().filter(here).collect() } else { Vec::new() }
 }
 
 /// Absolute, since the node need not stand where this process does.

@@ -48,6 +48,17 @@ impl Stop {
         Ok(Stop(raised))
     }
 
+    /// One that no signal raises.
+    #[cfg(test)]
+    pub fn unsignalled() -> Stop {
+        Stop(Arc::default())
+    }
+
+    /// Raises it.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Is it time?
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -1,0 +1,205 @@
+//! A project's own commands: its `[build]` table run by a shell, and what they leave.
+//!
+//! Relied on: the manifest, and `tools` for what is missing. Standard output is for results, so what a command prints
+//! goes to standard error. Deliberately absent: knowledge of any language's tools beyond how they are installed.
+
+use std::{
+    env, fs, io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use artifact::{AppName, manifest::Build};
+
+use crate::{
+    error::{Error, Result},
+    project::{self, MANIFEST_FILE},
+    tools,
+};
+
+/// How a folder's program is made.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The folder with the manifest.
+    pub folder: PathBuf,
+    /// The app's name.
+    pub name: AppName,
+    /// The program's file.
+    pub component: PathBuf,
+    /// Its commands, if the manifest names any.
+    pub build: Option<Build>,
+}
+
+/// A program that was made.
+#[derive(Debug)]
+pub struct Built {
+    /// Its file.
+    pub component: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// How long its command ran. `None`: there is none, and the file was there.
+    pub took: Option<Duration>,
+}
+
+impl Recipe {
+    /// Reads the manifest. `None`: there is no `skerry.toml`, and other tools build what is there.
+    pub fn read(folder: &Path) -> Result<Option<Recipe>> {
+        let Some(project) = project::manifest(folder)? else { return Ok(None) };
+        Ok(Some(Recipe {
+            folder: folder.to_owned(),
+            name: project.name,
+            component: below(folder, &project.component),
+            build: project.build,
+        }))
+    }
+
+    /// The same, where there has to be one.
+    pub fn require(folder: &Path) -> Result<Recipe> {
+        Recipe::read(folder)?.ok_or_else(|| {
+            Error::Usage(format!(
+                "{} has no {MANIFEST_FILE}; start a project with `skerry new`, or bring one with `skerry init --from`",
+                folder.display()
+            ))
+        })
+    }
+
+    /// Makes the program.
+    pub fn make(&self) -> Result<Built> {
+        let began = Instant::now();
+        if let Some(build) = &self.build {
+            self.shell("build", &build.command)?;
+        }
+        let took = self.build.is_some().then(|| began.elapsed());
+        let bytes = self.look(took.is_some())?;
+        Ok(Built { component: self.component.clone(), bytes, took })
+    }
+
+    /// Runs the project's tests.
+    pub fn test(&self) -> Result<()> {
+        let Some(command) = self.build.as_ref().and_then(|build| build.test.as_ref()) else {
+            return Err(Error::Usage(format!(
+                "{} names no tests; name their command: [build] test = \"cargo test\"",
+                self.folder.join(MANIFEST_FILE).display()
+            )));
+        };
+        self.shell("tests", command)
+    }
+
+    fn shell(&self, what: &str, command: &str) -> Result<()> {
+        let doing = || format!("running the {what} of {}: {command}", self.name);
+        if let Some(missing) = tools::missing_for(command) {
+            return Err(Error::Command(format!("{}: {missing}", doing())));
+        }
+        let to_stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Error::io(doing()))?;
+        let status = Command::new("/bin/sh")
+            .args(["-c", command])
+            .current_dir(&self.folder)
+            .env("PATH", path_with_skerry())
+            .stdin(Stdio::null())
+            .stdout(to_stderr)
+            .status()
+            .map_err(Error::io(doing()))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(Error::Command(format!("{} failed ({status}); what it said stands above", doing()))),
+        }
+    }
+
+    /// The size of what was made, once it is a program at all.
+    fn look(&self, built: bool) -> Result<u64> {
+        let file = self.component.display();
+        let head = read_head(&self.component).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound if built => Error::Command(format!(
+                "the build of {} ended well, but left no {file}: is `component` in {MANIFEST_FILE} where it puts the program?",
+                self.name
+            )),
+            io::ErrorKind::NotFound => Error::Usage(format!(
+                "there is no {file}, and {MANIFEST_FILE} does not say how it is built; add [build] command = \"…\""
+            )),
+            _ => Error::io(format!("reading {file}"))(cause),
+        })?;
+        if !head.starts_with(b"\0asm") {
+            return Err(Error::Command(format!(
+                "{file} is no wasm: it begins with {:?}",
+                String::from_utf8_lossy(&head)
+            )));
+        }
+        fs::metadata(&self.component)
+            .map(|metadata| metadata.len())
+            .map_err(Error::io(format!("reading {file}")))
+    }
+}
+
+/// Without the `./` of a folder that is the current one: people read it.
+fn below(folder: &Path, file: &str) -> PathBuf {
+    if folder == Path::new(".") { PathBuf::from(file) } else { folder.join(file) }
+}
+
+fn read_head(file: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(fs::File::open(file)?, 4), &mut head)?;
+    Ok(head)
+}
+
+/// This program's folder first: build commands call `skerry component`, and mean this one.
+fn path_with_skerry() -> std::ffi::OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let own = env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
+    // An empty entry would mean the project's folder.
+    let others = env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty());
+    env::join_paths(own.into_iter().chain(others)).unwrap_or(path)
+}
+
+/// A size as people read it: decimal, as disks and networks count.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} KB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(folder: &Path, command: &str) -> Recipe {
+        let build = Build { command: command.into(), watch: None, test: Some("exit 3".into()) };
+        Recipe {
+            folder: folder.into(),
+            name: "shop".parse().unwrap(),
+            component: folder.join("out/shop.wasm"),
+            build: Some(build),
+        }
+    }
+
+    #[test]
+    fn a_build_runs_in_its_folder_and_leaves_a_program() {
+        let here = tempfile::tempdir().unwrap();
+        let built =
+            recipe(here.path(), "mkdir -p out && printf '\\0asm1234' > out/shop.wasm").make().unwrap();
+        assert_eq!((built.bytes, built.took.is_some()), (8, true));
+        let text = recipe(here.path(), "echo text > out/shop.wasm").make().unwrap_err().to_string();
+        assert!(text.contains("no wasm"), "{text}");
+    }
+
+    #[test]
+    fn what_went_wrong_is_said_with_the_command() {
+        let here = tempfile::tempdir().unwrap();
+        let failed = recipe(here.path(), "exit 7").make().unwrap_err().to_string();
+        assert!(failed.contains("exit 7") && failed.contains("status: 7"), "{failed}");
+        let nothing = recipe(here.path(), "true").make().unwrap_err().to_string();
+        assert!(nothing.contains("out/shop.wasm") && nothing.contains("`component`"), "{nothing}");
+        let unbuilt = Recipe { build: None, ..recipe(here.path(), "") };
+        assert!(unbuilt.make().unwrap_err().to_string().contains("[build]"));
+        assert!(unbuilt.test().unwrap_err().to_string().contains("test ="));
+        assert!(recipe(here.path(), "").test().unwrap_err().to_string().contains("status: 3"));
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!([size(7), size(102_400), size(2_500_000)], ["7 bytes", "102.4 KB", "2.5 MB"]);
+    }
+}

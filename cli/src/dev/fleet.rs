@@ -1,0 +1,67 @@
+//! Who serves: a fleet of our own in the project's `.skerry`, or one that runs already, here or in a directory above.
+
+use std::{fs, path::PathBuf, thread::JoinHandle};
+
+use crate::{
+    api::Api,
+    args::Dev,
+    credentials::{Credentials, DATA_DIR_DEFAULT},
+    error::{Error, Result},
+    up::{self, Own, Ready, Stop},
+};
+
+/// A fleet to deploy to.
+pub struct Serving {
+    /// A client with its operator's token.
+    pub api: Api,
+    /// Where everything is.
+    pub ready: Ready,
+    /// Watches the servers, where they are ours.
+    own: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Finds one that runs, or starts one.
+    pub fn open(args: &Dev, stop: &Stop) -> Result<Serving> {
+        let folder = fs::canonicalize(&args.folder)
+            .map_err(Error::io(format!("finding the folder {}", args.folder.display())))?;
+        let places = folder.ancestors().map(|ancestor| ancestor.join(DATA_DIR_DEFAULT));
+        if let Some((place, ready)) =
+            places.into_iter().find_map(|place| up::running_in(&place).map(|ready| (place, ready)))
+        {
+            eprintln!("using the fleet that runs in {}", place.display());
+            return Ok(Serving { api: client(&ready)?, ready, own: None });
+        }
+        let own = Own::start(&args.up(folder.join(DATA_DIR_DEFAULT)), stop)?;
+        own.write_ready()?;
+        let ready = own.ready().clone();
+        let stop = stop.clone();
+        let watched = std::thread::spawn(move || own.until_stopped(None, &stop));
+        Ok(Serving { api: client(&ready)?, ready, own: Some(watched) })
+    }
+
+    /// Stops what is ours, and returns when it is gone.
+    pub fn close(self, stop: &Stop) {
+        let Some(watched) = self.own else { return };
+        stop.raise();
+        let _ = watched.join();
+    }
+
+    /// What `curl` needs to believe the node's certificate.
+    pub fn ca(&self) -> PathBuf {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.ready.ca.strip_prefix(here).unwrap_or(&self.ready.ca).to_owned()
+    }
+}
+
+fn client(ready: &Ready) -> Result<Api> {
+    let token = fs::read_to_string(&ready.token_file)
+        .map_err(Error::io(format!("reading the operator's token {}", ready.token_file.display())))?;
+    Api::new(Credentials {
+        api: ready.api.clone(),
+        token: token.trim().to_owned(),
+        tenant: None,
+        ca: None,
+        cure: "is the fleet still running?".into(),
+    })
+}
