@@ -15,6 +15,15 @@ pub struct Said {
     pub err: String,
 }
 
+/// Runs `skerry` by itself, with no fleet's credentials.
+pub fn skerry(arguments: &[&str]) -> Said {
+    let mut command = Command::new(crate::process::binary("skerry"));
+    for name in ["SKERRY_TENANT", "SKERRY_API", "SKERRY_TOKEN"] {
+        command.env_remove(name);
+    }
+    Said::by(command.args(arguments))
+}
+
 impl Said {
     /// Runs a command to its end.
     pub(crate) fn by(command: &mut Command) -> Said {

@@ -13,6 +13,7 @@ mod asking;
 mod bad;
 mod client;
 mod command;
+mod dev;
 mod fleet;
 mod guests;
 mod process;
@@ -22,7 +23,8 @@ mod start;
 
 pub use bad::Bad;
 pub use client::{Proto, Request, Response, h3_is_there};
-pub use command::Said;
+pub use command::{Said, skerry};
+pub use dev::Dev;
 pub use fleet::{Fleet, Process};
 pub use guests::{guest, has_guest};
 pub use raw::Raw;

@@ -89,7 +89,18 @@ impl Owned {
     /// SIGTERM; waits for a clean end.
     #[track_caller]
     pub fn stop(&mut self) -> Option<i32> {
-        signal(self.child.id(), Signal::TERM);
+        self.end_by(Signal::TERM)
+    }
+
+    /// SIGINT, as Ctrl-C sends it; waits for a clean end.
+    #[track_caller]
+    pub fn interrupt(&mut self) -> Option<i32> {
+        self.end_by(Signal::INT)
+    }
+
+    #[track_caller]
+    fn end_by(&mut self, with: Signal) -> Option<i32> {
+        signal(self.child.id(), with);
         let deadline = Instant::now() + Duration::from_secs(STOP_S_MAX);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("it is our child") {

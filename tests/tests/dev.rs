@@ -1,0 +1,77 @@
+//! `skerry dev`: what is saved answers, what is broken leaves what was there, and nothing stays behind.
+
+use std::{fs, net::TcpListener, path::Path};
+
+use whole_flow::{Dev, Fleet, guest, wait_for};
+
+const FIRST: &str = "Hello from wasi:http!\n";
+const SECOND: &str = "Hello from wstd!\n";
+
+/// A project whose build takes no tools: its source is a program already.
+fn project(command: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "name = \"shop\"\ncomponent = \"build/shop.wasm\"\n[build]\ncommand = \"{command}\"\nwatch = [\"src\"]\n"
+    );
+    fs::write(folder.path().join("skerry.toml"), manifest).unwrap();
+    fs::create_dir_all(folder.path().join("src")).unwrap();
+    save(folder.path(), "wasi-hello");
+    folder
+}
+
+const BUILD: &str =
+    "mkdir -p build && head -c 4 src/shop.wasm | grep -q asm && cp src/shop.wasm build/shop.wasm";
+
+fn save(folder: &Path, name: &str) {
+    fs::copy(guest(name), folder.join("src/shop.wasm")).unwrap();
+}
+
+#[test]
+fn what_is_saved_answers_and_what_does_not_build_leaves_the_version_before() {
+    let project = project(BUILD);
+    let dev = Dev::start(project.path());
+    dev.wait_said("watching", 1);
+    assert_eq!(dev.get("shop").expect(200).text, FIRST);
+    let said = dev.said();
+    assert!(said.contains("https://shop.localhost:") && said.contains("curl --cacert "), "{said}");
+
+    save(project.path(), "wstd-hello");
+    wait_for("the second version", 60, || (dev.get("shop").expect(200).text == SECOND).then_some(()));
+
+    fs::write(project.path().join("src/shop.wasm"), "does not compile").unwrap();
+    dev.wait_said("running the build of shop", 1);
+    assert_eq!(dev.get("shop").expect(200).text, SECOND);
+
+    let manifest = project.path().join("skerry.toml");
+    let good = fs::read(&manifest).unwrap();
+    fs::write(&manifest, "name = \"shop\"\ncomponnt = \"x\"\n").unwrap();
+    dev.wait_said("componnt", 1);
+    assert_eq!(dev.get("shop").expect(200).text, SECOND);
+
+    fs::write(&manifest, good).unwrap();
+    save(project.path(), "wasi-hello");
+    wait_for("the first one again", 60, || (dev.get("shop").expect(200).text == FIRST).then_some(()));
+    assert_eq!(dev.stop(), Some(0));
+}
+
+#[test]
+fn a_fleet_that_runs_already_is_used_and_stays() {
+    let project = project(BUILD);
+    let fleet = Fleet::up().start();
+    std::os::unix::fs::symlink(fleet.data(), project.path().join(".skerry")).unwrap();
+    let dev = Dev::start(project.path());
+    dev.wait_said("watching", 1);
+    assert!(dev.said().contains("using the fleet that runs"), "{}", dev.said());
+    drop(dev);
+    assert_eq!(fleet.get(whole_flow::Proto::H2, "shop", "/").expect(200).text, FIRST);
+}
+
+#[test]
+fn a_taken_port_is_said_before_anything_is_built() {
+    let project = project("touch built");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = whole_flow::skerry(&["dev", "--https", &address, &project.path().display().to_string()]);
+    said.failed_with(1, "--https");
+    assert!(!project.path().join("built").exists());
+}
