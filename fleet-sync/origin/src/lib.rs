@@ -19,6 +19,7 @@ mod ca;
 mod clock;
 mod files;
 pub mod kv;
+pub mod listen;
 pub mod log;
 pub mod nodes;
 pub mod origin;
@@ -30,6 +31,7 @@ mod tail;
 
 pub use blobs::{BlobError, BlobStore, LocalBlobs};
 pub use kv::{KvError, KvQuotas, KvStore, Once, OnceError, SqliteKv, Swept};
+pub use listen::{ListenError, Listening};
 pub use log::{AppendError, LogBatch, LogError, LogStore, SqliteLog};
 pub use nodes::{Convergence, FailedNode, LaggingNode, NodeStatus};
 pub use origin::{Origin, OriginConfig, OriginError};

@@ -252,6 +252,18 @@ impl Nodes {
         }
     }
 
+    /// The POP that a node enrolled for, whatever it says of itself.
+    pub(crate) fn pop(&self, node: &NodeName) -> Option<PopName> {
+        self.entries.lock().get(node).map(|entry| entry.seen.pop.clone())
+    }
+
+    /// Nodes whose stream is open.
+    pub(crate) fn connected_now(&self) -> Vec<(NodeName, PopName)> {
+        let entries = self.entries.lock();
+        let open = entries.values().filter(|entry| entry.stream.is_some());
+        open.map(|entry| (entry.seen.node.clone(), entry.seen.pop.clone())).collect()
+    }
+
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use artifact::{
-    NodeName,
+    AppId, NodeName,
     checkpoint::Checkpoint,
     keys::{Compiler, PublicKey, Release, SecretKey},
     names::PopName,
-    record::{BATCH_RECORDS_MAX, Body, Epoch, RawRecord, Record, Rev},
+    record::{BATCH_RECORDS_MAX, Body, Epoch, RawRecord, Record, Rev, UnixMs},
     seal::SecretsKey,
 };
 use fleet_sync_proto::{FleetView, Position};
@@ -23,6 +23,7 @@ use crate::{
     ca::{CaError, FleetCa},
     clock::now_ms,
     kv::{KvError, KvQuotas, KvStore, SqliteKv, sweeper},
+    listen::{ListenError, Listeners, Listening},
     log::{AppendError, LogBatch, LogError, LogStore, SqliteLog},
     nodes::{Convergence, NodeStatus, Nodes},
     publish::{PublishError, Published},
@@ -142,6 +143,7 @@ pub struct Origin {
     fenced: watch::Sender<bool>,
     pub(crate) signer: Signer,
     pub(crate) nodes: Nodes,
+    pub(crate) listeners: Listeners,
     pub(crate) roster: Roster,
     pub(crate) ca: FleetCa,
     pub(crate) compiler_keys: Vec<PublicKey<Compiler>>,
@@ -202,6 +204,7 @@ impl Origin {
             tail: Mutex::new(rebuilt.tail),
             signer: Signer::new(config.release_key, rebuilt.time_ms),
             nodes,
+            listeners: Listeners::new(now_ms()),
             roster,
             ca,
             compiler_keys: config.compiler_keys,
@@ -264,6 +267,17 @@ impl Origin {
     /// Every node that ever enrolled.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         self.nodes.list(&self.view().revoked)
+    }
+
+    /// Listens to an app: what nodes remember of it from `since_ms` on, and what comes. Of the nodes of this origin alone.
+    pub fn listen(self: &Arc<Origin>, app: &AppId, since_ms: UnixMs) -> Result<Listening, ListenError> {
+        let number = self.listeners.join(app, since_ms)?;
+        Ok(Listening::new(self.clone(), number))
+    }
+
+    /// Ends every listener, and takes no more: the process is about to stop.
+    pub fn stop_listening(&self) {
+        self.listeners.close();
     }
 
     /// How far the fleet is with a rev.

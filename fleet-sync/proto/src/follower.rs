@@ -27,6 +27,7 @@ use artifact::{
 
 use crate::{
     backoff::Backoff,
+    logs::{AppLogs, Follow, Logs},
     projection::RecordHead,
     publisher::{HEARTBEAT_MS, WINDOW_BATCHES},
     wire::{Ack, Hello, Position, Report, ResetReason, ToNode, ToOrigin},
@@ -64,6 +65,8 @@ pub enum Input {
     },
     /// Counters to send upwards; dropped while not connected.
     Report(Report),
+    /// Lines of followed apps to send upwards; dropped unless [`Follower::may_tell`].
+    Logs(Vec<AppLogs>),
     /// Time has passed. At least once a second.
     Tick,
 }
@@ -81,6 +84,10 @@ pub enum Output {
     Apply(Batch),
     /// The highest checkpoint grew: make it durable (with the next batch, or soon).
     Highest(Checkpoint),
+    /// From now on, and for [`crate::logs::FOLLOW_MS`], tell the lines of these apps and of no others.
+    Follow(Follow),
+    /// The last [`Input::Logs`] has arrived. Until then it may be given again.
+    LogsTaken,
     /// Tell people.
     Alarm(Alarm),
 }
@@ -179,6 +186,10 @@ pub struct Follower {
     behind_at: Option<Rev>,
     fresh_ms: UnixMs,
     stale: bool,
+    /// Messages with lines that were sent.
+    told: u64,
+    /// The last of them has not been taken: no other is sent, so that at most one stands before an ack.
+    telling: bool,
 }
 
 impl Follower {
@@ -202,6 +213,8 @@ impl Follower {
             behind_at: None,
             fresh_ms: now_ms,
             stale: false,
+            told: 0,
+            telling: false,
         }
     }
 
@@ -213,6 +226,11 @@ impl Follower {
     /// Rule 4.
     pub fn is_stale(&self) -> bool {
         self.stale
+    }
+
+    /// May lines of followed apps be sent now?
+    pub fn may_tell(&self) -> bool {
+        self.is_connected() && !self.telling
     }
 
     /// Durable position.
@@ -228,6 +246,7 @@ impl Follower {
                 self.link = Link::Up { heard_ms: now_ms };
                 self.asked_again = 0;
                 self.behind_at = None;
+                self.telling = false;
                 out.push(self.hello());
                 out.push(self.ack());
             }
@@ -240,6 +259,12 @@ impl Follower {
                 out.push(Output::Send(ToOrigin::Report(report.bounded())));
             }
             Input::Report(_) => {}
+            Input::Logs(apps) if self.may_tell() => {
+                self.told += 1;
+                self.telling = true;
+                out.push(Output::Send(ToOrigin::Logs(Logs { number: self.told, apps }.bounded())));
+            }
+            Input::Logs(_) => {}
             Input::Tick => self.tick(now_ms, &mut out),
         }
         out
@@ -258,6 +283,12 @@ impl Follower {
                     self.give_up_for_long(out);
                 }
             }
+            ToNode::Follow(follow) => out.push(Output::Follow(follow.bounded())),
+            ToNode::LogsTaken { number } if number == self.told && self.telling => {
+                self.telling = false;
+                out.push(Output::LogsTaken);
+            }
+            ToNode::LogsTaken { .. } => {} // of an earlier stream, or said twice
             ToNode::Unknown => {}
         }
     }

@@ -12,7 +12,8 @@ const HEAD_BYTES: usize = 4;
 /// Largest frame to a node: a full batch as JSON strings (quotes and backslashes inside a record double, nothing in
 /// JSON text grows more), quotes and comma a record, and one envelope.
 pub const TO_NODE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX + 3 * BATCH_RECORDS_MAX + ENVELOPE_BYTES_MAX + 1024;
-/// Largest frame to the origin: 256 failures of 1 KiB, each byte escaped to six at worst, or 2,000 counters of ~300 bytes.
+/// Largest frame to the origin: 256 failures of 1 KiB, each byte escaped to six at worst, or 2,000 counters of ~300 bytes, or
+/// log lines of 600 KiB.
 pub const TO_ORIGIN_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A frame that cannot be. The peer is at fault (or, when encoding, we are).

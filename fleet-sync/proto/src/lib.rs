@@ -12,6 +12,7 @@
 //! | [`frame`] | their framing, with hard sizes |
 //! | [`enrol`] | join token, enrolment and renewal: paths and bodies |
 //! | [`kv`] | key-value operations: what is asked, what is said, and how both travel |
+//! | [`logs`] | live logs: which apps are followed, their lines, and what one listener has heard |
 //! | [`publisher`] | the origin's side of one stream |
 //! | [`follower`] | the node's side |
 //! | [`backoff`] | when to dial again |
@@ -21,6 +22,7 @@ pub mod enrol;
 pub mod follower;
 pub mod frame;
 pub mod kv;
+pub mod logs;
 pub mod projection;
 pub mod publisher;
 pub mod wire;

@@ -8,6 +8,7 @@ use artifact::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RawRecord, Rev, UnixM
 use artifact::{Digest, checkpoint::Checkpoint};
 
 use crate::{
+    logs::{FOLLOW_RENEWAL_MS, Follow, Logs},
     projection::RecordHead,
     wire::{Ack, Hello, Position, Report, ResetReason, ToOrigin},
 };
@@ -38,6 +39,8 @@ pub enum Input {
         /// The records that follow, dense, within the limits of a batch.
         records: Vec<RawRecord>,
     },
+    /// These apps, and no others, are listened to from now on.
+    Follow(Follow),
     /// Time has passed. At least once a second.
     Tick,
 }
@@ -73,6 +76,10 @@ pub enum Output {
     Acked(Ack),
     /// The node reported.
     Reported(Report),
+    /// Send: which apps are listened to.
+    Follow(Follow),
+    /// The node told lines. Hand them to who listens, without waiting for anybody, then send that they were taken.
+    Told(Logs),
     /// Close the stream.
     Cut(Cut),
 }
@@ -123,6 +130,8 @@ pub struct Publisher {
     waiting_since_ms: UnixMs,
     opened_ms: UnixMs,
     last_sent_ms: UnixMs,
+    followed: Follow,
+    followed_sent_ms: UnixMs,
 }
 
 impl Publisher {
@@ -138,6 +147,8 @@ impl Publisher {
             waiting_since_ms: now_ms,
             opened_ms: now_ms,
             last_sent_ms: now_ms,
+            followed: Follow::default(),
+            followed_sent_ms: now_ms,
         }
     }
 
@@ -150,10 +161,18 @@ impl Publisher {
     pub fn handle(&mut self, now_ms: UnixMs, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         match input {
-            Input::Message(ToOrigin::Hello(hello)) => self.hello(hello, &mut out),
+            Input::Message(ToOrigin::Hello(hello)) => self.hello(now_ms, hello, &mut out),
             Input::Message(ToOrigin::Ack(ack)) => self.ack(now_ms, ack, &mut out),
             Input::Message(ToOrigin::Report(report)) => out.push(Output::Reported(report)),
+            Input::Message(ToOrigin::Logs(_)) if self.phase == Phase::Silent => {
+                out.push(Output::Cut(Cut::Protocol));
+            }
+            Input::Message(ToOrigin::Logs(logs)) => out.push(Output::Told(logs.bounded())),
             Input::Message(ToOrigin::Unknown) => {}
+            Input::Follow(follow) => {
+                self.followed = follow;
+                self.follow(now_ms, &mut out);
+            }
             Input::Head(head) if head.rev > self.head.rev => self.head = head,
             Input::Head(_) => {}
             Input::Records { after, chain, records } => self.records(now_ms, after, chain, records, &mut out),
@@ -163,7 +182,7 @@ impl Publisher {
         out
     }
 
-    fn hello(&mut self, hello: Hello, out: &mut Vec<Output>) {
+    fn hello(&mut self, now_ms: UnixMs, hello: Hello, out: &mut Vec<Output>) {
         self.phase = Phase::Checking(hello.position);
         self.sent = hello.position;
         self.unacked.clear();
@@ -171,6 +190,17 @@ impl Publisher {
         // Always asked anew, so that an answer to an older read cannot be taken for this one.
         self.reading = None;
         out.push(Output::Identified(hello));
+        if !self.followed.apps.is_empty() {
+            self.follow(now_ms, out);
+        }
+    }
+
+    /// Never counts as a heartbeat: nothing in it is signed.
+    fn follow(&mut self, now_ms: UnixMs, out: &mut Vec<Output>) {
+        if self.phase != Phase::Silent {
+            self.followed_sent_ms = now_ms;
+            out.push(Output::Follow(self.followed.clone()));
+        }
     }
 
     fn ack(&mut self, now_ms: UnixMs, ack: Ack, out: &mut Vec<Output>) {
@@ -254,6 +284,9 @@ impl Publisher {
                 out.push(Output::Heartbeat(checkpoint(self.head, now_ms)));
             }
             _ => {}
+        }
+        if !self.followed.apps.is_empty() && passed(self.followed_sent_ms, FOLLOW_RENEWAL_MS) {
+            self.follow(now_ms, out);
         }
     }
 

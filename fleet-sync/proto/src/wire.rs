@@ -15,6 +15,8 @@ use artifact::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::logs::{Follow, Logs};
+
 /// Version of this protocol. A new one must still read the old one.
 pub const PROTOCOL: u32 = 1;
 /// Most failed revs a node reports: the newest.
@@ -50,6 +52,8 @@ pub enum ToOrigin {
     Ack(Ack),
     /// Counters and health.
     Report(Report),
+    /// Lines of apps that somebody listens to.
+    Logs(Logs),
     /// From a newer node.
     #[serde(other)]
     Unknown,
@@ -78,6 +82,13 @@ pub enum ToNode {
         reason: ResetReason,
         /// The origin's head.
         checkpoint: Envelope,
+    },
+    /// Which apps somebody listens to. The node tells their lines for [`crate::logs::FOLLOW_MS`].
+    Follow(Follow),
+    /// Lines have arrived: the node may tell more.
+    LogsTaken {
+        /// [`Logs::number`].
+        number: u64,
     },
     /// From a newer origin.
     #[serde(other)]

@@ -261,6 +261,7 @@ impl World {
                 follower::Output::Apply(batch) => node.applying.push_back(batch),
                 follower::Output::Highest(checkpoint) => node.highest = Some(checkpoint),
                 follower::Output::Alarm(_) => {}
+                follower::Output::Follow(_) | follower::Output::LogsTaken => {}
             }
         }
     }
@@ -289,7 +290,9 @@ impl World {
                 }
                 publisher::Output::Identified(_)
                 | publisher::Output::Acked(_)
-                | publisher::Output::Reported(_) => continue,
+                | publisher::Output::Reported(_)
+                | publisher::Output::Told(_)
+                | publisher::Output::Follow(_) => continue,
             };
             self.nodes[number].down.push(&mut self.random, self.bad, message);
         }

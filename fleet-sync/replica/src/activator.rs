@@ -2,7 +2,10 @@
 
 use artifact::{AppId, nack::Nack};
 use async_trait::async_trait;
-use fleet_sync_proto::{FleetView, Report};
+use fleet_sync_proto::{
+    FleetView, Report,
+    logs::{AppLogs, Follow},
+};
 
 /// What to bring into service.
 #[derive(Debug, Clone)]
@@ -27,4 +30,16 @@ pub trait Activator: Send + Sync + 'static {
 
     /// Counters and health now. Called each second; must not block.
     fn report(&self) -> Report;
+
+    /// Somebody listens to these apps, and to no others; for [`fleet_sync_proto::logs::FOLLOW_MS`]. Must not block.
+    fn follow(&self, _follow: Follow) {}
+
+    /// The next lines of those apps, at most [`fleet_sync_proto::logs::LOGS_BYTES_MAX`]: the same ones each time, and perhaps
+    /// more, until [`Activator::logs_taken`]. Called each 100 ms at most; must not block.
+    fn logs(&self) -> Vec<AppLogs> {
+        Vec::new()
+    }
+
+    /// What [`Activator::logs`] gave last has arrived.
+    fn logs_taken(&self) {}
 }

@@ -7,6 +7,7 @@ use fleet_sync_proto::{
     Hello, Position, Report, ToOrigin,
     follower::{self, Alarm, Follower, Input, Output, PENDING_BATCHES_MAX},
     frame::{self, TO_ORIGIN_BYTES_MAX},
+    logs::AppLogs,
     wire::PROTOCOL,
 };
 use tokio::{
@@ -51,8 +52,8 @@ pub(crate) async fn run(
     let (tell, mut done) = mpsc::channel(DONE_MAX);
     let applier = Applier::new(replica.clone(), activator.clone(), loaded, tell);
     let applier = tokio::spawn(applier.run(at_work));
-    let mut shell = Shell { replica, follower, work, link: None, frames: None };
-    let mut reports = Reports { activator, sent: None, sent_at: Instant::now() };
+    let mut reports = Reports { activator: activator.clone(), sent: None, sent_at: Instant::now() };
+    let mut shell = Shell { replica, activator, follower, work, link: None, frames: None };
 
     tokio::pin!(shutdown);
     let mut tick = interval(TICK);
@@ -69,7 +70,13 @@ pub(crate) async fn run(
                 Some(input) => input,
                 None => continue,
             },
-            _ = tick.tick() => Input::Tick,
+            _ = tick.tick() => {
+                shell.handle(Input::Tick);
+                match shell.next_logs() {
+                    Some(logs) => Input::Logs(logs),
+                    None => continue,
+                }
+            }
             _ = report.tick(), if shell.frames.is_some() => match reports.due() {
                 Some(report) => Input::Report(report),
                 None => continue,
@@ -92,6 +99,7 @@ pub(crate) async fn run(
 
 struct Shell {
     replica: Arc<Inner>,
+    activator: Arc<dyn Activator>,
     follower: Follower,
     work: mpsc::Sender<Work>,
     link: Option<Link>,
@@ -148,9 +156,19 @@ impl Shell {
             Output::Send(message) => return self.send(&message),
             Output::Apply(batch) => return self.hand_over(Work::Batch(batch)),
             Output::Highest(checkpoint) => return self.hand_over(Work::Highest(checkpoint)),
+            Output::Follow(follow) => self.activator.follow(follow),
+            Output::LogsTaken => self.activator.logs_taken(),
             Output::Alarm(alarm) => self.alarm(&alarm),
         }
         Act::GoOn
+    }
+
+    /// Lines to send now: none while an ack or a report waits, or lines are under way. So they go last, and never fill the
+    /// queue.
+    fn next_logs(&self) -> Option<Vec<AppLogs>> {
+        let frames = self.frames.as_ref().filter(|_| self.follower.may_tell())?;
+        let idle = frames.capacity() == frames.max_capacity();
+        Some(if idle { self.activator.logs() } else { Vec::new() }).filter(|logs| !logs.is_empty())
     }
 
     fn send(&self, message: &ToOrigin) -> Act {

@@ -36,7 +36,7 @@ mod store;
 pub use activator::{Activation, Activator};
 pub use enrol::EnrolError;
 pub use fleet_sync_proto::{
-    AppState, FleetView, HostState, NodeHealth, Report, VersionCounters, VersionState, pick_artifact,
+    AppState, FleetView, HostState, NodeHealth, Report, VersionCounters, VersionState, logs, pick_artifact,
 };
 pub use kv::{KvAskError, KvClient};
 pub use replica::{Replica, ReplicaConfig, ReplicaError, ReplicaStatus};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fleet_sync_proto::{
     Hello, ToNode,
     frame::{self, FrameDecoder, FrameError, TO_NODE_BYTES_MAX, TO_ORIGIN_BYTES_MAX},
+    logs::Follow,
     publisher::{Cut, Input, Output, Publisher},
 };
 use futures_util::stream;
@@ -65,8 +66,10 @@ pub(super) fn open(
     tokio::spawn(async move {
         let publisher = Publisher::new(now_ms(), origin.position());
         let head = origin.head.subscribe();
+        let mut followed = origin.listeners.followed();
+        followed.mark_changed(); // somebody may be listening already
         let mut session = Session { origin, node, publisher, frames, open: None };
-        let end = session.run(request.into_body(), head, stopping).await;
+        let end = session.run(request.into_body(), head, followed, stopping).await;
         if let Some((id, _)) = session.open {
             session.origin.nodes.disconnected(&session.node, id);
         }
@@ -94,6 +97,7 @@ impl Session {
         &mut self,
         mut body: Incoming,
         mut head: watch::Receiver<fleet_sync_proto::Position>,
+        mut followed: watch::Receiver<Follow>,
         mut stopping: watch::Receiver<bool>,
     ) -> End {
         let mut decoder = FrameDecoder::new(TO_ORIGIN_BYTES_MAX);
@@ -111,6 +115,13 @@ impl Session {
                         Err(End::Revoked)
                     } else {
                         self.handle(Input::Head(position)).await
+                    }
+                }
+                changed = followed.changed() => {
+                    let follow = followed.borrow_and_update().clone();
+                    match changed {
+                        Ok(()) => self.handle(Input::Follow(follow)).await,
+                        Err(_) => Err(End::Stopping),
                     }
                 }
                 _ = tick.tick() => self.handle(Input::Tick).await,
@@ -162,6 +173,12 @@ impl Session {
                 }
                 Output::Acked(ack) => self.origin.nodes.acked(&self.node, ack),
                 Output::Reported(report) => self.origin.nodes.reported(&self.node, report.bounded()),
+                Output::Follow(follow) => self.send(&ToNode::Follow(follow)).await?,
+                Output::Told(logs) => {
+                    let pop = self.origin.nodes.pop(&self.node);
+                    pop.iter().for_each(|pop| self.origin.listeners.told(&self.node, pop, &logs));
+                    self.send(&ToNode::LogsTaken { number: logs.number }).await?;
+                }
                 Output::Cut(cut) => return Err(cut.into()),
             }
         }

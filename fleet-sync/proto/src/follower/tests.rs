@@ -247,3 +247,38 @@ fn failures_travel_with_every_ack_until_they_are_gone() {
     let out = follower.handle(3, applied(at(3)));
     assert!(matches!(&out[..], [Output::Send(ToOrigin::Ack(ack))] if ack.failed.is_empty()));
 }
+
+#[test]
+fn one_message_of_lines_is_on_its_way_and_the_next_waits_until_it_was_taken() {
+    let told = |out: Vec<Output>| match &out[..] {
+        [Output::Send(ToOrigin::Logs(logs))] => logs.number,
+        _ => panic!("{out:?}"),
+    };
+    let taken = |number| Input::Message(ToNode::LogsTaken { number });
+    let mut follower = follower(at(3));
+    let first = told(follower.handle(1, Input::Logs(vec![])));
+    assert!(!follower.may_tell());
+    assert_eq!(follower.handle(2, Input::Logs(vec![])), []);
+    assert_eq!(follower.handle(2, taken(first + 1)), [], "never sent");
+    assert_eq!(follower.handle(3, taken(first)), [Output::LogsTaken]);
+    assert_eq!(follower.handle(3, taken(first)), [], "said twice");
+    let second = told(follower.handle(4, Input::Logs(vec![])));
+
+    // A stream that ends with a message under way: it may be told again, and the old answer means nothing.
+    follower.handle(5, Input::Disconnected { random: 0 });
+    assert_eq!(follower.handle(5, Input::Logs(vec![])), []);
+    follower.handle(99_999, Input::Tick);
+    follower.handle(99_999, Input::Connected);
+    let third = told(follower.handle(99_999, Input::Logs(vec![])));
+    assert_eq!(follower.handle(99_999, taken(second)), []);
+    assert_eq!(follower.handle(99_999, taken(third)), [Output::LogsTaken]);
+}
+
+#[test]
+fn who_is_followed_is_handed_on_within_its_bound() {
+    let one = crate::logs::Followed { id: crate::logs::tests::id("shop"), asked: 1 };
+    let follow = Follow { apps: vec![one; crate::logs::FOLLOWED_MAX + 1] };
+    let out = follower(at(3)).handle(1, Input::Message(ToNode::Follow(follow)));
+    let [Output::Follow(follow)] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(follow.apps.len(), crate::logs::FOLLOWED_MAX);
+}

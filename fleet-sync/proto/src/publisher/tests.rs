@@ -154,3 +154,42 @@ fn an_ack_of_a_node_ahead_of_the_log_or_beside_it_never_counts() {
         assert_eq!(publisher.handle(0, ack(position.rev)), []);
     }
 }
+
+fn followed(app: &str) -> Follow {
+    let id = artifact::AppId { tenant: "t".parse().unwrap(), app: app.parse().unwrap() };
+    Follow { apps: vec![crate::logs::Followed { id, asked: 1 }] }
+}
+
+#[test]
+fn who_is_followed_is_said_after_hello_at_each_change_and_again_while_anybody_listens() {
+    let mut publisher = Publisher::new(0, at(5));
+    assert_eq!(publisher.handle(0, Input::Follow(followed("a"))), [], "nobody knows who that is");
+    let out = publisher.handle(0, hello(at(5)));
+    assert!(out.contains(&Output::Follow(followed("a"))), "{out:?}");
+    publisher.handle(0, records(5, 5, 512));
+    assert_eq!(publisher.handle(1, Input::Follow(followed("b"))), [Output::Follow(followed("b"))]);
+    assert_eq!(publisher.handle(FOLLOW_RENEWAL_MS, Input::Tick), []);
+    let again = publisher.handle(FOLLOW_RENEWAL_MS + 1, Input::Tick);
+    assert_eq!(again, [Output::Follow(followed("b"))]);
+    const { assert!(FOLLOW_RENEWAL_MS * 2 < crate::logs::FOLLOW_MS) }; // one may be lost
+    let none = publisher.handle(FOLLOW_RENEWAL_MS + 2, Input::Follow(Follow::default()));
+    assert_eq!(none, [Output::Follow(Follow::default())]);
+    // Neither counts as a heartbeat, and silence is not repeated.
+    let out = publisher.handle(HEARTBEAT_MS, Input::Tick);
+    assert!(matches!(out[..], [Output::Heartbeat(_)]), "{out:?}");
+}
+
+#[test]
+fn lines_are_handed_on_within_their_bounds_and_only_of_a_node_that_said_who_it_is() {
+    let line = crate::logs::tests::line(&"x".repeat(100_000));
+    let id = crate::logs::tests::id("shop");
+    let app =
+        crate::logs::AppLogs { id, asked: 1, run: 1, first: 0, lines: vec![line; 99], caught_up: false };
+    let told = || Input::Message(ToOrigin::Logs(Logs { number: 1, apps: vec![app.clone()] }));
+    let mut publisher = Publisher::new(0, at(5));
+    assert_eq!(publisher.handle(0, told()), [Output::Cut(Cut::Protocol)]);
+    publisher.handle(0, hello(at(5)));
+    let out = publisher.handle(0, told());
+    let [Output::Told(logs)] = &out[..] else { panic!("{out:?}") };
+    assert!(logs.apps[0].lines.len() < 6, "{}", logs.apps[0].lines.len());
+}

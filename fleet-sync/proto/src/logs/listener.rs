@@ -1,0 +1,277 @@
+//! What one listener has heard of an app, as a state machine: which lines are new to it, which are missing, and those that
+//! wait for it to read them. Time comes with the lines; who calls it, and how the reader is woken, is the shell's.
+//!
+//! A reader that is slow loses lines, never anybody else's: beyond [`WAITING_BYTES_MAX`] new ones are counted instead of
+//! kept, until half of that is read.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use artifact::{NodeName, names::PopName};
+
+use super::{AppLogs, LogLine, Said, UnixUs};
+
+/// Bytes of lines that wait for one reader, as [`LogLine::bytes`] counts them: sixteen full messages.
+pub const WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// Something for the reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A line of a node.
+    Line {
+        /// Which, by its certificate.
+        node: NodeName,
+        /// Where that is.
+        pop: PopName,
+        /// Names the numbering ([`AppLogs::run`]).
+        run: u64,
+        /// Its number there.
+        seq: u64,
+        /// The line.
+        line: LogLine,
+    },
+    /// Lines that a node lost before it could tell them.
+    Lost {
+        /// Which.
+        node: NodeName,
+        /// Where that is.
+        pop: PopName,
+        /// How many.
+        lines: u64,
+    },
+    /// Lines that this reader was too slow for.
+    Slow {
+        /// How many.
+        lines: u64,
+    },
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct Listener {
+    asked: u64,
+    /// Of what was remembered, older lines than this are of no interest.
+    since_us: UnixUs,
+    nodes: BTreeMap<NodeName, Cursor>,
+    waiting: VecDeque<Heard>,
+    waiting_bytes: usize,
+    full: bool,
+    /// Not kept since `full`.
+    unheard: u64,
+}
+
+/// How far one node is told.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    run: u64,
+    /// Number of the line that comes next.
+    next: u64,
+    caught_up: bool,
+}
+
+impl Listener {
+    /// One that asked under this number, which is higher than any before it.
+    pub fn new(asked: u64, since_us: UnixUs) -> Listener {
+        Listener {
+            asked,
+            since_us,
+            nodes: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            full: false,
+            unheard: 0,
+        }
+    }
+
+    /// The number it asked under.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Has this node told everything that it remembered when this listener came?
+    pub fn has_all_of(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|cursor| cursor.caught_up)
+    }
+
+    /// A node told lines of the app.
+    pub fn hear(&mut self, node: &NodeName, pop: &PopName, logs: &AppLogs) {
+        // Told for somebody who came earlier: it comes again, with all before it.
+        if logs.asked < self.asked {
+            return;
+        }
+        let fresh = Cursor { run: logs.run, next: logs.first, caught_up: false };
+        let before = match self.nodes.get(node) {
+            Some(cursor) if cursor.run > logs.run => return,
+            Some(cursor) if cursor.run == logs.run => *cursor,
+            // After the node was started again, all is new.
+            Some(cursor) => Cursor { caught_up: cursor.caught_up, ..fresh },
+            None => fresh,
+        };
+        let end = logs.first.saturating_add(logs.lines.len() as u64);
+        if logs.first > before.next {
+            let lines = logs.first - before.next;
+            self.keep(Heard::Lost { node: node.clone(), pop: pop.clone(), lines });
+        }
+        for (seq, line) in in_order(logs, before.next) {
+            if before.caught_up || line.time_us >= self.since_us {
+                let line = line.clone();
+                self.keep(Heard::Line { node: node.clone(), pop: pop.clone(), run: logs.run, seq, line });
+            }
+        }
+        let caught_up = before.caught_up || logs.caught_up;
+        let after = Cursor { run: logs.run, next: before.next.max(end), caught_up };
+        self.nodes.insert(node.clone(), after);
+    }
+
+    /// The next for the reader, or `None` when nothing waits.
+    pub fn take(&mut self) -> Option<Heard> {
+        let Some(heard) = self.waiting.pop_front() else {
+            let lines = std::mem::take(&mut self.unheard);
+            self.full = false;
+            return (lines > 0).then_some(Heard::Slow { lines });
+        };
+        self.waiting_bytes -= bytes(&heard);
+        Some(heard)
+    }
+
+    fn keep(&mut self, heard: Heard) {
+        self.full &= self.waiting_bytes > WAITING_BYTES_MAX / 2;
+        self.full |= self.waiting_bytes + bytes(&heard) > WAITING_BYTES_MAX;
+        if self.full {
+            let lines = match &heard {
+                Heard::Line { line: LogLine { said: Said::Dropped { lines }, .. }, .. } => *lines,
+                Heard::Line { .. } => 1,
+                Heard::Lost { lines, .. } | Heard::Slow { lines } => *lines,
+            };
+            self.unheard = self.unheard.saturating_add(lines);
+            return;
+        }
+        let lines = std::mem::take(&mut self.unheard);
+        if lines > 0 {
+            self.push(Heard::Slow { lines });
+        }
+        self.push(heard);
+    }
+
+    fn push(&mut self, heard: Heard) {
+        self.waiting_bytes += bytes(&heard);
+        self.waiting.push_back(heard);
+    }
+}
+
+/// The lines from this number on, by their times: a request's last line and its end reach a node's memory by two ways.
+fn in_order(logs: &AppLogs, from: u64) -> Vec<(u64, &LogLine)> {
+    let numbers = (0..).map(|at| logs.first.saturating_add(at));
+    let mut lines: Vec<_> = numbers.zip(&logs.lines).filter(|(seq, _)| *seq >= from).collect();
+    lines.sort_by_key(|(_, line)| line.time_us);
+    lines
+}
+
+fn bytes(heard: &Heard) -> usize {
+    match heard {
+        Heard::Line { line, .. } => line.bytes(),
+        Heard::Lost { .. } | Heard::Slow { .. } => super::LINE_OVERHEAD_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::tests::{id, line};
+
+    fn told(asked: u64, run: u64, first: u64, texts: &[&str]) -> AppLogs {
+        let lines = texts.iter().map(|text| line(text)).collect();
+        AppLogs { id: id("shop"), asked, run, first, lines, caught_up: false }
+    }
+
+    fn hear(listener: &mut Listener, logs: &AppLogs) -> Vec<String> {
+        listener.hear(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), logs);
+        said(listener)
+    }
+
+    fn said(listener: &mut Listener) -> Vec<String> {
+        let text = |heard| match heard {
+            Heard::Line { line: LogLine { said: Said::Stdout { text }, .. }, seq, .. } => {
+                format!("{seq} {text}")
+            }
+            Heard::Lost { lines, .. } => format!("{lines} lost"),
+            Heard::Slow { lines } => format!("{lines} too many"),
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| listener.take()).map(text).collect()
+    }
+
+    #[test]
+    fn what_is_told_again_for_another_listener_is_not_heard_twice() {
+        let mut listener = Listener::new(1, 0);
+        assert_eq!(hear(&mut listener, &told(1, 5, 10, &["a", "b"])), ["10 a", "11 b"]);
+        assert_eq!(hear(&mut listener, &told(2, 5, 9, &["z", "a", "b", "c"])), ["12 c"]);
+        assert_eq!(hear(&mut listener, &told(2, 5, 9, &["z"])), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_told_before_a_listener_came_is_awaited_with_all_before_it() {
+        let mut listener = Listener::new(2, 0);
+        assert_eq!(hear(&mut listener, &told(1, 5, 11, &["c"])), [""; 0]);
+        let mut all = told(2, 5, 9, &["a", "b", "c"]);
+        all.caught_up = true;
+        assert!(!listener.has_all_of(&"fra1-1".parse().unwrap()));
+        assert_eq!(hear(&mut listener, &all), ["9 a", "10 b", "11 c"], "the first is no hole");
+        assert!(listener.has_all_of(&"fra1-1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_hole_is_said_and_a_node_started_again_is_none() {
+        let mut listener = Listener::new(1, 0);
+        assert_eq!(hear(&mut listener, &told(1, 5, 0, &["a"])), ["0 a"]);
+        assert_eq!(hear(&mut listener, &told(1, 5, 8, &["b"])), ["7 lost", "8 b"]);
+        assert_eq!(hear(&mut listener, &told(1, 6, 100, &["c"])), ["100 c"]);
+        assert_eq!(hear(&mut listener, &told(1, 5, 9, &["late"])), [""; 0]);
+        // A hostile node's numbers.
+        assert_eq!(hear(&mut listener, &told(1, 7, u64::MAX, &["d", "e"])).len(), 2);
+        assert_eq!(hear(&mut listener, &told(1, 7, 0, &["f"])), [""; 0]);
+    }
+
+    #[test]
+    fn a_requests_lines_come_before_its_end_although_they_were_noted_after_it() {
+        let mut logs = told(1, 5, 0, &["end", "said"]);
+        logs.lines[1].time_us -= 1;
+        assert_eq!(hear(&mut Listener::new(1, 0), &logs), ["1 said", "0 end"]);
+    }
+
+    #[test]
+    fn of_what_is_remembered_only_the_young_is_heard_and_of_what_comes_everything() {
+        let mut listener = Listener::new(1, 5_000);
+        let mut logs = told(1, 5, 0, &["old", "young"]);
+        logs.lines[1].time_us = 5_000;
+        logs.caught_up = true;
+        assert_eq!(hear(&mut listener, &logs), ["1 young"]);
+        // By a clock that is late.
+        assert_eq!(hear(&mut listener, &told(1, 5, 2, &["new"])), ["2 new"]);
+    }
+
+    #[test]
+    fn a_slow_reader_loses_lines_and_is_told_how_many_where_they_are_missing() {
+        let mut listener = Listener::new(1, 0);
+        let text = "x".repeat(8_000);
+        let many: Vec<&str> = vec![&text; 200];
+        let (node, pop) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
+        listener.hear(&node, &pop, &told(1, 5, 0, &many));
+        let room = WAITING_BYTES_MAX / line(&text).bytes();
+        assert_eq!(listener.waiting.len(), room);
+        // A little room is not enough: it would be one line, then a hole, then one line.
+        listener.take();
+        listener.hear(&node, &pop, &told(1, 5, 200, &["not yet"]));
+        for _ in 0..room / 2 {
+            listener.take();
+        }
+        listener.hear(&node, &pop, &told(1, 5, 201, &["again"]));
+        let rest = said(&mut listener);
+        let missing = 200 - room + 1;
+        assert_eq!(rest[rest.len() - 2..], [format!("{missing} too many"), "201 again".into()]);
+
+        // Nothing more comes: it is told all the same.
+        listener.hear(&node, &pop, &told(1, 5, 202, &many));
+        assert_eq!(said(&mut listener).last(), Some(&format!("{} too many", 200 - room)));
+        assert_eq!((listener.waiting_bytes, listener.take()), (0, None));
+    }
+}
