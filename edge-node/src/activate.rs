@@ -16,12 +16,16 @@ use artifact::{
     record::{Certificate, VersionNumber},
     seal::SecretsKey,
 };
-use fleet_sync_replica::{Activation, Activator, FleetView, NodeHealth, Report, VersionState};
+use fleet_sync_replica::{
+    Activation, Activator, FleetView, NodeHealth, Report, VersionState,
+    logs::{AppLogs, Follow},
+};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 
 use crate::{
+    account::live::Now,
     front::tls::{CertificateTable, SharedCertificates, certified_key},
     generation::{Deployment, Generation},
     host::secrets::Secrets,
@@ -273,6 +277,18 @@ impl Activator for Activating {
             },
         }
         .bounded()
+    }
+
+    fn follow(&self, follow: Follow) {
+        self.node.metrics.live.follow(Now::get(), follow);
+    }
+
+    fn logs(&self) -> Vec<AppLogs> {
+        self.node.metrics.live.tell(Now::get())
+    }
+
+    fn logs_taken(&self) {
+        self.node.metrics.live.taken();
     }
 }
 

@@ -63,6 +63,13 @@ impl RequestId {
     }
 }
 
+impl RequestId {
+    /// As a number; shown it has 32 hexadecimal digits.
+    pub(crate) fn number(self) -> u128 {
+        self.0
+    }
+}
+
 impl Default for RequestId {
     fn default() -> RequestId {
         RequestId::new()

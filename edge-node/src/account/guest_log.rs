@@ -6,11 +6,15 @@
 use std::{
     io,
     sync::{Arc, LazyLock, OnceLock},
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 
-use super::queue::LineQueue;
+use super::{
+    live::{self, What, unix_us},
+    queue::LineQueue,
+};
 use crate::{exchange::RequestId, generation::Deployment};
 
 /// Bytes of output one execution may log, [`LINE_OVERHEAD_BYTES`] a line included; the rest is dropped and counted
@@ -37,7 +41,10 @@ static QUEUE: LazyLock<Option<LineQueue<Line>>> = LazyLock::new(|| match start()
 fn start() -> io::Result<LineQueue<Line>> {
     let mut dropped_seen = 0;
     LineQueue::start("guest-log", QUEUE_LINES_MAX, move |line: Option<Line>| match line {
-        Some(line) => line.print(),
+        Some(line) => {
+            line.note();
+            line.print();
+        }
         None => {
             // Queue and thread are up when a line arrives, so this never waits.
             let dropped = QUEUE.as_ref().map_or(0, LineQueue::dropped);
@@ -65,6 +72,7 @@ pub struct LogSink(OnceLock<Box<Mutex<Lines>>>);
 
 /// One line on its way to the printing thread.
 struct Line {
+    time: SystemTime,
     deployment: Arc<Deployment>,
     request: RequestId,
     said: Said,
@@ -197,8 +205,10 @@ impl Lines {
     }
 
     fn push(&self, said: Said) {
-        if let Some(queue) = &self.queue {
-            queue.push(Line { deployment: self.deployment.clone(), request: self.request, said });
+        let Some(queue) = &self.queue else { return };
+        let (time, deployment) = (SystemTime::now(), self.deployment.clone());
+        if let Err(line) = queue.push(Line { time, deployment, request: self.request, said }) {
+            line.deployment.metrics.tail.lost();
         }
     }
 }
@@ -214,6 +224,18 @@ impl Drop for Lines {
 }
 
 impl Line {
+    /// Has its app's place remember it.
+    fn note(&self) {
+        let what = match &self.said {
+            Said::Text(Stream::Stdout, text) => What::Stdout(text),
+            Said::Text(Stream::Stderr, text) => What::Stderr(text),
+            Said::Entry(name, text) => What::Log(name, text),
+            Said::Dropped(bytes) => What::Cut(*bytes as u64),
+        };
+        let (time_us, version, request) = (unix_us(self.time), self.deployment.version, self.request);
+        self.deployment.metrics.tail.note(&live::Line { time_us, version, request, what });
+    }
+
     /// The guest's text is a quoted, escaped field and the last one: a guest can forge neither a line nor a field, nor
     /// drive an operator's terminal.
     fn print(&self) {
@@ -344,7 +366,8 @@ mod tests {
     fn a_guest_cannot_forge_a_field_or_a_line() {
         let deployment = Arc::new(crate::testing::deployment("log", 1, Default::default()));
         let text = b"ok\" app=default/victim \x1b[2J\r\nx".to_vec();
-        let line = Line { deployment, request: RequestId::new(), said: Said::Text(Stream::Stderr, text) };
+        let (time, said) = (SystemTime::now(), Said::Text(Stream::Stderr, text));
+        let line = Line { time, deployment, request: RequestId::new(), said };
         let fields = Fields::default();
         tracing::subscriber::with_default(fields.clone(), || line.print());
         let seen = fields.0.lock().clone();

@@ -17,7 +17,10 @@ use prometheus::{
     Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::node_metrics::{CodeMetrics, SwapMetrics};
+use super::{
+    live::{AppTail, Live},
+    node_metrics::{CodeMetrics, SwapMetrics},
+};
 use crate::{exchange::Bill, failure::Failure, host::outbound::FetchError, limits::Limit};
 
 /// (app, version) pairs with series of their own; eleven series each, and one per kind of failure they have had.
@@ -54,6 +57,8 @@ pub struct Metrics {
     pub rev: IntGauge,
     /// Access-log lines dropped because the writer was behind.
     pub access_lines_dropped: IntGauge,
+    /// The last lines of every app; here because a version's handles are looked up here.
+    pub live: Live,
     versions: Mutex<HashMap<(AppId, VersionNumber), Weak<AppMetrics>>>,
 }
 
@@ -72,6 +77,8 @@ pub struct AppMetrics {
     all_fetch_failures: IntCounterVec,
     memory_peak_bytes: IntGauge,
     labels: [String; 3],
+    /// Where the lines of its app are remembered.
+    pub tail: Arc<AppTail>,
     own: OwnCounters,
     /// Its series were given back: requests that end later make no new ones.
     retired: AtomicBool,
@@ -148,6 +155,7 @@ impl Metrics {
             apps: gauge("skerry_apps", "Apps this node answers for.")?,
             rev: gauge("skerry_rev", "Last applied position of the release log.")?,
             access_lines_dropped: gauge("skerry_access_lines_dropped", "Access-log lines dropped so far.")?,
+            live: Live::default(),
             memory_peak_bytes,
             registry,
             versions: Mutex::default(),
@@ -181,6 +189,7 @@ impl Metrics {
             fetch_failures: Default::default(),
             all_fetch_failures: self.fetch_failures.clone(),
             memory_peak_bytes: self.memory_peak_bytes.with_label_values(&[tenant, app, number]),
+            tail: self.live.app(id),
             own: OwnCounters::default(),
             retired: AtomicBool::new(false),
             labels,

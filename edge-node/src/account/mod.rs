@@ -6,10 +6,12 @@
 //! | [`node_metrics`] | those of what a node holds and changes as a whole |
 //! | [`access_log`] | one structured line per request, never blocking a request |
 //! | [`guest_log`] | what guests print |
+//! | [`live`] | the last lines of both logs for each app, told to whoever follows it |
 //! | `queue` | how lines of both logs leave a serving thread |
 
 pub mod access_log;
 pub mod guest_log;
+pub mod live;
 pub mod metrics;
 pub mod node_metrics;
 mod queue;

@@ -53,11 +53,14 @@ impl<T: Send + 'static> LineQueue<T> {
         Ok(LineQueue(Arc::new(Sending { lines, dropped: AtomicU64::new(0) })))
     }
 
-    /// Queues a line, or drops and counts it.
-    pub(super) fn push(&self, line: T) {
-        if self.0.lines.try_send(line).is_err() {
+    /// Queues a line, or counts it as dropped and gives it back.
+    pub(super) fn push(&self, line: T) -> Result<(), T> {
+        self.0.lines.try_send(line).map_err(|error| {
             self.0.dropped.fetch_add(1, Relaxed);
-        }
+            match error {
+                mpsc::TrySendError::Full(line) | mpsc::TrySendError::Disconnected(line) => line,
+            }
+        })
     }
 
     /// Lines dropped so far.
@@ -83,9 +86,10 @@ mod tests {
             }
         })
         .unwrap();
-        queue.push(0);
+        queue.push(0).unwrap();
         assert_eq!(written.recv(), Ok(0));
-        (1..=5).for_each(|line| queue.push(line)); // would hang here
+        let refused: Vec<_> = (1..=5).filter_map(|line| queue.push(line).err()).collect(); // would hang here
+        assert_eq!(refused, [3, 4, 5]);
         assert_eq!(queue.dropped(), 3);
         drop((release, queue));
         assert_eq!(written.iter().collect::<Vec<_>>(), [1, 2]);

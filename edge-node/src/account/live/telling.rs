@@ -1,0 +1,116 @@
+//! Which apps are followed, and how far each was told: pure, time and tails are arguments.
+
+use std::time::{Duration, Instant};
+
+use artifact::AppId;
+use fleet_sync_replica::logs::{AppLogs, FOLLOW_MS, Follow, Followed, LOGS_BYTES_MAX, LogLine, UnixUs};
+
+use super::{
+    Now,
+    tail::{Most, Read, Tail},
+};
+
+/// Two threads note lines, each when it wakes: what is younger than this may still get an earlier neighbour, and waits.
+const YOUNG_US: u64 = 25_000;
+/// What is later than this is not young: the clock was set back.
+const AHEAD_US: u64 = 1_000_000;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Telling {
+    /// In the order in which they are told: who found no room in a message is the first of the next.
+    apps: Vec<One>,
+}
+
+struct One {
+    followed: Followed,
+    until: Instant,
+    /// When it was asked for.
+    asked_us: UnixUs,
+    told: Told,
+    /// Once what is under way was taken.
+    then: Option<Told>,
+}
+
+/// How far an app was told.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// Numbering, and number of the line that comes next.
+    at: (u64, u64),
+    caught_up: bool,
+}
+
+impl Telling {
+    /// These apps and no others; gives those that are followed no more.
+    pub fn follow(&mut self, now: Now, follow: Follow) -> Vec<AppId> {
+        let until = now.at + Duration::from_millis(FOLLOW_MS);
+        let mut before = std::mem::take(&mut self.apps);
+        for followed in follow.apps {
+            let same = before.iter().position(|one| one.followed == followed);
+            self.apps.push(match same {
+                Some(at) => One { until, ..before.swap_remove(at) },
+                None => One { followed, until, asked_us: now.us, told: Told::default(), then: None },
+            });
+        }
+        let gone = |id: &AppId| !self.apps.iter().any(|one| one.followed.id == *id);
+        before.into_iter().map(|one| one.followed.id).filter(gone).collect()
+    }
+
+    /// Forgets those that nobody spoke of for long; gives them.
+    pub fn expire(&mut self, now: Now) -> Vec<AppId> {
+        self.apps.extract_if(.., |one| one.until <= now.at).map(|one| one.followed.id).collect()
+    }
+
+    /// The next lines. `tail` calls with the tail of an app, if the node has one.
+    pub fn tell(
+        &mut self,
+        now: Now,
+        tail: impl Fn(&AppId, &dyn Fn(&Tail) -> Read) -> Option<Read>,
+    ) -> Vec<AppLogs> {
+        let count = self.apps.len();
+        let (mut logs, mut bytes_left) = (Vec::new(), LOGS_BYTES_MAX);
+        let mut left_out = None;
+        for (at, one) in self.apps.iter_mut().enumerate() {
+            let most = Most { part: bytes_left / (count - at), all: bytes_left };
+            let read = tail(&one.followed.id, &|tail| tail.read(one.told.at, most, is_young(now)));
+            let read = read.unwrap_or_default();
+            if read.lines.is_empty() && read.after_us.is_some_and(|time_us| !is_young(now)(time_us)) {
+                left_out.get_or_insert(at);
+            }
+            if let Some(told) = one.tell(now, read) {
+                bytes_left = bytes_left.saturating_sub(told.lines.iter().map(LogLine::bytes).sum());
+                logs.push(told);
+            }
+        }
+        self.apps.rotate_left(left_out.unwrap_or(count.min(1)));
+        logs
+    }
+
+    /// What was told last has arrived.
+    pub fn taken(&mut self) {
+        for one in &mut self.apps {
+            one.told = one.then.take().unwrap_or(one.told);
+        }
+    }
+}
+
+impl One {
+    fn tell(&mut self, now: Now, read: Read) -> Option<AppLogs> {
+        self.then = None;
+        // Lines from before it was asked for may still be on their way to the tail.
+        let all_noted = now.us >= self.asked_us + YOUNG_US || now.us < self.asked_us;
+        let at_end = read.after_us.is_none_or(|time_us| time_us > self.asked_us);
+        let caught_up = self.told.caught_up || (all_noted && at_end);
+        if read.lines.is_empty() && caught_up == self.told.caught_up {
+            return None;
+        }
+        let Followed { id, asked } = self.followed.clone();
+        let at = (read.run, read.first + read.lines.len() as u64);
+        self.then = Some(Told { at, caught_up });
+        Some(AppLogs { id, asked, run: read.run, first: read.first, lines: read.lines, caught_up })
+    }
+}
+
+fn is_young(now: Now) -> impl Fn(UnixUs) -> bool {
+    move |time_us| time_us + YOUNG_US > now.us && time_us < now.us + AHEAD_US
+}
