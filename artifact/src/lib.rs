@@ -16,6 +16,7 @@
 //! | [`nack`] | why a node refused a record |
 //! | [`seal`] | secrets and TLS keys at rest |
 //! | [`secrets`] | an app's secrets: where one is, sealed in a version, opened |
+//! | [`visible`] | text of strangers, safe to be looked at |
 //! | [`compile`] | the wire between control plane and compiler service |
 
 pub mod checkpoint;
@@ -32,6 +33,7 @@ pub mod seal;
 pub mod secrets;
 pub mod statement;
 pub mod target;
+pub mod visible;
 
 pub use digest::Digest;
 pub use names::{AppId, AppName, HostName, NodeName, TenantName};

@@ -5,13 +5,14 @@
 use std::{sync::Arc, time::Duration};
 
 use artifact::{
-    Digest, NodeName,
+    AppId, Digest, NodeName,
     names::PopName,
-    record::{Body, Rev},
+    record::{Body, Rev, UnixMs},
 };
 use bytes::Bytes;
 use fleet_sync_origin::{
-    BlobError, BlobStore, KvError, NodeStatus, Once, OnceError, Origin, OriginError, PublishError,
+    BlobError, BlobStore, KvError, ListenError, Listening, NodeStatus, Once, OnceError, Origin, OriginError,
+    PublishError,
 };
 use fleet_sync_proto::{
     FleetView,
@@ -140,6 +141,11 @@ impl Fleet {
             failed: failed.collect(),
             lagging: lagging.collect(),
         }
+    }
+
+    /// Listens to an app: what its nodes remember from `since_ms` on, and what comes.
+    pub fn listen(&self, id: &AppId, since_ms: UnixMs) -> Result<Listening, ListenError> {
+        self.origin.listen(id, since_ms)
     }
 
     /// Every node that ever enrolled.

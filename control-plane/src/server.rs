@@ -198,6 +198,8 @@ impl ControlPlane {
     /// on disk at any moment, so nothing is lost by a harder end either.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        // Requests that would never end by themselves.
+        self.origin.stop_listening();
         for listener in self.listeners {
             if let Err(error) = listener.await {
                 tracing::error!(error = %chain(&error), "a listener had failed");

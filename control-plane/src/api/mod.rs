@@ -10,6 +10,7 @@ mod body;
 mod config;
 pub mod error;
 mod kv;
+mod logs;
 mod meta;
 mod nodes;
 mod rollback;
@@ -62,6 +63,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(apps::get_app, __path_get_app),
         route!(apps::get_version, __path_get_version),
         route!(apps::convergence, __path_convergence),
+        route!(logs::get_logs, __path_get_logs),
         route!(rollback::rollback_app, __path_rollback_app),
         route!(rollback::delete_app, __path_delete_app),
         route!(config::get_config, __path_get_config),

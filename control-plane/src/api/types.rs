@@ -158,6 +158,17 @@ pub struct ConvergenceQuery {
     pub wait_ms: u64,
 }
 
+/// Which lines of an app.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct LogsQuery {
+    /// Go on with what comes; otherwise the answer ends with what nodes remember.
+    #[serde(default)]
+    pub follow: bool,
+    /// Of what nodes remember only the last so many ms; default: all of it.
+    pub past_ms: Option<u64>,
+}
+
 /// How far a rev has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConvergenceAnswer {

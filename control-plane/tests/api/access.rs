@@ -18,10 +18,8 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         }
         ("POST", "/v1/apps/{app}/config" | "/v1/apps/{app}/secrets")
         | ("PUT" | "DELETE", "/v1/apps/{app}/secrets/{name}" | "/v1/kv/{store}/{key}") => &["deploy"],
-        (
-            "GET",
-            "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config" | "/v1/apps/{app}/versions/{version}",
-        ) => &["read"],
+        ("GET", "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config" | "/v1/apps/{app}/logs") => &["read"],
+        ("GET", "/v1/apps/{app}/versions/{version}") => &["read"],
         ("GET", "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
         ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
@@ -164,6 +162,7 @@ async fn a_token_of_one_app_learns_nothing_of_the_others() {
             (Method::POST, format!("/v1/apps/{app}/rollback")),
             (Method::GET, format!("/v1/apps/{app}/convergence")),
             (Method::GET, format!("/v1/apps/{app}/config")),
+            (Method::GET, format!("/v1/apps/{app}/logs?follow=true")),
             (Method::GET, format!("/v1/apps/{app}/secrets")),
             (Method::POST, format!("/v1/apps/{app}/secrets")),
             (Method::PUT, format!("/v1/apps/{app}/secrets/KEY")),

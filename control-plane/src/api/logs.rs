@@ -1,0 +1,267 @@
+//! Live logs of an app as a stream of JSON lines (docs/design/0017-live-logs.md): what nodes remember, then, if asked for,
+//! what comes. Where a line is from is what the node's certificate says, whatever the node says.
+//!
+//! Deliberately absent: nodes of other control planes. Each has the lines of the nodes that are connected to it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use artifact::{AppId, AppName, NodeName, names::PopName, record::UnixMs, visible};
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use fleet_sync_origin::{ListenError, Listening};
+use fleet_sync_proto::logs::{LogLine, RequestLine, Said, listener::Heard};
+use futures_util::stream;
+use http::{StatusCode, header};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    apps::no_such_app,
+    body::{Asked, Named},
+    error::{ApiError, ErrorBody},
+    types::LogsQuery,
+};
+use crate::{
+    clock::now_ms,
+    plane::Plane,
+    tokens::{Action, Caller},
+};
+
+/// A stream ends after this and is to be asked for anew: so long may a token that was revoked still listen.
+const STREAM_MAX: Duration = Duration::from_secs(300);
+/// An empty line after so much silence tells both sides that the other is there.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for nodes to tell what they remember: a round trip around the world, and 100 ms until they look.
+const PAST_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked whether all have.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Bytes of lines that are sent at once when there are as many.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The last lines of an app, and, with `follow`, what comes: one JSON object a line, `kind` says which.
+///
+/// `stdout`, `stderr`, `log`: what the program said. `request`: a request has ended, and what it cost. `cut`: an execution
+/// said more than one may. `dropped`: so many lines are missing here, and `by` whom. `listening` is the first;
+/// `end` the last, without `follow`, and names nodes that did not answer. With `follow` the last is `again`: ask anew, and
+/// leave out what `node`, `run` and `seq` say you have. Empty lines mean nothing.
+#[utoipa::path(
+    get, path = "/v1/apps/{app}/logs", tag = "apps", security(("token" = [])),
+    params(("app" = String, Path, description = "The app's name"), LogsQuery),
+    responses(
+        (status = 200, content_type = "application/x-ndjson"), (status = 404, body = ErrorBody),
+        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)
+    )
+)]
+pub async fn get_logs(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    Named(app): Named<AppName>,
+    Asked(query): Asked<LogsQuery>,
+) -> Result<Response, ApiError> {
+    caller.allow_app(&[Action::Read], &app)?;
+    let id = AppId { tenant: caller.tenant, app };
+    if plane.fleet.view().app(&id).is_none() {
+        return Err(no_such_app(&id.app));
+    }
+    let since_ms = query.past_ms.map_or(0, |past_ms| now_ms().saturating_sub(past_ms));
+    let listening = plane.fleet.listen(&id, since_ms)?;
+    let nodes = listening.awaited().len();
+    let told = Telling {
+        listening,
+        follows: query.follow,
+        ready: VecDeque::from([Told::Listening { time_ms: now_ms(), nodes }]),
+        until: Instant::now() + if query.follow { STREAM_MAX } else { PAST_WAIT_MAX },
+        ended: false,
+    };
+    let chunks = stream::unfold(told, |mut told| async move {
+        let chunk = told.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(chunk), told))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+impl From<ListenError> for ApiError {
+    fn from(error: ListenError) -> ApiError {
+        match error {
+            ListenError::Tenant => {
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", error.to_string())
+            }
+            ListenError::All => ApiError::unavailable("busy", error.to_string()),
+            ListenError::Stopping => ApiError::unavailable("stopping", error.to_string()),
+        }
+    }
+}
+
+/// One answer under way.
+struct Telling {
+    listening: Listening,
+    follows: bool,
+    ready: VecDeque<Told>,
+    until: Instant,
+    ended: bool,
+}
+
+impl Telling {
+    /// The next bytes to send, as soon as there are some; `None` after the last.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut chunk = Vec::new();
+        self.ready.drain(..).for_each(|told| told.write_to(&mut chunk));
+        while chunk.is_empty() {
+            let look = if self.follows { SILENCE_MAX } else { LOOK_EVERY };
+            let heard = timeout_at(self.until.min(Instant::now() + look), self.listening.next()).await;
+            // Before what waits is taken: a node that has told everything has done so before this.
+            let awaited = self.listening.awaited();
+            let is_over = match heard {
+                Ok(None) => true,
+                _ => Instant::now() >= self.until || (!self.follows && awaited.is_empty()),
+            };
+            let is_empty = self.take(heard.ok().flatten(), &mut chunk);
+            if is_over && is_empty {
+                self.ended = true;
+                self.last(awaited).write_to(&mut chunk);
+            } else if chunk.is_empty() && self.follows {
+                chunk.push(b'\n');
+            }
+        }
+        Some(chunk.into())
+    }
+
+    /// Writes what waits, at most a chunk. Is that all?
+    fn take(&self, first: Option<Heard>, chunk: &mut Vec<u8>) -> bool {
+        let mut next = first;
+        while chunk.len() < CHUNK_BYTES {
+            let Some(heard) = next.take().or_else(|| self.listening.now().flatten()) else { return true };
+            Told::of(heard).into_iter().for_each(|told| told.write_to(chunk));
+        }
+        false
+    }
+
+    fn last(&self, awaited: Vec<(NodeName, PopName)>) -> Told {
+        let time_ms = now_ms();
+        match self.follows {
+            true => Told::Again { time_ms },
+            false => Told::End {
+                time_ms,
+                unheard: awaited.into_iter().map(|(node, pop)| Place { node, pop }).collect(),
+            },
+        }
+    }
+}
+
+/// One line of the answer. Field names are the API's: `skerry logs --json` passes them through.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Told {
+    Listening {
+        time_ms: UnixMs,
+        /// Nodes that are connected.
+        nodes: usize,
+    },
+    Stdout {
+        #[serde(flatten)]
+        at: At,
+        text: String,
+    },
+    Stderr {
+        #[serde(flatten)]
+        at: At,
+        text: String,
+    },
+    Log {
+        #[serde(flatten)]
+        at: At,
+        name: String,
+        text: String,
+    },
+    Request {
+        #[serde(flatten)]
+        at: At,
+        #[serde(flatten)]
+        line: RequestLine,
+    },
+    Cut {
+        #[serde(flatten)]
+        at: At,
+        bytes: u64,
+    },
+    Dropped {
+        time_ms: UnixMs,
+        #[serde(flatten)]
+        place: Option<Place>,
+        lines: u64,
+        /// `node`: there were too many for it. `reader`: for whoever reads this.
+        by: &'static str,
+    },
+    Again {
+        time_ms: UnixMs,
+    },
+    End {
+        time_ms: UnixMs,
+        /// Connected nodes that did not answer in time.
+        unheard: Vec<Place>,
+    },
+}
+
+#[derive(Serialize)]
+struct Place {
+    node: NodeName,
+    pop: PopName,
+}
+
+/// Where a line is from.
+#[derive(Serialize)]
+struct At {
+    time_ms: UnixMs,
+    #[serde(flatten)]
+    place: Place,
+    version: u64,
+    request: String,
+    /// Names the node's numbering of this app's lines.
+    run: u64,
+    /// The line's number there.
+    seq: u64,
+}
+
+impl Told {
+    /// `None`: of a newer node, not understood.
+    fn of(heard: Heard) -> Option<Told> {
+        let (node, pop, run, seq, line) = match heard {
+            Heard::Line { node, pop, run, seq, line } => (node, pop, run, seq, line),
+            Heard::Lost { node, pop, lines } => {
+                let place = Some(Place { node, pop });
+                return Some(Told::Dropped { time_ms: now_ms(), place, lines, by: "node" });
+            }
+            Heard::Slow { lines } => {
+                return Some(Told::Dropped { time_ms: now_ms(), place: None, lines, by: "reader" });
+            }
+        };
+        let time_ms = line.time_ms();
+        let LogLine { version, request, said, .. } = line;
+        let place = Place { node, pop };
+        let at = |place| At { time_ms, place, version, request, run, seq };
+        Some(match said {
+            Said::Stdout { text } => Told::Stdout { at: at(place), text },
+            Said::Stderr { text } => Told::Stderr { at: at(place), text },
+            Said::Log { name, text } => Told::Log { at: at(place), name, text },
+            Said::Request(line) => Told::Request { at: at(place), line },
+            Said::Cut { bytes } => Told::Cut { at: at(place), bytes },
+            Said::Dropped { lines } => Told::Dropped { time_ms, place: Some(place), lines, by: "node" },
+            Said::Unknown => return None,
+        })
+    }
+
+    /// Appends it, safe to be looked at in a terminal, and a line end.
+    fn write_to(&self, chunk: &mut Vec<u8>) {
+        let text = serde_json::to_string(self).expect("lines have only string keys");
+        chunk.extend(visible::for_json(&text).as_bytes());
+        chunk.push(b'\n');
+    }
+}
