@@ -17,8 +17,10 @@
 //! | [`seal`] | secrets and TLS keys at rest |
 //! | [`secrets`] | an app's secrets: where one is, sealed in a version, opened |
 //! | [`visible`] | text of strangers, safe to be looked at |
+//! | [`assets`] | static files: the index that names them |
 //! | [`compile`] | the wire between control plane and compiler service |
 
+pub mod assets;
 pub mod checkpoint;
 pub mod compile;
 pub mod container;

@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppId, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target, manifest::AppConfig, seal::Sealed,
-    secrets::PinnedSecret,
+    AppId, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target, assets::IndexRef,
+    manifest::AppConfig, seal::Sealed, secrets::PinnedSecret,
 };
 
 /// Largest record in bytes of text. A version with 128 KiB of configuration or 80 KiB of secrets fits, and with most of
@@ -103,9 +103,9 @@ pub struct Version {
     pub id: AppId,
     /// Its number.
     pub version: VersionNumber,
-    /// The uploaded program.
+    /// The uploaded program. An app without one has that of no bytes.
     pub wasm: Digest,
-    /// Its size in bytes.
+    /// Its size in bytes; 0: there is none.
     pub wasm_bytes: u64,
     /// The interface it speaks.
     pub lane: Lane,
@@ -114,6 +114,16 @@ pub struct Version {
     /// The sealed values of the secrets it declares, so that a rollback brings back the values of then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<PinnedSecret>,
+    /// Its static files; there if the configuration says how they are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<IndexRef>,
+}
+
+impl Version {
+    /// Is there a program? If not, only its static files answer.
+    pub fn has_program(&self) -> bool {
+        self.wasm_bytes > 0
+    }
 }
 
 /// See [`Body::ArtifactSet`].

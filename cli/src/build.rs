@@ -26,21 +26,31 @@ pub struct Recipe {
     pub folder: PathBuf,
     /// The app's name.
     pub name: AppName,
-    /// The program's file.
-    pub component: PathBuf,
+    /// The program's file. `None`: the app is static files alone.
+    pub component: Option<PathBuf>,
+    /// The folder of its static files.
+    pub assets: Option<PathBuf>,
     /// Its commands, if the manifest names any.
     pub build: Option<Build>,
 }
 
-/// A program that was made.
+/// What was made.
 #[derive(Debug)]
 pub struct Built {
-    /// Its file.
-    pub component: PathBuf,
-    /// Its size.
-    pub bytes: u64,
+    /// The program's file and its size in bytes, if the app has one.
+    pub program: Option<(PathBuf, u64)>,
     /// How long its command ran. `None`: there is none, and the file was there.
     pub took: Option<Duration>,
+}
+
+impl Built {
+    /// For people: `app.wasm, 100.2 KB`.
+    pub fn what(&self) -> String {
+        match &self.program {
+            Some((file, bytes)) => format!("{}, {}", file.display(), size(*bytes)),
+            None => "static files alone".into(),
+        }
+    }
 }
 
 impl Recipe {
@@ -50,7 +60,8 @@ impl Recipe {
         Ok(Some(Recipe {
             folder: folder.to_owned(),
             name: project.name,
-            component: below(folder, &project.component),
+            component: project.component.map(|file| below(folder, &file)),
+            assets: project.assets_folder.map(|files| below(folder, &files)),
             build: project.build,
         }))
     }
@@ -72,8 +83,11 @@ impl Recipe {
             self.shell("build", &build.command)?;
         }
         let took = self.build.is_some().then(|| began.elapsed());
-        let bytes = self.look(took.is_some())?;
-        Ok(Built { component: self.component.clone(), bytes, took })
+        let program = match &self.component {
+            Some(file) => Some((file.clone(), self.look(file, took.is_some())?)),
+            None => None,
+        };
+        Ok(Built { program, took })
     }
 
     /// Runs the project's tests.
@@ -108,9 +122,9 @@ impl Recipe {
     }
 
     /// The size of what was made, once it is a program at all.
-    fn look(&self, built: bool) -> Result<u64> {
-        let file = self.component.display();
-        let head = read_head(&self.component).map_err(|cause| match cause.kind() {
+    fn look(&self, component: &Path, built: bool) -> Result<u64> {
+        let file = component.display();
+        let head = read_head(component).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound if built => Error::Command(format!(
                 "the build of {} ended well, but left no {file}: is `component` in {MANIFEST_FILE} where it puts the program?",
                 self.name
@@ -126,9 +140,7 @@ impl Recipe {
                 String::from_utf8_lossy(&head)
             )));
         }
-        fs::metadata(&self.component)
-            .map(|metadata| metadata.len())
-            .map_err(Error::io(format!("reading {file}")))
+        fs::metadata(component).map(|metadata| metadata.len()).map_err(Error::io(format!("reading {file}")))
     }
 }
 
@@ -170,7 +182,8 @@ mod tests {
         Recipe {
             folder: folder.into(),
             name: "shop".parse().unwrap(),
-            component: folder.join("out/shop.wasm"),
+            component: Some(folder.join("out/shop.wasm")),
+            assets: None,
             build: Some(build),
         }
     }
@@ -180,7 +193,7 @@ mod tests {
         let here = tempfile::tempdir().unwrap();
         let built =
             recipe(here.path(), "mkdir -p out && printf '\\0asm1234' > out/shop.wasm").make().unwrap();
-        assert_eq!((built.bytes, built.took.is_some()), (8, true));
+        assert_eq!((built.program.map(|(_, bytes)| bytes), built.took.is_some()), (Some(8), true));
         let text = recipe(here.path(), "echo text > out/shop.wasm").make().unwrap_err().to_string();
         assert!(text.contains("no wasm"), "{text}");
     }

@@ -79,7 +79,7 @@ impl Package {
         let (name, config, file, cure) = if source.is_dir() {
             let project = read_manifest(source)?;
             let cure = format!("{} names it; build the app first", own.display());
-            (project.name, project.config, source.join(project.component), Some(cure))
+            (project.name, project.config, source.join(project.component.unwrap_or_default()), Some(cure))
         } else {
             let name = app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?;
             (name, AppConfig::default(), source.to_owned(), None)

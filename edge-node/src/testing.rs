@@ -170,7 +170,16 @@ impl Shop {
         let config =
             AppConfig { hosts: vec![format!("{app}.localhost").parse().unwrap()], ..AppConfig::default() };
         let (wasm, lane) = (signed.wasm, signed.lane);
-        let version = Version { id: id.clone(), version: number, wasm, wasm_bytes: 1, lane, config, secrets };
+        let version = Version {
+            id: id.clone(),
+            version: number,
+            wasm,
+            wasm_bytes: 1,
+            lane,
+            config,
+            secrets,
+            assets: None,
+        };
         self.apply(Body::Version(version));
         self.apply(Body::Release { id, version: number });
     }
@@ -424,10 +433,11 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         id: id.clone(),
         version: number,
         wasm: Digest::ZERO,
-        wasm_bytes: 0,
+        wasm_bytes: 1,
         lane: Lane::Wasi,
         config: config.clone(),
         secrets: vec![],
+        assets: None,
     };
     Deployment {
         metrics: METRICS.version(&id, number),

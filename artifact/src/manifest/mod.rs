@@ -1,6 +1,7 @@
 //! What an app asks for. [`Project`] is a parsed `skerry.toml`; [`AppConfig`] is the part that a version pins and
 //! that travels to the nodes. Reading files is the callers' work.
 
+mod assets;
 mod backends;
 mod build;
 pub mod lookups;
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub use assets::{Assets, CACHE_CONTROL_BYTES_MAX};
 pub use build::Build;
 pub use stores::DEFAULT_STORE;
 
@@ -77,10 +79,12 @@ pub mod bounds {
 pub struct Project {
     /// The app's name.
     pub name: AppName,
-    /// The program's file, relative to the manifest.
-    pub component: String,
+    /// The program's file, relative to the manifest. An app of static files may have none.
+    pub component: Option<String>,
     /// How that file is made, if the manifest says so.
     pub build: Option<Build>,
+    /// The folder of its static files, relative to the manifest.
+    pub assets_folder: Option<String>,
     /// Everything a version pins.
     pub config: AppConfig,
 }
@@ -125,6 +129,10 @@ pub struct AppConfig {
     /// Devices by their exact `User-Agent`: a JSON object each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, String>,
+    /// How its static files are served. Absent: it has none. A node of before there were any does not know the key and
+    /// refuses the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<Assets>,
     /// Limits of one execution.
     #[serde(default)]
     pub limits: Limits,
@@ -216,6 +224,7 @@ impl Default for AppConfig {
             kv_stores: Vec::new(),
             geo: BTreeMap::new(),
             devices: BTreeMap::new(),
+            assets: None,
             limits: Limits::default(),
         }
     }
@@ -270,6 +279,7 @@ impl AppConfig {
         methods::check(self, &mut note);
         backends::check(self, &mut note);
         stores::check(self, &mut note);
+        assets::check(self, &mut note);
         let Limits { cpu_ms, wall_ms, memory_mib } = self.limits;
         for (name, value, range) in [
             ("cpu_ms", cpu_ms, bounds::CPU_MS),

@@ -61,7 +61,7 @@ impl<'t> Reader<'t> {
 
 impl Reader<'_> {
     fn project(&mut self, table: &DeTable<'_>) -> Option<Project> {
-        let (mut name, mut component, mut build) = (None, None, None);
+        let (mut name, mut component, mut build, mut assets_folder) = (None, None, None, None);
         let mut config = AppConfig::default();
         let mut key_lines = Vec::new();
         for (key, value) in table {
@@ -98,11 +98,14 @@ impl Reader<'_> {
                 "outbound" => config.outbound = self.strings(path, value),
                 "geo" => self.geo(path, value, &mut config),
                 "devices" => self.devices(path, value, &mut config),
+                "assets" => assets_folder = self.assets(path, value, &mut config),
                 "limits" => self.limits(path, value, &mut config.limits),
                 _ => self.unknown(path, key.span().start, &TOP_KEYS),
             }
         }
-        for missing in ["name", "component"] {
+        // Static files are an app without a program, too.
+        let needed: &[&str] = if config.assets.is_some() { &["name"] } else { &["name", "component"] };
+        for missing in needed.iter().copied() {
             if !key_lines.iter().any(|(key, _)| key == missing) {
                 self.mistakes.push(Mistake { line: None, key: missing.into(), message: "is missing".into() });
             }
@@ -113,7 +116,7 @@ impl Reader<'_> {
             mistake.line = self.line_of(&mistake.key).or(whole);
             self.mistakes.push(mistake);
         }
-        Some(Project { name: name?, component: component?, build, config })
+        Some(Project { name: name?, component, build, assets_folder, config })
     }
 
     /// A table of tables or arrays, by store name.
@@ -243,7 +246,7 @@ impl Reader<'_> {
     }
 }
 
-const TOP_KEYS: [&str; 16] = [
+const TOP_KEYS: [&str; 17] = [
     "name",
     "component",
     "build",
@@ -259,6 +262,7 @@ const TOP_KEYS: [&str; 16] = [
     "kv_stores",
     "geo",
     "devices",
+    "assets",
     "limits",
 ];
 
@@ -315,7 +319,7 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, methods, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, limits",
+                "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, methods, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, assets, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
                 "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
                 "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",

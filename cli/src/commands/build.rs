@@ -8,16 +8,18 @@ use super::deploy;
 use crate::{
     api::Api,
     args::{Build, Publish, Test},
-    build::{Built, Recipe, size},
+    build::Recipe,
     error::Result,
     output::Output,
 };
 
+/// The result's JSON form.
 #[derive(Serialize)]
 struct Report {
     app: String,
-    component: PathBuf,
-    bytes: u64,
+    /// Null when the app is static files alone.
+    component: Option<PathBuf>,
+    bytes: Option<u64>,
     /// Null when the manifest names no command.
     build_ms: Option<u64>,
 }
@@ -25,10 +27,20 @@ struct Report {
 /// `skerry build [FOLDER]`.
 pub fn build(args: &Build, output: Output) -> Result<()> {
     let recipe = Recipe::require(&args.folder)?;
-    let Built { component, bytes, took } = recipe.make()?;
-    let build_ms = took.map(|took| took.as_millis() as u64);
+    let built = recipe.make()?;
+    let (component, bytes) = built.program.clone().unzip();
+    let build_ms = built.took.map(|took| took.as_millis() as u64);
     let report = Report { app: recipe.name.to_string(), component, bytes, build_ms };
-    output.print(&report, || report.text())
+    output.print(&report, || match built.took {
+        Some(took) => format!("{}: {}, built in {:.1} s", recipe.name, built.what(), took.as_secs_f64()),
+        None => {
+            format!(
+                "{}: {}; nothing to build: skerry.toml names no [build] command",
+                recipe.name,
+                built.what()
+            )
+        }
+    })
 }
 
 /// `skerry test [FOLDER]`.
@@ -38,19 +50,9 @@ pub fn test(args: &Test) -> Result<()> {
 
 /// `skerry publish [FOLDER]`: what `build` and then `deploy` do.
 pub fn publish(api: &Api, args: &Publish, output: Output) -> Result<()> {
-    let Built { component, bytes, took } = Recipe::require(&args.folder)?.make()?;
-    if let Some(took) = took {
-        eprintln!("built {} ({}) in {:.1} s", component.display(), size(bytes), took.as_secs_f64());
+    let built = Recipe::require(&args.folder)?.make()?;
+    if let Some(took) = built.took {
+        eprintln!("built in {:.1} s: {}", took.as_secs_f64(), built.what());
     }
     deploy::run(api, &args.deploy(), output)
-}
-
-impl Report {
-    fn text(&self) -> String {
-        let what = format!("{}: {}, {}", self.app, self.component.display(), size(self.bytes));
-        match self.build_ms {
-            Some(ms) => format!("{what}, built in {:.1} s", ms as f64 / 1e3),
-            None => format!("{what}; nothing to build: skerry.toml names no [build] command"),
-        }
-    }
 }

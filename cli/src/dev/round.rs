@@ -8,7 +8,7 @@ use std::{
 use super::fleet::Serving;
 use crate::{
     args::Deploy,
-    build::{Recipe, size},
+    build::Recipe,
     commands::deploy::{self, Report},
     error::Result,
     import::Purpose,
@@ -38,7 +38,7 @@ impl<'a> Rounds<'a> {
             let built = recipe.make()?;
             if let Some(took) = built.took {
                 let took = took.as_secs_f64();
-                print_line(&format!("{}: built in {took:.2} s, {}", recipe.name, size(built.bytes)))?;
+                print_line(&format!("{}: built in {took:.2} s: {}", recipe.name, built.what()))?;
             }
         }
         let began = Instant::now();

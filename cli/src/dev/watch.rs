@@ -180,11 +180,12 @@ fn content(file: &Path) -> Option<Digest> {
 /// What the manifest says; else the program alone where nothing builds it, else the folder.
 fn places(folder: &Path) -> Result<Vec<Place>> {
     let Some(recipe) = Recipe::read(folder)? else { return Ok(vec![Place(folder.to_owned())]) };
-    let mut paths = match &recipe.build {
-        None => vec![recipe.component.clone()],
+    let mut paths: Vec<PathBuf> = match &recipe.build {
+        None => recipe.component.iter().cloned().collect(),
         Some(Build { watch: None, .. }) => return Ok(vec![Place(folder.to_owned())]),
         Some(Build { watch: Some(named), .. }) => named.iter().map(|path| folder.join(path)).collect(),
     };
+    paths.extend(recipe.assets);
     paths.push(folder.join(MANIFEST_FILE));
     paths.sort();
     paths.dedup();

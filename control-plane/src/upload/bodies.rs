@@ -74,6 +74,7 @@ impl ReleasePlan {
             lane: self.lane,
             config: self.config.clone(),
             secrets: self.pinned.clone(),
+            assets: None,
         });
         // The manifest's bounds are on plain bytes; JSON escapes can make six of one.
         let bytes = serde_json::to_vec(&body).map_or(usize::MAX, |text| text.len());

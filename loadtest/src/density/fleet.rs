@@ -183,6 +183,7 @@ fn records(app: &App, version: VersionNumber, program: &Program) -> anyhow::Resu
             lane: *lane,
             config,
             secrets: vec![],
+            assets: None,
         }),
         Body::ArtifactSet(ArtifactSet { id: id.clone(), version, artifacts: vec![artifact.clone()] }),
         Body::Release { id, version },

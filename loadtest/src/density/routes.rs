@@ -99,10 +99,11 @@ fn deployment(metrics: &Metrics, number: u32) -> anyhow::Result<Deployment> {
         id: id.clone(),
         version: 1,
         wasm: Digest::ZERO,
-        wasm_bytes: 0,
+        wasm_bytes: 1,
         lane: Lane::Wasi,
         config: config.clone(),
         secrets: vec![],
+        assets: None,
     };
     Ok(Deployment {
         metrics: metrics.version(&id, 1),

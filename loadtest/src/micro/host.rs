@@ -175,6 +175,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         lane: guest.lane,
         config: config.clone(),
         secrets: vec![],
+        assets: None,
     };
     Ok(Deployment {
         metrics: Metrics::new()?.version(&id, 1),

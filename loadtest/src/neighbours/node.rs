@@ -191,6 +191,7 @@ impl Running {
             lane: guest.lane,
             config: config.clone(),
             secrets: vec![],
+            assets: None,
         };
         let target = best_target()?;
         let artifacts = vec![ArtifactRef {

@@ -24,6 +24,7 @@ fn version(app: &str, number: VersionNumber, config: AppConfig) -> Body {
         lane,
         config,
         secrets: vec![],
+        assets: None,
     })
 }
 

@@ -162,6 +162,7 @@ impl Control {
                 lane: Lane::Wasi,
                 config,
                 secrets: vec![],
+                assets: None,
             };
             let set = ArtifactSet { id: id.clone(), version: number, artifacts: vec![artifact] };
             let release = Body::Release { id: id.clone(), version: number };
