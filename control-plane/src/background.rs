@@ -100,7 +100,7 @@ fn lacking(view: &FleetView, current: &[(Target, Fingerprint)]) -> Vec<(AppId, V
     let mut found = Vec::new();
     for (id, app) in &view.apps {
         for (number, made) in &app.versions {
-            if !missing(&made.artifacts, current).is_empty() {
+            if made.version.has_program() && !missing(&made.artifacts, current).is_empty() {
                 found.push((app.active != Some(*number), std::cmp::Reverse(made.rev), id.clone(), *number));
             }
         }

@@ -105,6 +105,16 @@ impl Fleet {
         Ok(self.blobs.put(bytes).await?)
     }
 
+    /// Is there a blob of this name? Says nothing of its bytes.
+    pub async fn has_blob(&self, digest: Digest) -> Result<bool, FleetError> {
+        Ok(self.blobs.exists(digest).await?)
+    }
+
+    /// Takes a blob away. Nothing may name it any more.
+    pub async fn drop_blob(&self, digest: Digest) -> Result<(), FleetError> {
+        Ok(self.blobs.delete(digest).await?)
+    }
+
     /// Does one operation on the tenants' key-value stores; a refusal is the tenant's or the caller's fault.
     pub async fn kv(&self, ask: Message<Ask>) -> Result<Result<Message<Said>, Refusal>, KvError> {
         Ok(decided(self.origin.kv().ask(ask).await?))

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use artifact::{AppId, Target, TenantName, manifest::AppConfig, record::ArtifactRef, seal::SecretsKey};
 use fleet_sync_proto::{AppState, FleetView};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, SemaphorePermit};
 
 use crate::{
     admin::{Admin, IdempotencyKey},
@@ -41,6 +41,9 @@ pub struct Plane {
     in_flight: Turns<WriteKey>,
     /// One new version at a time for each app.
     versions: Turns<AppId>,
+    /// Held for reading from when bytes are kept, or looked at, until they have a name in the admin store; and for writing
+    /// while bytes that lost their last name are dropped.
+    pub sweeping: RwLock<()>,
     /// Room for values of key-value stores in memory.
     pub values: Arc<Semaphore>,
 }
@@ -75,6 +78,7 @@ impl Plane {
             deploys: Semaphore::new(DEPLOYS_AT_ONCE_MAX),
             in_flight: Turns::default(),
             versions: Turns::default(),
+            sweeping: RwLock::new(()),
             values: Arc::new(Semaphore::new(VALUES_AT_ONCE_MAX)),
         }
     }

@@ -39,6 +39,7 @@ use crate::{
     plane::Plane,
     random,
     tokens::{Grant, Scope},
+    upload,
 };
 
 /// Connections to the API at once. More wait in the listen queue.
@@ -114,7 +115,7 @@ pub struct ControlPlane {
     /// End by themselves after a stop.
     listeners: [JoinHandle<()>; 2],
     /// Are cut off: all they do is additive and durable in pieces.
-    background: [JoinHandle<()>; 2],
+    background: [JoinHandle<()>; 3],
     /// Locked for as long as we run; the kernel lets go of it when the process ends, however it ends.
     _data_dir_lock: File,
 }
@@ -170,7 +171,8 @@ impl ControlPlane {
         ];
         let background = [
             tokio::spawn(background::recompile(Arc::clone(&plane))),
-            tokio::spawn(background::renew_certificates(plane)),
+            tokio::spawn(background::renew_certificates(Arc::clone(&plane))),
+            tokio::spawn(upload::sweep_assets(plane)),
         ];
         if let Some(path) = ready_file {
             say_ready(&path, api_addr, sync_addr)?;

@@ -1,4 +1,4 @@
-//! The admin store `admin.sqlite`: tenants, tokens, uploads, compiled programs, sealed secrets, given
+//! The admin store `admin.sqlite`: tenants, tokens, uploads, static files, compiled programs, sealed secrets, given
 //! answers and the audit table.
 //!
 //! Relies on SQLite with WAL and `synchronous=FULL`: what a method returned is on disk. Every method runs on tokio's
@@ -6,6 +6,7 @@
 //! in the release log, and nothing here is needed to serve a request.
 
 mod answers;
+mod assets;
 mod audit;
 mod compiled;
 mod secrets;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use answers::{Answer, IdempotencyKey, IdempotencyKeyError};
+pub use assets::AssetQuotaError;
 pub use audit::AuditRow;
 pub use compiled::Compiled;
 pub use secrets::{KeptSecret, SetSecretError};
@@ -41,6 +43,12 @@ CREATE TABLE IF NOT EXISTS tokens(
 CREATE TABLE IF NOT EXISTS uploads(
     tenant TEXT NOT NULL REFERENCES tenants(name), digest TEXT NOT NULL, bytes INTEGER NOT NULL,
     created_ms INTEGER NOT NULL, PRIMARY KEY(tenant, digest)) STRICT, WITHOUT ROWID;
+-- Blobs of static files. kept 0: no version was made with it yet, and it expires.
+CREATE TABLE IF NOT EXISTS asset_blobs(
+    tenant TEXT NOT NULL REFERENCES tenants(name), digest TEXT NOT NULL, bytes INTEGER NOT NULL,
+    asked_ms INTEGER NOT NULL, kept INTEGER NOT NULL, PRIMARY KEY(tenant, digest)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS asset_blobs_by_digest ON asset_blobs(digest);
+CREATE INDEX IF NOT EXISTS asset_blobs_idle ON asset_blobs(asked_ms) WHERE kept = 0;
 CREATE TABLE IF NOT EXISTS compiled(
     tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
     blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,

@@ -54,6 +54,7 @@ pub async fn create_version(
         let wish = Wish {
             id: AppId { tenant: tenant.clone(), app: app.clone() },
             wasm: request.wasm,
+            assets: request.assets,
             config: request.config.clone(),
             actor,
             request: log_key(&tenant, key.as_ref()),
@@ -149,6 +150,7 @@ fn version_summary(app: &AppState, made: &VersionState) -> VersionSummary {
         version: made.version.version,
         wasm: made.version.wasm,
         wasm_bytes: made.version.wasm_bytes,
+        assets: made.version.assets.map(|at| at.index),
         lane: made.version.lane,
         targets: plane::targets(&made.artifacts),
         time_ms: made.time_ms,
@@ -220,6 +222,10 @@ impl From<DeployError> for ApiError {
             DeployError::ConfigTooLarge(_) => unprocessable("config_too_large"),
             DeployError::NoUpload(_) => unprocessable("wasm_not_uploaded"),
             DeployError::SecretsMissing { .. } => unprocessable("secrets_missing"),
+            DeployError::AssetsMissing { .. } => {
+                ApiError::new(StatusCode::CONFLICT, "assets_missing", message)
+            }
+            DeployError::AssetIndex(_) | DeployError::AssetsDiffer(_) => unprocessable("bad_assets"),
             DeployError::NoApp(id) => no_such_app(&id.app),
             DeployError::NoKey(..) => ApiError::not_found("no_such_key", message),
             DeployError::Claim(conflict) => conflict.into(),

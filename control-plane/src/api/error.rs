@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 
 use crate::{
     admin::{
-        AdminError, CreateTenantError, CreateTokenError, IdempotencyKeyError, SetSecretError, UploadError,
+        AdminError, AssetQuotaError, CreateTenantError, CreateTokenError, IdempotencyKeyError,
+        SetSecretError, UploadError,
     },
     compiler::CompilerError,
     tokens::Forbidden,
@@ -204,6 +205,17 @@ impl From<UploadError> for ApiError {
         match &error {
             UploadError::Quota { .. } => ApiError::new(StatusCode::CONFLICT, "quota", error.to_string()),
             UploadError::Store(store) => ApiError::internal(store),
+        }
+    }
+}
+
+impl From<AssetQuotaError> for ApiError {
+    fn from(error: AssetQuotaError) -> ApiError {
+        match &error {
+            AssetQuotaError::Quota { .. } | AssetQuotaError::Idle(_) => {
+                ApiError::new(StatusCode::CONFLICT, "quota", error.to_string())
+            }
+            AssetQuotaError::Store(store) => ApiError::internal(store),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! handlers' own annotations. Deliberately absent: TLS. The API listens on loopback or behind a terminator.
 
 mod apps;
+mod assets;
 mod auth;
 mod body;
 mod config;
@@ -58,6 +59,8 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(meta::openapi, __path_openapi),
         route!(uploads::put_wasm, __path_put_wasm),
         route!(uploads::head_wasm, __path_head_wasm),
+        route!(assets::ask_missing, __path_ask_missing),
+        route!(assets::put_asset, __path_put_asset),
         route!(apps::create_version, __path_create_version),
         route!(apps::list_apps, __path_list_apps),
         route!(apps::get_app, __path_get_app),
@@ -134,7 +137,7 @@ const BULK_WAIT_MAX: Duration = Duration::from_secs(600);
 async fn bounded_in_time(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let wait = match route {
-        "/v1/wasm/{sha256}" | "/v1/apps/{app}/versions" => BULK_WAIT_MAX,
+        "/v1/wasm/{sha256}" | "/v1/assets/{sha256}" | "/v1/apps/{app}/versions" => BULK_WAIT_MAX,
         "/v1/apps/{app}/convergence" => CONVERGENCE_WAIT_MAX,
         _ => PLAIN_WAIT_MAX,
     };

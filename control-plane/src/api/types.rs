@@ -25,13 +25,36 @@ pub struct Uploaded {
     pub bytes: u64,
 }
 
+/// Which blobs of static files are there?
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskMissing {
+    /// Their sha-256, at most 4096.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub digests: Vec<Digest>,
+}
+
+/// Blobs of static files that are to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Missing {
+    /// Their sha-256, in the order they were asked for.
+    #[schema(value_type = Vec<String>)]
+    pub missing: Vec<Digest>,
+}
+
 /// Make a version of an app and let it answer.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
-    /// Digest of an uploaded program.
-    #[schema(value_type = String)]
-    pub wasm: Digest,
+    /// Digest of an uploaded program; an app of static files may have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub wasm: Option<Digest>,
+    /// Digest of an uploaded index of static files, whose blobs are uploaded too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub assets: Option<Digest>,
     /// Routes, bindings and limits.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -106,8 +129,12 @@ pub struct VersionSummary {
     /// The program.
     #[schema(value_type = String)]
     pub wasm: Digest,
-    /// Its size.
+    /// Its size; 0 when there is none, of an app of static files.
     pub wasm_bytes: u64,
+    /// Digest of the index of its static files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub assets: Option<Digest>,
     /// The interface it speaks.
     #[schema(value_type = String)]
     pub lane: Lane,

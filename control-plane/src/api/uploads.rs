@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artifact::{Digest, compile::WASM_BYTES_MAX};
+use artifact::Digest;
 use axum::{Json, body::Body, extract::State};
 use http::{HeaderMap, StatusCode, header};
 
@@ -60,7 +60,7 @@ impl From<ReceiveError> for ApiError {
     fn from(error: ReceiveError) -> ApiError {
         let message = error.to_string();
         match error {
-            ReceiveError::TooLarge => ApiError::too_large(WASM_BYTES_MAX),
+            ReceiveError::TooLarge(bytes_max) => ApiError::too_large(bytes_max),
             ReceiveError::DigestMismatch { .. } => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", message)
             }
@@ -68,6 +68,7 @@ impl From<ReceiveError> for ApiError {
             ReceiveError::TooSlow { .. } => ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message),
             ReceiveError::Busy => ApiError::unavailable("busy", message),
             ReceiveError::Upload(error) => error.into(),
+            ReceiveError::Asset(error) => error.into(),
             ReceiveError::Blob(_) => ApiError::internal(&error),
         }
     }

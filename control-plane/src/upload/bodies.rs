@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use artifact::{
     AppId, Digest, HostName, Lane,
+    assets::IndexRef,
     manifest::AppConfig,
     record::{ArtifactRef, ArtifactSet, Body, RECORD_BYTES_MAX, Version, VersionNumber},
     seal::SecretsKey,
@@ -33,6 +34,8 @@ pub struct ReleasePlan {
     pub wasm_bytes: u64,
     /// The interface it speaks.
     pub lane: Lane,
+    /// Its static files.
+    pub assets: Option<IndexRef>,
     /// Checked, with its hosts resolved.
     pub config: AppConfig,
     /// The values it pins.
@@ -48,7 +51,7 @@ pub struct ReleasePlan {
 }
 
 impl ReleasePlan {
-    /// Version, native code, missing certificates, release.
+    /// Version, native code if there is a program, missing certificates, release.
     pub fn bodies(self, view: &FleetView) -> Result<Vec<Body>, DeployError> {
         view.check_claim(&self.id, &self.config)?;
         check_reach(view, self.reach, &self.id, &self.config)?;
@@ -59,7 +62,10 @@ impl ReleasePlan {
         let hosts = self.config.hosts.clone();
         let certificates = certificates_for(view, &hosts, &self.ca, &self.secrets)?;
         let release = Body::Release { id: self.id.clone(), version: number };
-        let mut bodies = vec![self.version(number)?, self.artifacts(number)];
+        let mut bodies = vec![self.version(number)?];
+        if self.wasm_bytes > 0 {
+            bodies.push(self.artifacts(number));
+        }
         bodies.extend(certificates);
         bodies.push(release);
         Ok(bodies)
@@ -74,7 +80,7 @@ impl ReleasePlan {
             lane: self.lane,
             config: self.config.clone(),
             secrets: self.pinned.clone(),
-            assets: None,
+            assets: self.assets,
         });
         // The manifest's bounds are on plain bytes; JSON escapes can make six of one.
         let bytes = serde_json::to_vec(&body).map_or(usize::MAX, |text| text.len());
@@ -139,6 +145,7 @@ mod tests {
             wasm: Digest::of(b"wasm"),
             wasm_bytes: 4,
             lane: Lane::Wasi,
+            assets: None,
             config,
             pinned: vec![],
             artifacts: vec![],

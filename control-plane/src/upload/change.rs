@@ -1,5 +1,5 @@
 //! Another configuration, or newer secrets, for the program that answers already: a new version of the same wasm, with
-//! its native code as it is, released like a deploy. Nothing is uploaded or compiled.
+//! its native code and static files as they are, released like a deploy. Nothing is uploaded or compiled.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -69,6 +69,7 @@ pub async fn change(plane: &Plane, change: Change) -> Result<Deployed, DeployErr
             wasm: active.version.wasm,
             wasm_bytes: active.version.wasm_bytes,
             lane: active.version.lane,
+            assets: active.version.assets,
             artifacts: active.artifacts.clone(),
             // Its routes are those it has.
             reach: Reach::Tenant,

@@ -4,6 +4,7 @@
 //! the origin for the one durable append, and on the admin store for who uploaded what. Deliberately absent: HTTP. Errors
 //! get their status in `api`.
 
+mod assets;
 mod bodies;
 mod change;
 mod native;
@@ -13,18 +14,22 @@ mod secrets;
 use std::time::Instant;
 
 use artifact::{
-    AppId, Digest, TenantName,
+    AppId, Digest, Lane, TenantName,
+    assets::{IndexError, IndexRef},
     manifest::{AppConfig, Mistake},
     record::{Body, RECORD_BYTES_MAX},
     secrets::SecretAt,
 };
 use fleet_sync_proto::ClaimConflict;
 
+pub use assets::{ASKED_MAX, missing as missing_assets, sweep as sweep_assets};
 pub use bodies::{APPS_PER_TENANT_MAX, certificates_for, check_reach};
 pub use change::{Change, Edit, change};
 use native::Native;
 pub use native::{compile_missing, missing};
-pub use receive::{ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive};
+pub use receive::{
+    ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive, receive_asset,
+};
 
 use bodies::ReleasePlan;
 
@@ -38,8 +43,10 @@ use crate::{
 pub struct Wish {
     /// The app.
     pub id: AppId,
-    /// An uploaded program.
-    pub wasm: Digest,
+    /// An uploaded program. None: static files alone.
+    pub wasm: Option<Digest>,
+    /// An uploaded index of static files.
+    pub assets: Option<Digest>,
     /// Routes, bindings and limits.
     pub config: AppConfig,
     /// Who asks: a token's id.
@@ -74,6 +81,25 @@ pub enum DeployError {
     /// This tenant has not uploaded it.
     #[error("no program {0} was uploaded by this tenant: send it with PUT /v1/wasm/{0} first")]
     NoUpload(Digest),
+    /// Static files that this tenant has not uploaded, or whose stored bytes are lost or damaged.
+    #[error(
+        "{count} static files are to be uploaded: {}{}; ask POST /v1/assets/missing which, send them with PUT \
+         /v1/assets/{{sha256}}, then repeat this request",
+        .files.join(", "),
+        if *count > .files.len() { ", …" } else { "" }
+    )]
+    AssetsMissing {
+        /// Some of them.
+        files: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
+    /// The index is wrong in itself.
+    #[error(transparent)]
+    AssetIndex(#[from] IndexError),
+    /// The index says something of a file's bytes that is not so.
+    #[error("the static file {0:?} is not what the index says of it: deploy again")]
+    AssetsDiffer(String),
     /// Declared, but never set: the program must not run without what it was promised.
     #[error("the app declares secrets that have no value: {}; then deploy again", cures(.id, .missing))]
     SecretsMissing {
@@ -147,23 +173,63 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     view.check_claim(&wish.id, &wish.config)?;
     check_reach(&view, wish.reach, &wish.id, &wish.config)?;
     secrets::pinned(plane, &wish.id, &wish.config).await?;
-    let wasm_bytes = uploaded(plane, &wish).await?;
+    let files = match wish.assets {
+        Some(index) => Some(assets::find(plane, &wish.id.tenant, index, &wish.config).await?),
+        None => None,
+    };
 
     let compiling = Instant::now();
-    let native = compile_missing(plane, &wish.id.tenant, wish.wasm).await?;
-    let compile_ms = if native.compiled > 0 { millis(compiling) } else { 0 };
+    let program = match wish.wasm {
+        Some(wasm) => {
+            let wasm_bytes = uploaded(plane, &wish.id.tenant, wasm).await?;
+            Program { wasm, wasm_bytes, native: compile_missing(plane, &wish.id.tenant, wasm).await? }
+        }
+        None => Program::none(),
+    };
+    let compile_ms = if program.native.compiled > 0 { millis(compiling) } else { 0 };
 
     let publishing = Instant::now();
-    let rev = publish(plane, &wish, wasm_bytes, &native).await?;
+    if let Some(files) = &files {
+        assets::keep(plane, &wish.id.tenant, files).await?;
+    }
+    let rev = publish(plane, &wish, &program, files.map(|files| files.at)).await?;
     let publish_ms = millis(publishing);
 
     answer(plane, &wish.id, rev, compile_ms, publish_ms).await
+}
+
+/// What a version will run.
+struct Program {
+    wasm: Digest,
+    wasm_bytes: u64,
+    native: Native,
+}
+
+impl Program {
+    /// That of an app of static files: no bytes, and no code.
+    fn none() -> Program {
+        let native = Native { lane: Lane::Wasi, artifacts: Vec::new(), compiled: 0 };
+        Program { wasm: Digest::of(b""), wasm_bytes: 0, native }
+    }
 }
 
 /// The configuration as it will be pinned: checked, its host names resolved and each there once.
 fn settled(wish: &Wish, plane: &Plane) -> Result<AppConfig, DeployError> {
     let mut config = wish.config.clone();
     let mut mistakes = config.mistakes();
+    let mut note = |key: &str, message: &str| {
+        mistakes.push(Mistake { line: None, key: key.into(), message: message.into() })
+    };
+    match (&config.assets, wish.assets) {
+        (None, Some(_)) => note("assets", "is missing: the request names an index of static files"),
+        (Some(_), None) => {
+            note("assets", "is there, and the request names no index of static files: upload one")
+        }
+        (None, None) if wish.wasm.is_none() => {
+            note("", "an app is a program, static files, or both: name an uploaded program or an index")
+        }
+        _ => {}
+    }
     if config.hosts.is_empty() {
         let name = format!("{}.{}", wish.id.app, plane.config.domain);
         match name.parse() {
@@ -181,23 +247,29 @@ fn settled(wish: &Wish, plane: &Plane) -> Result<AppConfig, DeployError> {
     Ok(config)
 }
 
-async fn uploaded(plane: &Plane, wish: &Wish) -> Result<u64, DeployError> {
-    let bytes = plane.admin.upload_bytes(wish.id.tenant.clone(), wish.wasm).await?;
-    bytes.ok_or(DeployError::NoUpload(wish.wasm))
+async fn uploaded(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Result<u64, DeployError> {
+    let bytes = plane.admin.upload_bytes(tenant.clone(), wasm).await?;
+    bytes.ok_or(DeployError::NoUpload(wasm))
 }
 
 /// Version, native code, certificates and release in one append: all of it is in the log, or none.
-async fn publish(plane: &Plane, wish: &Wish, wasm_bytes: u64, native: &Native) -> Result<u64, DeployError> {
+async fn publish(
+    plane: &Plane,
+    wish: &Wish,
+    program: &Program,
+    assets: Option<IndexRef>,
+) -> Result<u64, DeployError> {
     let _turn = plane.version_turn(&wish.id).await;
     let pinned = secrets::pinned(plane, &wish.id, &wish.config).await?;
     let plan = ReleasePlan {
         id: wish.id.clone(),
-        wasm: wish.wasm,
-        wasm_bytes,
-        lane: native.lane,
+        wasm: program.wasm,
+        wasm_bytes: program.wasm_bytes,
+        lane: program.native.lane,
+        assets,
         config: wish.config.clone(),
         pinned,
-        artifacts: native.artifacts.clone(),
+        artifacts: program.native.artifacts.clone(),
         ca: plane.ca.clone(),
         secrets: plane.secrets.clone(),
         reach: wish.reach,

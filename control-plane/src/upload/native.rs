@@ -105,6 +105,7 @@ async fn compile_and_keep(
     let compiler: &Arc<CompilerClient> = &plane.compiler;
     let made = compiler.compile(tenant, bytes, wasm, target, fingerprint).await?;
     let blob_bytes = made.blob.len() as u64;
+    let _not_swept = plane.sweeping.read().await;
     let blob = plane
         .fleet
         .keep_blob(made.blob)

@@ -1,15 +1,15 @@
-//! Receive: the bytes of a program, bounded, against the digest the client named.
+//! Receive: the bytes of a program or a static file, bounded, against the digest the client named.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use artifact::{Digest, TenantName, compile::WASM_BYTES_MAX};
+use artifact::{Digest, TenantName, assets::FILE_BYTES_MAX, compile::WASM_BYTES_MAX};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use crate::{
-    admin::{AdminError, UploadError},
+    admin::{AdminError, AssetQuotaError, UploadError},
     api::types::Uploaded,
     clock::now_ms,
     fleet::FleetError,
@@ -56,12 +56,12 @@ impl Pace {
     }
 }
 
-/// A program is not kept.
+/// An upload is not kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// Over [`WASM_BYTES_MAX`], stated or found.
-    #[error("a program is at most {WASM_BYTES_MAX} bytes")]
-    TooLarge,
+    /// Over [`WASM_BYTES_MAX`] or [`FILE_BYTES_MAX`], stated or found.
+    #[error("this upload is at most {0} bytes")]
+    TooLarge(u64),
     /// The bytes have another digest.
     #[error(
         "the body's sha-256 is {found}, the path names {named}: the upload was cut or altered on its way"
@@ -93,8 +93,11 @@ pub enum ReceiveError {
     /// The tenant's quota, or the store.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// The same for static files.
+    #[error(transparent)]
+    Asset(#[from] AssetQuotaError),
     /// The blob store.
-    #[error("keeping the program: check the free space of the data directory")]
+    #[error("keeping an upload: check the free space of the data directory")]
     Blob(#[source] FleetError),
 }
 
@@ -114,7 +117,7 @@ pub async fn receive(
 ) -> Result<Uploaded, ReceiveError> {
     if stated_bytes.is_some_and(|bytes| bytes > WASM_BYTES_MAX) {
         discard(body);
-        return Err(ReceiveError::TooLarge);
+        return Err(ReceiveError::TooLarge(WASM_BYTES_MAX));
     }
     if let Err(full) = plane.admin.check_upload_quota(tenant.clone(), stated_bytes.unwrap_or(0)).await {
         discard(body);
@@ -124,20 +127,64 @@ pub async fn receive(
         discard(body);
         return Err(ReceiveError::Busy);
     };
-    let wasm = collect(body, stated_bytes, PACE).await?;
+    let wasm = collect(body, stated_bytes, WASM_BYTES_MAX, PACE).await?;
     let bytes = wasm.len() as u64;
     let found = digest_of(wasm.clone()).await?;
     if found != named {
         return Err(ReceiveError::DigestMismatch { named, found });
     }
+    let _not_swept = plane.sweeping.read().await;
     plane.fleet.keep_blob(wasm).await.map_err(ReceiveError::Blob)?;
     plane.admin.add_upload(tenant.clone(), found, bytes, now_ms()).await?;
     Ok(Uploaded { digest: found, bytes })
 }
 
-/// The whole body, at most [`WASM_BYTES_MAX`], whatever its framing says.
-async fn collect(body: Body, stated_bytes: Option<u64>, pace: Pace) -> Result<Bytes, ReceiveError> {
-    let room = stated_bytes.unwrap_or(0).min(WASM_BYTES_MAX);
+/// The same for a blob of static files, at most [`FILE_BYTES_MAX`]. Its row stands before its bytes do, so
+/// nothing lies in the store that nobody knows of.
+pub async fn receive_asset(
+    plane: &Arc<Plane>,
+    tenant: &TenantName,
+    named: Digest,
+    stated_bytes: Option<u64>,
+    body: Body,
+) -> Result<Uploaded, ReceiveError> {
+    if stated_bytes.is_some_and(|bytes| bytes > FILE_BYTES_MAX) {
+        discard(body);
+        return Err(ReceiveError::TooLarge(FILE_BYTES_MAX));
+    }
+    if let Err(full) = plane.admin.check_asset_quota(tenant.clone(), stated_bytes.unwrap_or(0)).await {
+        discard(body);
+        return Err(full.into());
+    }
+    let Ok(_place) = tokio::time::timeout(PLACE_WAIT_MAX, plane.upload_place(tenant)).await else {
+        discard(body);
+        return Err(ReceiveError::Busy);
+    };
+    let file = collect(body, stated_bytes, FILE_BYTES_MAX, PACE).await?;
+    let bytes = file.len() as u64;
+    let found = digest_of(file.clone()).await?;
+    if found != named {
+        return Err(ReceiveError::DigestMismatch { named, found });
+    }
+    // A task of its own: a client that hangs up does not stop it half way.
+    let (plane, tenant) = (Arc::clone(plane), tenant.clone());
+    let keeping = tokio::spawn(async move {
+        let _not_swept = plane.sweeping.read().await;
+        plane.admin.add_asset(tenant, found, bytes, now_ms()).await?;
+        plane.fleet.keep_blob(file).await.map_err(ReceiveError::Blob)
+    });
+    keeping.await.map_err(|_| AdminError::Stopping("keeping a static file"))??;
+    Ok(Uploaded { digest: found, bytes })
+}
+
+/// The whole body, at most `bytes_max`, whatever its framing says.
+async fn collect(
+    body: Body,
+    stated_bytes: Option<u64>,
+    bytes_max: u64,
+    pace: Pace,
+) -> Result<Bytes, ReceiveError> {
+    let room = stated_bytes.unwrap_or(0).min(bytes_max);
     let mut wasm = BytesMut::with_capacity(usize::try_from(room).unwrap_or(0));
     let mut body = body;
     let start = Instant::now();
@@ -149,9 +196,9 @@ async fn collect(body: Body, stated_bytes: Option<u64>, pace: Pace) -> Result<By
             Some(Err(error)) => return Err(ReceiveError::Cut(error.to_string())),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
-                if (wasm.len() + data.len()) as u64 > WASM_BYTES_MAX {
+                if (wasm.len() + data.len()) as u64 > bytes_max {
                     discard(body);
-                    return Err(ReceiveError::TooLarge);
+                    return Err(ReceiveError::TooLarge(bytes_max));
                 }
                 wasm.extend_from_slice(&data);
             }
@@ -200,10 +247,10 @@ mod tests {
     #[tokio::test]
     async fn a_trickling_body_is_refused_after_the_grace_and_a_steady_one_is_taken() {
         let start = Instant::now();
-        let refused = collect(trickle(Duration::from_millis(60)), None, QUICK).await.unwrap_err();
+        let refused = collect(trickle(Duration::from_millis(60)), None, 1000, QUICK).await.unwrap_err();
         assert!(matches!(refused, ReceiveError::TooSlow { .. }), "{refused:?}");
         assert!(start.elapsed() < Duration::from_millis(800), "not held to its end: {:?}", start.elapsed());
-        let taken = collect(trickle(Duration::from_millis(2)), None, QUICK).await.unwrap();
+        let taken = collect(trickle(Duration::from_millis(2)), None, 1000, QUICK).await.unwrap();
         assert_eq!(taken.len(), 400);
     }
 }

@@ -2,6 +2,7 @@
 //! made) the real compiler service as its own process.
 
 mod access;
+mod assets;
 mod compiler_faults;
 mod deploys;
 mod harness;
