@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod assets;
 mod build;
 mod commands;
 mod component;

@@ -29,8 +29,10 @@ pub struct Package {
     pub config: AppConfig,
     /// The program's file, for messages.
     pub file: PathBuf,
-    /// The program.
-    pub wasm: Vec<u8>,
+    /// The program; an app of static files may have none.
+    pub wasm: Option<Vec<u8>>,
+    /// The folder of its static files.
+    pub assets: Option<PathBuf>,
     /// What has to be put into stores beside it.
     pub items: Items,
     /// What was taken of a manifest made for another platform, and what was not.
@@ -76,17 +78,19 @@ impl Package {
                 source.display()
             )));
         }
-        let (name, config, file, cure) = if source.is_dir() {
+        if source.is_dir() {
             let project = read_manifest(source)?;
             let cure = format!("{} names it; build the app first", own.display());
-            (project.name, project.config, source.join(project.component.unwrap_or_default()), Some(cure))
-        } else {
-            let name = app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?;
-            (name, AppConfig::default(), source.to_owned(), None)
-        };
-        let wasm = read_wasm(&file, cure.as_deref())?;
-        let app = app.cloned().unwrap_or(name);
-        Ok(Package { app, config, file, wasm, items: Items::default(), notes: vec![] })
+            let file = project.component.map(|component| source.join(component));
+            let wasm = file.as_deref().map(|file| read_wasm(file, Some(&cure))).transpose()?;
+            let file = file.unwrap_or(own);
+            let assets = project.assets_folder.map(|folder| source.join(folder));
+            let (app, config) = (app.cloned().unwrap_or(project.name), project.config);
+            return Ok(Package { app, config, file, wasm, assets, items: Items::default(), notes: vec![] });
+        }
+        let app = app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?;
+        let (config, file, wasm) = (AppConfig::default(), source.to_owned(), Some(read_wasm(source, None)?));
+        Ok(Package { app, config, file, wasm, assets: None, items: Items::default(), notes: vec![] })
     }
 }
 
@@ -102,7 +106,7 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
             "the manifest of {file} does not give a name for the app; give one with --app NAME"
         ))
     })?;
-    Ok(Package { app, config, file, wasm, items, notes })
+    Ok(Package { app, config, file, wasm: Some(wasm), assets: None, items, notes })
 }
 
 fn read_manifest(folder: &Path) -> Result<Project> {

@@ -142,6 +142,12 @@ impl<'a> Call<'a> {
         (self.again == Again::Safe && pause <= left).then_some(pause)
     }
 
+    /// It changes nothing, whatever its method.
+    pub fn repeatable(mut self) -> Call<'a> {
+        self.again = Again::Safe;
+        self
+    }
+
     /// With a key a call is safe to repeat.
     pub fn key(mut self, key: &'a str) -> Call<'a> {
         self.key = Some(key);

@@ -42,6 +42,20 @@ impl Api {
         self.answer::<Value>(call.until(deadline)).map(drop)
     }
 
+    /// Those of these blobs of static files that the tenant has to send.
+    pub fn missing_assets(&self, digests: &[Digest]) -> Result<Vec<Digest>> {
+        let call = Call::new("asking which static files are missing", "POST", "/v1/assets/missing");
+        let body = json!({ "digests": digests });
+        self.answer::<Missing>(call.json(&body).repeatable()).map(|answer| answer.missing)
+    }
+
+    /// Uploads a blob of static files, of the file `name`; while the control plane says when to come back, it is tried again
+    /// until `deadline`.
+    pub fn put_asset(&self, digest: &Digest, bytes: &[u8], name: &str, deadline: Instant) -> Result<()> {
+        let call = Call::new(format!("uploading {name}"), "PUT", format!("/v1/assets/{digest}")).value(bytes);
+        self.answer::<Value>(call.until(deadline)).map(drop)
+    }
+
     /// Makes a version and its release. The same key never makes a second one. While the control plane says when to
     /// come back, it is tried again until `deadline`.
     pub fn deploy(

@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 /// `POST /v1/apps/{app}/versions`.
 #[derive(Debug, Serialize)]
 pub struct NewVersion<'a> {
-    /// The uploaded program.
-    pub wasm: Digest,
+    /// The uploaded program, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<Digest>,
+    /// The uploaded index of static files, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assets: Option<Digest>,
     /// What the version pins.
     pub config: &'a AppConfig,
 }
@@ -28,6 +32,12 @@ pub struct Deployed {
     pub targets: Vec<String>,
     pub compile_ms: u64,
     pub publish_ms: u64,
+}
+
+/// The answer of `POST /v1/assets/missing`.
+#[derive(Debug, Deserialize)]
+pub struct Missing {
+    pub missing: Vec<Digest>,
 }
 
 /// `GET /v1/apps/{app}/convergence`.

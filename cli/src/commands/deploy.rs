@@ -13,22 +13,27 @@ use super::{
 use crate::{
     api::{Api, Deployed, NewVersion},
     args::Deploy,
+    assets::{self, Sent},
     error::{Error, Result},
     import::Purpose,
     output::{Output, Progress},
     project::{Package, Reading},
 };
 
-/// Code of the refusal that is cured by sending the program again.
-const UPLOAD_AGAIN: &str = "upload_again";
+/// Codes of refusals that are cured by sending the program, or static files, again.
+const UPLOAD_AGAIN: [&str; 2] = ["upload_again", "assets_missing"];
 
 /// The result, also the JSON form.
 #[derive(Debug, Serialize)]
 pub struct Report {
     #[serde(flatten)]
     pub deployed: Deployed,
-    /// Digest of the program.
-    pub wasm: Digest,
+    /// Digest of the program, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<Digest>,
+    /// Its static files, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assets: Option<Sent>,
     /// Absent with `--no-wait`.
     #[serde(flatten)]
     pub waited: Option<Waited>,
@@ -54,10 +59,20 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
     let progress = Progress::start(format!("{}: uploading", package.app));
     let deadline = Instant::now() + args.timeout;
 
-    let wasm = Digest::of(&package.wasm);
+    let site = package.assets.as_ref().map(|folder| assets::read(folder, &progress)).transpose()?;
+    for note in site.iter().flat_map(|site| &site.notes) {
+        eprintln!("{note}");
+    }
+    let program = package.wasm.as_deref().map(|wasm| (Digest::of(wasm), wasm));
     let file = package.file.display().to_string();
-    if !api.has_wasm(&wasm, &file)? {
-        api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
+    if let Some((digest, wasm)) = program
+        && !api.has_wasm(&digest, &file)?
+    {
+        api.put_wasm(&digest, wasm, &file, deadline)?;
+    }
+    let mut sent = Sent::default();
+    if let Some(site) = &site {
+        site.send(api, deadline, &progress, &mut sent)?;
     }
 
     progress.now(format!("{}: putting values", package.app));
@@ -65,11 +80,17 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
     let entries = items::put_kv(api, &package.items.kv)?;
 
     progress.now(format!("{}: compiling", package.app));
-    let body = NewVersion { wasm, config: &package.config };
+    let wasm = program.map(|(digest, _)| digest);
+    let body = NewVersion { wasm, assets: site.as_ref().map(|site| site.index), config: &package.config };
     let deployed = match api.deploy(&package.app, &body, &idempotency_key()?, deadline) {
-        // The program that was there a moment ago is gone or damaged. Nothing was made, so this is a new call.
-        Err(Error::Rejected { code, .. }) if code == UPLOAD_AGAIN => {
-            api.put_wasm(&wasm, &package.wasm, &file, deadline)?;
+        // What was there a moment ago is gone or damaged. Nothing was made, so this is a new call.
+        Err(Error::Rejected { code, .. }) if UPLOAD_AGAIN.contains(&code.as_str()) => {
+            if let Some((digest, wasm)) = program {
+                api.put_wasm(&digest, wasm, &file, deadline)?;
+            }
+            if let Some(site) = &site {
+                site.send(api, deadline, &progress, &mut sent)?;
+            }
             api.deploy(&package.app, &body, &idempotency_key()?, deadline)?
         }
         other => other?,
@@ -80,12 +101,13 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
         let message = "this token may not do that".into();
         return Err(Error::Rejected { doing, code: "forbidden".into(), message, mistakes: vec![] });
     }
+    let assets = site.map(|_| sent);
     if args.no_wait {
-        return Ok(Report { deployed, wasm, waited: None });
+        return Ok(Report { deployed, wasm, assets, waited: None });
     }
     progress.now(format!("{}: waiting for the nodes", package.app));
     let waited = convergence::wait(api, &package.app, deployed.rev, args.timeout, &progress)?;
-    Ok(Report { deployed, wasm, waited: Some(waited) })
+    Ok(Report { deployed, wasm, assets, waited: Some(waited) })
 }
 
 impl Report {
@@ -104,7 +126,8 @@ impl Report {
                 "{app} v{version} is durable at rev {rev} (compile {compile_ms} ms, publish {publish_ms} ms)"
             ),
         };
-        urls.iter().fold(first, |text, url| format!("{text}\n  {url}"))
+        let files = self.assets.iter().map(Sent::text);
+        files.chain(urls.iter().cloned()).fold(first, |text, line| format!("{text}\n  {line}"))
     }
 }
 
@@ -127,7 +150,7 @@ mod tests {
             compile_ms: 210,
             publish_ms: 4,
         };
-        Report { deployed, wasm: Digest::ZERO, waited }
+        Report { deployed, wasm: Some(Digest::ZERO), assets: None, waited }
     }
 
     fn live() -> Waited {
@@ -146,6 +169,16 @@ mod tests {
         let nowhere = Waited { outcome: Spread::TimedOut, active_ms: 2_000, convergence };
         let text = report(Some(nowhere)).text();
         assert!(text.starts_with("hello v3 is durable, but no node serves it yet"), "{text}");
+    }
+
+    #[test]
+    fn static_files_have_a_line_before_the_urls() {
+        let assets = Some(Sent { files: 42, new: 3, bytes: 120_000 });
+        let report = Report { assets, wasm: None, ..report(Some(live())) };
+        assert!(report.text().ends_with("\n  42 files (3 new, 120 KB)\n  https://hello.localhost:8443/"));
+        let value = serde_json::to_value(report).unwrap();
+        assert_eq!(value["assets"], serde_json::json!({ "files": 42, "new": 3, "bytes": 120_000 }));
+        assert_eq!(value.get("wasm"), None);
     }
 
     #[test]
