@@ -47,7 +47,10 @@ fn check_exports(walked: &Walked<'_>) -> Result<(), Refusal> {
             );
         }
         None => {
-            return wrong("does not export the function \"_start\": programs of the fastly lane begin there");
+            return wrong(
+                "does not export the function \"_start\", where programs of the fastly lane begin; a wasi:http program is a \
+                 component: build it for wasm32-wasip2 (or make one with `skerry component`)",
+            );
         }
     }
     if !memory {

@@ -292,7 +292,10 @@ impl Api {
             mistakes: Vec::<Mistake>::new(),
         });
         let hint = match status {
-            StatusCode::UNAUTHORIZED => "; give a valid token with --token or SKERRY_TOKEN",
+            StatusCode::UNAUTHORIZED => {
+                "; the token is mistyped, revoked or expired: give another with --token or SKERRY_TOKEN (`skerry token create` \
+              makes one)"
+            }
             StatusCode::FORBIDDEN => "; this token may not do that",
             _ => "",
         };
