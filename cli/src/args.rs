@@ -85,6 +85,8 @@ pub enum Command {
     Deploy(With<Deploy>),
     /// Show what is live where: of one app, or of the fleet
     Status(With<Status>),
+    /// Show what an app said, and what its requests cost
+    Logs(With<Logs>),
     /// List the apps
     Apps(With<Apps>),
     /// Make an earlier version answer again
@@ -169,6 +171,24 @@ pub struct Component {
 pub struct Status {
     /// The app; without it: the fleet
     pub app: Option<AppName>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  skerry logs shop              the last lines, as far as nodes remember them\n  \
+                  skerry logs shop -f           these, then each line as it comes; Ctrl-C ends it\n  \
+                  skerry logs shop -f --since 0s --json | jq -r .text\n\n\
+                  Times are UTC. What would do more in a terminal than show itself is spelled out: \\u{1b}."
+)]
+pub struct Logs {
+    /// The app
+    pub app: AppName,
+    /// Go on with what comes, until it is stopped
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Of what nodes remember only that of the last so long, such as 5m; 0s: nothing
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub since: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -577,6 +597,7 @@ mod tests {
             "skerry status --json",
             "skerry status hello",
             "skerry apps --json",
+            "skerry logs shop -f --since 5m --json",
             "skerry rollback hello --to 3 --json",
             "skerry app delete hello --json",
             "skerry config set shop a=1 b=c=d --store s --no-wait --json",

@@ -15,6 +15,7 @@ mod dev;
 mod error;
 mod exit;
 mod import;
+mod logs;
 mod new;
 mod output;
 mod project;
@@ -68,6 +69,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Up(up) => up::run(&up, output),
         Command::Deploy(with) => commands::deploy::run(&api(&with.shared)?, &with.command, output),
         Command::Status(with) => commands::status::run(&api(&with.shared)?, &with.command, output),
+        Command::Logs(with) => commands::logs::run(&api(&with.shared)?, &with.command, output),
         Command::Apps(with) => commands::apps::list(&api(&with.shared)?, output),
         Command::Rollback(with) => commands::apps::rollback(&api(&with.shared)?, &with.command, output),
         Command::Versions(with) => commands::versions::list(&api(&with.shared)?, &with.command, output),
@@ -103,6 +105,7 @@ impl Command {
             Command::Up(up) => up.json,
             Command::Deploy(with) => with.shared.json,
             Command::Status(with) => with.shared.json,
+            Command::Logs(with) => with.shared.json,
             Command::Apps(with) => with.shared.json,
             Command::Rollback(with) => with.shared.json,
             Command::Versions(with) => with.shared.json,

@@ -81,6 +81,7 @@ fn help_texts() {
         "up",
         "deploy",
         "status",
+        "logs",
         "apps",
         "rollback",
         "app",

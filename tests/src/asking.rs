@@ -36,7 +36,7 @@ impl Fleet {
         Said::by(&mut self.command(token, arguments))
     }
 
-    fn command(&self, token: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, token: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("skerry"));
         for name in ["SKERRY_TENANT", "SKERRY_API", "SKERRY_TOKEN"] {
             command.env_remove(name);

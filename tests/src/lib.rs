@@ -16,6 +16,7 @@ mod command;
 mod dev;
 mod fleet;
 mod guests;
+mod listening;
 mod process;
 mod raw;
 mod separate;
@@ -27,6 +28,7 @@ pub use command::{Said, skerry};
 pub use dev::Dev;
 pub use fleet::{Fleet, Process};
 pub use guests::{guest, has_guest};
+pub use listening::Listening;
 pub use raw::Raw;
 pub use start::FleetBuilder;
 

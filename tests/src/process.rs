@@ -98,9 +98,10 @@ impl Owned {
         self.end_by(Signal::INT)
     }
 
+    /// Another signal that asks it to end; waits for a clean end.
     #[track_caller]
-    fn end_by(&mut self, with: Signal) -> Option<i32> {
-        signal(self.child.id(), with);
+    pub fn end_by(&mut self, asked: Signal) -> Option<i32> {
+        signal(self.child.id(), asked);
         let deadline = Instant::now() + Duration::from_secs(STOP_S_MAX);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("it is our child") {

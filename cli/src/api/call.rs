@@ -79,6 +79,9 @@ pub(super) struct Call<'a> {
     header: Option<(&'static str, String)>,
     again: Again,
     answer_s_max: u64,
+    body_s_max: u64,
+    /// Longest wait for the next bytes, where an answer comes in pieces.
+    silence_s_max: Option<u64>,
     /// Until then `Retry-After` is honoured.
     deadline: Option<Instant>,
 }
@@ -95,6 +98,8 @@ impl<'a> Call<'a> {
             header: None,
             again,
             answer_s_max: ANSWER_S_MAX,
+            body_s_max: BODY_S_MAX,
+            silence_s_max: None,
             deadline: None,
         }
     }
@@ -124,6 +129,12 @@ impl<'a> Call<'a> {
     /// For a call whose answer takes longer than most.
     pub fn wait_s(mut self, seconds: u64) -> Call<'a> {
         self.answer_s_max = seconds;
+        self
+    }
+
+    /// For a call whose answer goes on: for how long in all, and how long it may be silent.
+    pub fn streams(mut self, body_s_max: u64, silence_s_max: u64) -> Call<'a> {
+        (self.body_s_max, self.silence_s_max) = (body_s_max, Some(silence_s_max));
         self
     }
 
@@ -164,8 +175,7 @@ impl Api {
             .max_redirects(0) // a token must not follow a redirect elsewhere
             .user_agent(concat!("skerry/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(CONNECT_S_MAX)))
-            .timeout_send_body(Some(Duration::from_secs(SEND_S_MAX)))
-            .timeout_recv_body(Some(Duration::from_secs(BODY_S_MAX)));
+            .timeout_send_body(Some(Duration::from_secs(SEND_S_MAX)));
         if is_loopback(&credentials.api) {
             config = config.proxy(None);
         }
@@ -202,6 +212,15 @@ impl Api {
             message: format!("its answer broke off: {error}"),
         })?;
         Ok((std::mem::take(response.headers_mut()), body))
+    }
+
+    /// Makes the call; its answer is read as it comes.
+    pub(super) fn stream(&self, call: Call<'_>) -> Result<ureq::BodyReader<'static>> {
+        let response = self.send(&call)?;
+        if !response.status().is_success() {
+            return Err(self.refusal(&call, response));
+        }
+        Ok(response.into_body().into_reader())
     }
 
     /// Makes the call; the answer's body is of no interest.
@@ -253,16 +272,15 @@ impl Api {
         if let Some((name, value)) = &call.header {
             request = request.header(*name, value);
         }
-        let timeout = Duration::from_secs(call.answer_s_max);
         match &call.send {
-            Send::Nothing => self.run(request.body(())?, timeout),
+            Send::Nothing => self.run(request.body(())?, call),
             Send::Json(value) => {
                 let request = request.header("content-type", "application/json");
-                self.run(request.body(value.to_string())?, timeout)
+                self.run(request.body(value.to_string())?, call)
             }
             Send::Bytes(bytes, what) => {
                 let request = request.header("content-type", *what);
-                self.run(request.body(*bytes)?, timeout)
+                self.run(request.body(*bytes)?, call)
             }
         }
     }
@@ -270,10 +288,21 @@ impl Api {
     fn run<B: ureq::AsSendBody>(
         &self,
         request: ureq::http::Request<B>,
-        timeout: Duration,
+        call: &Call<'_>,
     ) -> std::result::Result<Response<Body>, ureq::Error> {
-        let configured = self.agent.configure_request(request).timeout_recv_response(Some(timeout)).build();
+        let configured = self
+            .agent
+            .configure_request(request)
+            .timeout_recv_response(Some(Duration::from_secs(call.answer_s_max)))
+            .timeout_recv_body(Some(Duration::from_secs(call.body_s_max)))
+            .timeout_per_read(call.silence_s_max.map(Duration::from_secs))
+            .build();
         self.agent.run(configured)
+    }
+
+    /// The control plane answered, but not as it should have.
+    pub fn failed(&self, doing: String, message: impl Into<String>) -> Error {
+        Error::ControlPlane { doing, api: self.credentials.api.clone(), message: message.into() }
     }
 
     /// Turns an answer that is not success into an error.

@@ -4,6 +4,7 @@
 //! commands.
 
 mod call;
+mod logs;
 mod stores;
 mod types;
 

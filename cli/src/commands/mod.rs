@@ -8,6 +8,7 @@ pub mod convergence;
 pub mod deploy;
 pub mod items;
 pub mod kv;
+pub mod logs;
 pub mod node;
 mod released;
 pub mod secrets;
