@@ -1,12 +1,20 @@
 //! Everything a command can fail with: what was being done, to which thing, and the cure when there is one.
 //! A cause stays in `source()`; [`Error::report`] prints the whole chain once.
 
-use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
+use std::{
+    error::Error as _,
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
 
 use artifact::manifest::Mistake;
 use serde_json::json;
 
-use crate::exit::Exit;
+use crate::{
+    carets::{self, Look},
+    exit::Exit,
+};
 
 /// What commands return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -22,6 +30,8 @@ pub enum Error {
     Manifest {
         /// The manifest.
         file: PathBuf,
+        /// What stands in it.
+        text: String,
         /// Never empty.
         mistakes: Vec<Mistake>,
     },
@@ -122,23 +132,27 @@ impl Error {
         }
     }
 
-    /// One line with its causes, then a line for each mistake, then the cure.
+    /// One line with its causes, then the mistakes, those of a file with their lines, then the cure.
     pub fn report(&self) -> String {
+        self.report_with(Look::of_stderr())
+    }
+
+    fn report_with(&self, look: Look) -> String {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
         while let Some(error) = cause {
             let _ = write!(text, ": {error}");
             cause = error.source();
         }
-        for mistake in self.mistakes() {
-            let _ = match self {
-                Error::Manifest { file, .. } => {
-                    let line = mistake.line.map(|line| format!(":{line}")).unwrap_or_default();
-                    let bare = Mistake { line: None, ..mistake.clone() };
-                    write!(text, "\n  {}{line}: {bare}", file.display())
+        match self {
+            Error::Manifest { file, text: manifest, mistakes } => {
+                let _ = write!(text, "\n{}", carets::draw(file, manifest, mistakes, look));
+            }
+            _ => {
+                for mistake in self.mistakes() {
+                    let _ = write!(text, "\n  {mistake}");
                 }
-                _ => write!(text, "\n  {mistake}"),
-            };
+            }
         }
         if let Error::Unreachable { cure, .. } = self {
             let _ = write!(text, "\n  {cure}");
@@ -155,11 +169,27 @@ impl Error {
             cause = error.source();
         }
         let mut error = json!({ "code": self.code(), "message": message });
-        if !self.mistakes().is_empty() {
-            error["mistakes"] = json!(self.mistakes());
+        match self {
+            Error::Manifest { file, text, mistakes } => error["mistakes"] = placed(file, text, mistakes),
+            _ if self.mistakes().is_empty() => {}
+            _ => error["mistakes"] = json!(self.mistakes()),
         }
         json!({ "error": error })
     }
+}
+
+/// The mistakes of a file, each with `file`, `line`, `column`, `key`, `message` and, if there is one, `suggestion`.
+fn placed(file: &Path, text: &str, mistakes: &[Mistake]) -> serde_json::Value {
+    let placed = mistakes.iter().map(|mistake| {
+        let mut value = json!(mistake);
+        value["file"] = json!(file.display().to_string());
+        if let Some(span) = &mistake.span {
+            let (line, column) = carets::position(text, span.start);
+            (value["line"], value["column"]) = (json!(line), json!(column));
+        }
+        value
+    });
+    placed.collect()
 }
 
 #[cfg(test)]
@@ -168,14 +198,26 @@ mod tests {
 
     #[test]
     fn a_manifest_names_file_and_line_of_every_mistake() {
-        let mistakes = artifact::manifest::Project::parse("name = \"Bad\"\nx = 1\n").unwrap_err();
-        let error = Error::Manifest { file: "shop/skerry.toml".into(), mistakes };
-        let report = error.report();
-        assert!(report.contains("shop/skerry.toml:1: name: "), "{report}");
-        assert!(report.contains("shop/skerry.toml:2: x: "), "{report}");
-        assert!(report.contains("shop/skerry.toml: component: is missing"), "{report}");
+        let text = "name = \"Bad\"\nx = 1\n".to_owned();
+        let mistakes = artifact::manifest::Project::parse(&text).unwrap_err();
+        let error = Error::Manifest { file: "shop/skerry.toml".into(), text, mistakes };
+        let report = error.report_with(Look::FILE);
+        for said in [
+            "x component: is missing",
+            "shop/skerry.toml:1:8]",
+            "shop/skerry.toml:2:1]",
+            "x x: is not a known key",
+        ] {
+            assert!(report.contains(said), "{report}");
+        }
         assert_eq!(error.exit(), Exit::Rejected);
-        assert_eq!(error.to_json()["error"]["mistakes"].as_array().map(Vec::len), Some(3));
+        let json = error.to_json();
+        assert_eq!(
+            json["error"]["mistakes"][0],
+            json!({ "file": "shop/skerry.toml", "key": "component", "message": "is missing" })
+        );
+        assert_eq!(json["error"]["mistakes"][1]["column"], 8);
+        assert_eq!(json["error"]["mistakes"].as_array().map(Vec::len), Some(3));
     }
 
     #[test]

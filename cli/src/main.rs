@@ -8,6 +8,7 @@ mod api;
 mod args;
 mod assets;
 mod build;
+mod carets;
 mod commands;
 mod component;
 mod credentials;

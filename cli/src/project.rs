@@ -80,7 +80,7 @@ impl Package {
         }
         if source.is_dir() {
             let project = read_manifest(source)?;
-            let cure = format!("{} names it; build the app first", own.display());
+            let cure = built_by(&project, &own);
             let file = project.component.map(|component| source.join(component));
             let wasm = file.as_deref().map(|file| read_wasm(file, Some(&cure))).transpose()?;
             let file = file.unwrap_or(own);
@@ -109,7 +109,8 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
     Ok(Package { app, config, file, wasm: Some(wasm), assets: None, items, notes })
 }
 
-fn read_manifest(folder: &Path) -> Result<Project> {
+/// Reads a folder's manifest.
+pub fn read_manifest(folder: &Path) -> Result<Project> {
     manifest(folder)?.ok_or_else(|| {
         Error::Usage(format!(
             "nothing to deploy: {} has no {MANIFEST_FILE} and no {}; name a .wasm file, a package, or a folder with one \
@@ -123,12 +124,19 @@ fn read_manifest(folder: &Path) -> Result<Project> {
 /// The manifest of a folder, if it has one.
 pub fn manifest(folder: &Path) -> Result<Option<Project>> {
     let path = folder.join(MANIFEST_FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(Error::io(format!("reading {}", path.display()))(cause)),
-    };
-    Project::parse(&text).map(Some).map_err(|mistakes| Error::Manifest { file: path, mistakes })
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = import::read_text(&path)?;
+    Project::parse(&text).map(Some).map_err(|mistakes| Error::Manifest { file: path, text, mistakes })
+}
+
+/// What to do where the file is not there that a manifest names.
+fn built_by(project: &Project, manifest: &Path) -> String {
+    match &project.build {
+        Some(build) => format!("build the app first, as {} says: {}", manifest.display(), build.command),
+        None => format!("{} names it; build the app first", manifest.display()),
+    }
 }
 
 fn name_of(file: &Path) -> Result<AppName> {
@@ -209,7 +217,11 @@ mod tests {
         assert_eq!(error.exit(), Exit::Usage);
         fs::write(folder.path().join(MANIFEST_FILE), "name = \"a\"\ncomponent = \"gone.wasm\"\n").unwrap();
         let error = Package::read(folder.path(), reading(None, &[])).unwrap_err();
-        assert!(error.to_string().contains("build the app first"), "{error}");
+        assert!(error.to_string().ends_with("skerry.toml names it; build the app first"), "{error}");
+        let text = "name = \"a\"\ncomponent = \"gone.wasm\"\nbuild = { command = \"make it\" }\n";
+        fs::write(folder.path().join(MANIFEST_FILE), text).unwrap();
+        let error = Package::read(folder.path(), reading(None, &[])).unwrap_err();
+        assert!(error.to_string().ends_with("skerry.toml says: make it"), "{error}");
         let huge = fs::File::create(folder.path().join("huge.wasm")).unwrap();
         huge.set_len(200_000_000).unwrap();
         let error = Package::read(&folder.path().join("huge.wasm"), reading(None, &[])).unwrap_err();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
 
-use super::{AppConfig, parse::Reader};
+use super::{AppConfig, keys, parse::Reader};
 use crate::assets::check_path;
 
 /// Bytes of a `Cache-Control`: every answer carries it.
@@ -54,8 +54,6 @@ pub(super) fn check(config: &AppConfig, note: &mut dyn FnMut(String, String)) {
     }
 }
 
-const KEYS: [&str; 4] = ["folder", "index", "not_found", "cache_control"];
-
 impl Reader<'_> {
     /// Reads the table; the folder, if it is named rightly.
     pub(super) fn assets(
@@ -69,15 +67,15 @@ impl Reader<'_> {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             let path = format!("{path}.{name}");
-            if !KEYS.contains(&name) {
-                self.unknown(&path, key.span().start, &KEYS);
+            if !keys::ASSETS.iter().any(|known| known.name == name) {
+                self.unknown(&path, key, keys::ASSETS);
                 continue;
             }
             let Some(text) = self.string(&path, value).map(str::to_owned) else { continue };
             match name {
                 "folder" if text.is_empty() || text.starts_with('/') => {
                     let message = format!("{text:?} must be a folder relative to the manifest");
-                    self.note(&path, value.span().start, message);
+                    self.note(&path, value.span(), message);
                 }
                 "folder" => folder = Some(text),
                 "index" => assets.index = text,
@@ -86,7 +84,7 @@ impl Reader<'_> {
             }
         }
         if !table.iter().any(|(key, _)| key.get_ref().as_ref() == "folder") {
-            self.note(path, value.span().start, "needs a folder, relative to the manifest".into());
+            self.note(path, value.span(), "needs a folder, relative to the manifest".into());
         }
         config.assets = Some(assets);
         folder
@@ -124,7 +122,7 @@ mod tests {
         let expected = [
             "assets.cache_control: has characters other than visible ASCII",
             "assets.folder: \"/etc\" must be a folder relative to the manifest",
-            "assets.folders: is not a known key; known here: folder, index, not_found, cache_control",
+            "assets.folders: is not a known key; did you mean `folder`?",
             "assets.index: \"a/b\" has a '/': it is the name of a file in each folder",
             "assets.not_found: \"../x\": its path has an empty, '.' or '..' segment",
         ];

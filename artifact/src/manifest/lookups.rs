@@ -55,7 +55,7 @@ fn nested(value: &DeValue<'_>, depth: usize) -> Result<Value, String> {
 /// Checks `geo` and `devices`.
 pub(super) fn mistakes(config: &AppConfig) -> Vec<Mistake> {
     let mut found = Vec::new();
-    let mut note = |key: String, message: String| found.push(Mistake { line: None, key, message });
+    let mut note = |key: String, message: String| found.push(Mistake::new(key, message));
     for (name, count) in [("geo", config.geo.len()), ("devices", config.devices.len())] {
         if count > bounds::LOOKUPS_MAX {
             note(name.into(), format!("{count} entries, at most {}", bounds::LOOKUPS_MAX));

@@ -4,13 +4,14 @@
 mod assets;
 mod backends;
 mod build;
+pub mod keys;
 pub mod lookups;
 mod methods;
 pub mod origin;
 pub mod parse;
 mod stores;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -244,6 +245,30 @@ pub struct Mistake {
     pub key: String,
     /// What is wrong and what would be right.
     pub message: String,
+    /// What was most likely meant by what stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+    /// The bytes of the file that are wrong. They stay with who has the file.
+    #[serde(skip)]
+    pub span: Option<Range<usize>>,
+}
+
+impl Mistake {
+    /// A mistake of no place.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Mistake {
+        let (key, message) = (key.into(), message.into());
+        Mistake { line: None, key, message, suggestion: None, span: None }
+    }
+
+    /// The same at this place of a text.
+    pub fn at(self, text: &str, span: Range<usize>) -> Mistake {
+        Mistake { line: Some(parse::line_at(text, span.start)), span: Some(span), ..self }
+    }
+
+    /// Key and message, without the place.
+    pub fn said(&self) -> String {
+        Mistake { line: None, ..self.clone() }.to_string()
+    }
 }
 
 impl fmt::Display for Mistake {
@@ -254,7 +279,11 @@ impl fmt::Display for Mistake {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        match &self.suggestion {
+            Some(meant) => write!(f, "; did you mean `{meant}`?"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -269,7 +298,7 @@ impl AppConfig {
     /// Checks values whose types cannot: for configuration that came as JSON.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut found = Vec::new();
-        let mut note = |key: String, message: String| found.push(Mistake { line: None, key, message });
+        let mut note = |key: String, message: String| found.push(Mistake::new(key, message));
         if self.hosts.len() > bounds::HOSTS_MAX {
             note("hosts".into(), format!("{} host names, at most {}", self.hosts.len(), bounds::HOSTS_MAX));
         }

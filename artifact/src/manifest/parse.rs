@@ -1,41 +1,67 @@
 //! `skerry.toml` → [`Project`], by walking the document with its positions, so that every mistake of a file is
 //! reported in one run with its line, unknown keys included.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
-use super::{AppConfig, Limits, Mistake, Project};
+use super::{
+    AppConfig, Limits, Mistake, Project,
+    keys::{self, Key},
+};
 
 mod backends;
 mod build;
 mod lookups;
 
+/// Bytes of a manifest. Real ones have a few KiB; one with inline certificates some tens.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Mistakes that are kept of one manifest. Who has more reads the first ones.
+pub const MISTAKES_MAX: usize = 1_000;
+/// Bytes of a key's path that a mistake shows, and up to which the places of keys are known. The keys of this format are
+/// far shorter, and a file could have a path of half its size before each of a hundred thousand keys.
+const PATH_BYTES_MAX: usize = 2 * 1024;
+
 /// A value with its position.
 pub type Value<'a> = Spanned<DeValue<'a>>;
 
 pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
-    let document = document(text).map_err(|mistake| vec![mistake])?;
+    let document = document(text)?;
     let mut reader = Reader::of(text);
     let project = reader.project(document.get_ref());
     match project {
         Some(project) if reader.mistakes.is_empty() => Ok(project),
-        _ => {
-            reader.mistakes.sort_by_key(|mistake| mistake.line);
-            Err(reader.mistakes)
-        }
+        _ => Err(reader.into_mistakes()),
     }
 }
 
-/// Reads TOML, keeping positions.
-pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Mistake> {
-    DeTable::parse(text).map_err(|error| {
-        let line = error.span().map(|span| line_at(text, span.start));
-        Mistake { line, key: String::new(), message: error.message().to_owned() }
-    })
+/// Reads TOML, keeping positions; every mistake in its syntax.
+pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Mistake>> {
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!("{} bytes, a manifest has at most {FILE_BYTES_MAX}", text.len());
+        return Err(vec![Mistake::new("", message)]);
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(document);
+    }
+    let mistake = |error: &toml::de::Error| {
+        let mistake = Mistake::new("", error.message());
+        match error.span() {
+            Some(span) => mistake.at(text, span),
+            None => mistake,
+        }
+    };
+    let mut mistakes: Vec<Mistake> = errors.iter().take(MISTAKES_MAX).map(mistake).collect();
+    mistakes.sort_by_key(place);
+    Err(mistakes)
+}
+
+fn place(mistake: &Mistake) -> Option<usize> {
+    mistake.span.as_ref().map(|span| span.start)
 }
 
 /// The line of a position, from 1.
@@ -48,14 +74,28 @@ pub struct Reader<'t> {
     text: &'t str,
     /// What was wrong so far.
     pub mistakes: Vec<Mistake>,
-    /// Where entries of stores stand, by their path: for mistakes that are found afterwards.
-    lines: Vec<(String, usize)>,
+    /// Where values stand: for mistakes that are found afterwards.
+    places: Vec<Place>,
+}
+
+/// Where the value of a key stands, or one item of it.
+struct Place {
+    path: String,
+    span: Range<usize>,
+    /// The item as mistakes name it, if it is one.
+    item: Option<String>,
 }
 
 impl<'t> Reader<'t> {
     /// A reader of this text's document.
     pub fn of(text: &'t str) -> Reader<'t> {
-        Reader { text, mistakes: Vec::new(), lines: Vec::new() }
+        Reader { text, mistakes: Vec::new(), places: Vec::new() }
+    }
+
+    /// What was wrong, in the order of the file; first what has no place.
+    pub fn into_mistakes(mut self) -> Vec<Mistake> {
+        self.mistakes.sort_by_key(place);
+        self.mistakes
     }
 }
 
@@ -63,10 +103,9 @@ impl Reader<'_> {
     fn project(&mut self, table: &DeTable<'_>) -> Option<Project> {
         let (mut name, mut component, mut build, mut assets_folder) = (None, None, None, None);
         let mut config = AppConfig::default();
-        let mut key_lines = Vec::new();
         for (key, value) in table {
             let path = key.get_ref().as_ref();
-            key_lines.push((path.to_owned(), line_at(self.text, key.span().start)));
+            self.stands(path.to_owned(), value.span());
             match path {
                 "name" => name = self.string(path, value).and_then(|text| self.parsed(path, value, text)),
                 "component" => component = self.string(path, value).map(str::to_owned),
@@ -100,21 +139,22 @@ impl Reader<'_> {
                 "devices" => self.devices(path, value, &mut config),
                 "assets" => assets_folder = self.assets(path, value, &mut config),
                 "limits" => self.limits(path, value, &mut config.limits),
-                _ => self.unknown(path, key.span().start, &TOP_KEYS),
+                _ => self.unknown(path, key, keys::TOP),
             }
         }
         // Static files are an app without a program, too.
         let needed: &[&str] = if config.assets.is_some() { &["name"] } else { &["name", "component"] };
         for missing in needed.iter().copied() {
-            if !key_lines.iter().any(|(key, _)| key == missing) {
-                self.mistakes.push(Mistake { line: None, key: missing.into(), message: "is missing".into() });
+            if !table.contains_key(missing) {
+                self.mistakes.push(Mistake::new(missing, "is missing"));
             }
         }
-        for mut mistake in config.mistakes() {
-            let top = mistake.key.split('.').next().unwrap_or_default();
-            let whole = key_lines.iter().find(|(key, _)| key == top).map(|(_, line)| *line);
-            mistake.line = self.line_of(&mistake.key).or(whole);
-            self.mistakes.push(mistake);
+        for mistake in config.mistakes() {
+            let placed = match self.place_of(&mistake) {
+                Some(span) => mistake.at(self.text, span),
+                None => mistake,
+            };
+            self.mistakes.push(placed);
         }
         Some(Project { name: name?, component, build, assets_folder, config })
     }
@@ -129,7 +169,6 @@ impl Reader<'_> {
         let mut stores = BTreeMap::new();
         for (name, value) in self.table(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", name.get_ref());
-            self.lines.push((path.clone(), line_at(self.text, name.span().start)));
             stores.insert(name.get_ref().to_string(), read(self, &path, value));
         }
         stores
@@ -140,19 +179,29 @@ impl Reader<'_> {
         for (key, value) in self.table(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", key.get_ref());
             if let Some(text) = self.string(&path, value) {
-                self.lines.push((path, line_at(self.text, key.span().start)));
                 entries.insert(key.get_ref().to_string(), text.to_owned());
             }
         }
         entries
     }
 
-    /// The line of the innermost thing noted that a key's path names.
-    fn line_of(&self, key: &str) -> Option<usize> {
-        let within =
-            |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        let named = self.lines.iter().filter(|(path, _)| within(path));
-        named.max_by_key(|(path, _)| path.len()).map(|(_, line)| *line)
+    /// Notes that the value of a key stands here.
+    fn stands(&mut self, path: String, span: Range<usize>) {
+        if path.len() <= PATH_BYTES_MAX {
+            self.places.push(Place { path, span, item: None });
+        }
+    }
+
+    /// Where the innermost thing stands that a mistake's key names, down to the item that its message does.
+    fn place_of(&self, mistake: &Mistake) -> Option<Range<usize>> {
+        let around = |place: &&Place| {
+            let rest = mistake.key.strip_prefix(place.path.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let named = |place: &Place| place.item.as_ref().is_some_and(|item| mistake.message.contains(item));
+        let within = self.places.iter().filter(around).filter(|place| place.item.is_none() || named(place));
+        // Of items that are named twice the last is one too many.
+        within.max_by_key(|place| (place.path.len(), place.item.is_some())).map(|place| place.span.clone())
     }
 
     fn limits(&mut self, path: &str, value: &Value<'_>, limits: &mut Limits) {
@@ -164,7 +213,7 @@ impl Reader<'_> {
                 "wall_ms" => &mut limits.wall_ms,
                 "memory_mib" => &mut limits.memory_mib,
                 _ => {
-                    self.unknown(&path, key.span().start, &["cpu_ms", "wall_ms", "memory_mib"]);
+                    self.unknown(&path, key, keys::LIMITS);
                     continue;
                 }
             };
@@ -179,7 +228,7 @@ impl Reader<'_> {
         let number = value.get_ref().as_integer();
         let number = number.and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
         if number.is_none() {
-            self.note(path, value.span().start, "must be a whole number from 0 to 4294967295".into());
+            self.note(path, value.span(), "must be a whole number from 0 to 4294967295".into());
         }
         number
     }
@@ -195,8 +244,16 @@ impl Reader<'_> {
 
     /// Each item is read by itself, so that a mistake in one names its own line and hides no other.
     pub fn strings(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
-        let items = self.items(path, value);
-        items.iter().filter_map(|item| self.string(path, item).map(str::to_owned)).collect()
+        let mut strings = Vec::new();
+        for item in self.items(path, value) {
+            let Some(text) = self.string(path, item) else { continue };
+            let place = Place { path: path.to_owned(), span: item.span(), item: Some(format!("{text:?}")) };
+            if path.len() + text.len() <= PATH_BYTES_MAX {
+                self.places.push(place);
+            }
+            strings.push(text.to_owned());
+        }
+        strings
     }
 
     /// The items of an array.
@@ -216,6 +273,11 @@ impl Reader<'_> {
         if table.is_none() {
             self.wrong_type(path, value, "a table");
         }
+        for (key, value) in table.into_iter().flatten() {
+            if path.len() + key.get_ref().len() < PATH_BYTES_MAX {
+                self.stands(format!("{path}.{}", key.get_ref()), value.span());
+            }
+        }
         table
     }
 
@@ -225,46 +287,44 @@ impl Reader<'_> {
         value: &Value<'_>,
         text: &str,
     ) -> Option<T> {
-        text.parse().map_err(|error| self.note(path, value.span().start, format!("{error}"))).ok()
+        text.parse().map_err(|error| self.note(path, value.span(), format!("{error}"))).ok()
     }
 
     /// Notes that a value has another type than `wanted`.
     pub fn wrong_type(&mut self, path: &str, value: &Value<'_>, wanted: &str) {
         let message = format!("must be {wanted}, not {}", value.get_ref().type_str());
-        self.note(path, value.span().start, message);
+        self.note(path, value.span(), message);
     }
 
-    /// Notes a key that is not known.
-    pub fn unknown(&mut self, path: &str, offset: usize, known: &[&str]) {
-        self.note(path, offset, format!("is not a known key; known here: {}", known.join(", ")));
+    /// Notes a key that is not one of those known here.
+    pub fn unknown(&mut self, path: &str, key: &Spanned<DeString<'_>>, known: &[Key]) {
+        let name = key.get_ref().as_ref();
+        if let Some(why) = keys::elsewhere(name, known) {
+            return self.note(path, key.span(), why);
+        }
+        let suggestion = keys::nearest(name, known).map(str::to_owned);
+        let names = || known.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+        let known = if suggestion.is_none() { format!("; known here: {}", names()) } else { String::new() };
+        let mistake = Mistake::new(shown(path), format!("is not a known key{known}"));
+        self.push(Mistake { suggestion, ..mistake }.at(self.text, key.span()));
     }
 
-    /// Notes a mistake at a position.
-    pub fn note(&mut self, path: &str, offset: usize, message: String) {
-        let line = Some(line_at(self.text, offset));
-        self.mistakes.push(Mistake { line, key: path.to_owned(), message });
+    /// Notes a mistake at a place.
+    pub fn note(&mut self, path: &str, span: Range<usize>, message: String) {
+        self.push(Mistake::new(shown(path), message).at(self.text, span));
+    }
+
+    fn push(&mut self, mistake: Mistake) {
+        if self.mistakes.len() < MISTAKES_MAX {
+            self.mistakes.push(mistake);
+        }
     }
 }
 
-const TOP_KEYS: [&str; 17] = [
-    "name",
-    "component",
-    "build",
-    "hosts",
-    "path_prefix",
-    "methods",
-    "backends",
-    "outbound",
-    "config",
-    "config_stores",
-    "secrets",
-    "secret_stores",
-    "kv_stores",
-    "geo",
-    "devices",
-    "assets",
-    "limits",
-];
+/// As much of a path as a mistake shows.
+fn shown(path: &str) -> &str {
+    &path[..path.floor_char_boundary(PATH_BYTES_MAX)]
+}
 
 #[cfg(test)]
 mod tests {
@@ -321,9 +381,9 @@ mod tests {
                 "line 2: hosts: must be a string, not integer",
                 "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, methods, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, assets, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
-                "line 5: backends.b.uri: is not a known key; known here: url, failover, override_host, cert_host, ca_pem, client_cert_pem, client_key_secret, connect_timeout_ms, first_byte_timeout_ms, between_bytes_timeout_ms, health",
-                "line 6: limits.memory_mib: 4096 is out of range: 1 to 128",
+                "line 5: backends.b.uri: is not a known key; did you mean `url`?",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",
+                "line 8: limits.memory_mib: 4096 is out of range: 1 to 128",
                 "line 10: config.n: must be a string, not integer",
             ]
         );
@@ -341,14 +401,81 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "line 3: kv_stores: must be a string, not integer",
                 "line 3: kv_stores: store name \"a/b\" has a character other than letters, digits, '_', '-' and '.'",
+                "line 3: kv_stores: must be a string, not integer",
                 "line 6: config_stores.one.long: a value of 8193 bytes, at most 8192",
                 "line 7: config_stores.one.n: must be a string, not integer",
                 "line 9: config_stores.two: must be a table, not string",
                 "line 12: secret_stores.bad: secret name \"A=B\" has a character other than letters, digits, '_', '-' and '.'",
             ]
         );
+    }
+
+    /// What stands where mistakes are.
+    fn pointed_at(text: &str) -> Vec<&str> {
+        let mistakes = project(text).unwrap_err();
+        mistakes.iter().map(|one| one.span.clone().map_or("", |span| &text[span])).collect()
+    }
+
+    #[test]
+    fn a_mistake_points_at_what_is_wrong() {
+        let head = "name = \"a\"\ncomponent = \"a.wasm\"\n";
+        for (rest, wrong) in [
+            ("hosts = [\"a.example\", \"B\", 3]", &["\"B\"", "3"][..]),
+            ("secrets = [\"A\", \"B C\", \"A\"]", &["\"B C\"", "\"A\""]),
+            ("methods = [\"GET\", \"get\"]", &["\"get\""]),
+            ("outbound = [\"*.ok\", \"https://x\"]", &["\"https://x\""]),
+            ("path_prefix = \"api\"", &["\"api\""]),
+            ("limits = { cpu_ms = 0, wall = 1 }", &["0", "wall"]),
+            ("[backends.b]\nurl = \"ftp://x\"\nconnect_timeout_ms = 0", &["\"ftp://x\"", "0"]),
+            ("[backends.b]\nfailover = []", &["[backends.b]"]),
+            ("geo = { \"192.0.2.1\" = \"[]\" }", &["\"[]\""]),
+            ("name = \"b\"", &["name"]),
+            ("config = { k = \"v\", k = \"w\" }", &["k"]),
+        ] {
+            assert_eq!(pointed_at(&format!("{head}{rest}")), wrong, "{rest}");
+        }
+        assert_eq!(pointed_at(""), ["", ""], "what is missing is nowhere");
+    }
+
+    #[test]
+    fn a_key_that_is_known_elsewhere_is_told_where() {
+        let head = "name = \"a\"\ncomponent = \"a.wasm\"\n";
+        for (rest, said) in [
+            ("cpu_ms = 3", "line 3: cpu_ms: is not a known key here: it belongs into [limits]"),
+            (
+                "[limits]\nhosts = []",
+                "line 4: limits.hosts: is a key of the top: it belongs before the first [table]",
+            ),
+            ("host = []", "line 3: host: is not a known key; did you mean `hosts`?"),
+        ] {
+            let mistakes = project(&format!("{head}{rest}")).unwrap_err();
+            assert_eq!(mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>(), [said]);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_hostile_file_is_bounded() {
+        let many: String = (0..MISTAKES_MAX + 9).map(|n| format!("k{n} = 1\n")).collect();
+        assert_eq!(project(&many).unwrap_err().len(), MISTAKES_MAX + 2, "and the two that are missing");
+        let long = "x".repeat(100_000);
+        let keys: String = (0..1_000).map(|n| format!("k{n} = 1\n")).collect();
+        let mistakes = project(&format!("[config_stores.{long}]\n{keys}")).unwrap_err();
+        assert!(
+            mistakes.iter().all(|one| one.to_string().len() < 3_000),
+            "{}",
+            mistakes[9].to_string().len()
+        );
+        let huge = format!("#{}", "x".repeat(FILE_BYTES_MAX));
+        let shown = project(&huge).unwrap_err()[0].to_string();
+        assert_eq!(shown, "1048577 bytes, a manifest has at most 1048576");
+    }
+
+    #[test]
+    fn every_mistake_of_the_syntax_is_reported_at_once() {
+        let mistakes = project("name = \ncomponent = a.wasm\nhosts = [\n").unwrap_err();
+        let lines: Vec<_> = mistakes.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [Some(1), Some(2), Some(3)], "{mistakes:?}");
     }
 
     #[test]

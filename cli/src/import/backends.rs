@@ -70,7 +70,7 @@ impl Walk<'_> {
             }
         }
         if !has_url {
-            self.reader.note(path, name.span().start, "needs a url of the form http[s]://host[:port]".into());
+            self.reader.note(path, name.span(), "needs a url of the form http[s]://host[:port]".into());
         }
         Some(origin).filter(|origin| !origin.backend.url.is_empty())
     }

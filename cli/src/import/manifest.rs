@@ -4,6 +4,8 @@
 //! A wrong type or value is a mistake. An unknown key is a warning: the file is made for another tool, whose next
 //! version may know more.
 
+use std::ops::Range;
+
 use artifact::{
     AppName,
     manifest::{
@@ -86,8 +88,8 @@ pub struct Walk<'a> {
     bytes_left: u64,
     /// What is ignored, and later what is taken.
     pub notes: Vec<Note>,
-    /// Where things stand: key in the configuration, key in the file, line.
-    pub places: Vec<(String, String, usize)>,
+    /// Where things stand: key in the configuration, key in the file, its bytes there.
+    pub places: Vec<(String, String, Range<usize>)>,
 }
 
 /// Reads the text of a manifest, whose file has this name.
@@ -98,15 +100,14 @@ pub fn read(
     variables: Option<Variables<'_>>,
     purpose: Purpose,
 ) -> Result<Manifest, Vec<Mistake>> {
-    let document = document(text).map_err(|mistake| vec![mistake])?;
+    let document = document(text)?;
     let reader = Reader::of(text);
     let (notes, places) = (Vec::new(), Vec::new());
     let mut walk = Walk { name, text, reader, files, variables, bytes_left: FILES_BYTES_MAX, notes, places };
     let manifest = walk.manifest(document.get_ref(), purpose);
-    walk.reader.mistakes.sort_by_key(|mistake| mistake.line);
     match walk.reader.mistakes.is_empty() {
         true => Ok(manifest),
-        false => Err(walk.reader.mistakes),
+        false => Err(walk.reader.into_mistakes()),
     }
 }
 
@@ -150,7 +151,7 @@ impl Walk<'_> {
     fn version(&mut self, value: &Value<'_>) {
         if !self.reader.number("manifest_version", value).is_none_or(|version| VERSIONS.contains(&version)) {
             let message = "must be 2 or 3; update the manifest with Fastly's tools".into();
-            self.reader.note("manifest_version", value.span().start, message);
+            self.reader.note("manifest_version", value.span(), message);
         }
     }
 
@@ -253,27 +254,27 @@ impl Walk<'_> {
     fn doubles(&mut self, section: Section) {
         let mut seen: Vec<(&str, &str)> = Vec::new();
         let mut twice = Vec::new();
-        for (config_key, file_key, line) in &self.places {
+        for (config_key, file_key, span) in &self.places {
             if !file_key.starts_with(section.name()) {
                 continue;
             }
             match seen.iter().find(|(before, _)| before == config_key) {
-                Some((_, first)) => twice.push((file_key.clone(), *line, (*first).to_owned())),
+                Some((_, first)) => twice.push((file_key.clone(), span.clone(), (*first).to_owned())),
                 None => seen.push((config_key, file_key)),
             }
         }
-        for (key, line, first) in twice {
-            let message = format!("is there twice, also as {first}");
-            self.reader.mistakes.push(Mistake { line: Some(line), key, message });
+        for (key, span, first) in twice {
+            self.reader.note(&key, span, format!("is there twice, also as {first}"));
         }
     }
 
     /// What the configuration's own checks find, said with the file's keys and lines.
     fn check(&mut self, config: &AppConfig) {
         for mut mistake in config.mistakes() {
-            if let Some((config_key, file_key, line)) = self.stands(&mistake) {
+            if let Some((config_key, file_key, span)) = self.stands(&mistake) {
                 let rest = under(config_key, &mistake.key).unwrap_or_default();
-                mistake = Mistake { line: Some(*line), key: format!("{file_key}{rest}"), ..mistake };
+                let (key, span) = (format!("{file_key}{rest}"), span.clone());
+                mistake = Mistake { key, ..mistake }.at(self.text, span);
             }
             self.reader.mistakes.push(mistake);
         }
@@ -290,18 +291,19 @@ impl Walk<'_> {
             Some((format!("secret_stores.{store}"), format!("the secret {} is empty", secret.key)))
         });
         for (key, message) in kv.chain(secrets).collect::<Vec<_>>() {
-            let mut mistake = Mistake { line: None, key, message };
-            if let Some((_, file_key, line)) = self.stands(&mistake) {
-                mistake = Mistake { line: Some(*line), key: file_key.clone(), ..mistake };
+            let mut mistake = Mistake::new(key, message);
+            if let Some((_, file_key, span)) = self.stands(&mistake) {
+                let (key, span) = (file_key.clone(), span.clone());
+                mistake = Mistake { key, ..mistake }.at(self.text, span);
             }
             self.reader.mistakes.push(mistake);
         }
     }
 
     /// The innermost thing a mistake's key names; or the one below it that its message does.
-    fn stands(&self, mistake: &Mistake) -> Option<&(String, String, usize)> {
+    fn stands(&self, mistake: &Mistake) -> Option<&(String, String, Range<usize>)> {
         let around = self.places.iter().filter(|(key, ..)| under(key, &mistake.key).is_some());
-        let named = |(key, ..): &&(String, String, usize)| {
+        let named = |(key, ..): &&(String, String, Range<usize>)| {
             let below = under(&mistake.key, key).and_then(|rest| rest.strip_prefix('.'));
             below.is_some_and(|name| mistake.message.contains(&format!("{name:?}")))
         };
@@ -310,7 +312,7 @@ impl Walk<'_> {
 
     /// Notes that `config_key` of the configuration stands here in the file.
     pub fn place(&mut self, config_key: String, path: &str, key: &Spanned<DeString<'_>>) {
-        self.places.push((config_key, path.to_owned(), line_at(self.text, key.span().start)));
+        self.places.push((config_key, path.to_owned(), key.span()));
     }
 
     /// Notes that a thing has no effect here.
@@ -326,7 +328,7 @@ impl Walk<'_> {
 
     /// A mistake at a value.
     pub fn mistake(&mut self, path: &str, value: &Value<'_>, message: impl Into<String>) {
-        self.reader.note(path, value.span().start, message.into());
+        self.reader.note(path, value.span(), message.into());
     }
 
     /// True or false.

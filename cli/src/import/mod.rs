@@ -32,7 +32,7 @@ use std::{
 
 use artifact::{
     AppName,
-    manifest::{AppConfig, Mistake},
+    manifest::{AppConfig, Mistake, parse::FILE_BYTES_MAX},
 };
 
 use self::{
@@ -49,8 +49,6 @@ pub const MANIFEST_FILE: &str = "fastly.toml";
 pub const PROGRAM_FILE: &str = "bin/main.wasm";
 /// Where they put packages.
 const PACKAGES: &str = "pkg";
-/// Bytes of a manifest. Real ones have a few KiB; one with inline certificates some tens.
-const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a project is read for. It decides which section of a manifest wins where both name a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,8 +165,11 @@ fn read_manifest(text: &str, files: &Files<'_>, path: &Path, purpose: Purpose) -
         Files::Package(_) => None,
     };
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(MANIFEST_FILE);
-    manifest::read(name, text, files, variables, purpose)
-        .map_err(|mistakes: Vec<Mistake>| Error::Manifest { file: path.to_owned(), mistakes })
+    manifest::read(name, text, files, variables, purpose).map_err(|mistakes| Error::Manifest {
+        file: path.to_owned(),
+        text: text.to_owned(),
+        mistakes,
+    })
 }
 
 /// `bin/main.wasm`, or the one in the project's package. A build script is named, never run.
@@ -212,10 +213,17 @@ fn refused(package: &Path, message: String) -> Error {
     Error::Rejected { doing, code: "bad_package".into(), message, mistakes: vec![] }
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = files::read_bounded(path, MANIFEST_BYTES_MAX)
+/// The text of a manifest.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = files::read_bounded(path, FILE_BYTES_MAX as u64)
         .map_err(|why| Error::Usage(format!("reading {}: {why}", path.display())))?;
-    String::from_utf8(bytes).map_err(|_| Error::Usage(format!("reading {}: it is not UTF-8", path.display())))
+    String::from_utf8(bytes).map_err(|error| {
+        let start = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let span = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+        let mistake = Mistake::new("", "is not UTF-8 from here on").at(&text, span);
+        Error::Manifest { file: path.to_owned(), mistakes: vec![mistake], text }
+    })
 }
 
 /// `fastly.toml`, or `fastly.<env>.toml`.

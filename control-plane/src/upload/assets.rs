@@ -90,11 +90,7 @@ pub async fn find(
     {
         let message =
             format!("there is no static file {not_found:?}: add it to the folder, or leave the key out");
-        return Err(DeployError::Config(vec![Mistake {
-            line: None,
-            key: "assets.not_found".into(),
-            message,
-        }]));
+        return Err(DeployError::Config(vec![Mistake::new("assets.not_found", message)]));
     }
     Ok(Files { at, index })
 }

@@ -217,9 +217,7 @@ impl Program {
 fn settled(wish: &Wish, plane: &Plane) -> Result<AppConfig, DeployError> {
     let mut config = wish.config.clone();
     let mut mistakes = config.mistakes();
-    let mut note = |key: &str, message: &str| {
-        mistakes.push(Mistake { line: None, key: key.into(), message: message.into() })
-    };
+    let mut note = |key: &str, message: &str| mistakes.push(Mistake::new(key, message));
     match (&config.assets, wish.assets) {
         (None, Some(_)) => note("assets", "is missing: the request names an index of static files"),
         (Some(_), None) => {
@@ -234,9 +232,7 @@ fn settled(wish: &Wish, plane: &Plane) -> Result<AppConfig, DeployError> {
         let name = format!("{}.{}", wish.id.app, plane.config.domain);
         match name.parse() {
             Ok(host) => config.hosts.push(host),
-            Err(error) => {
-                mistakes.push(Mistake { line: None, key: "hosts".into(), message: format!("{error}") })
-            }
+            Err(error) => mistakes.push(Mistake::new("hosts", error.to_string())),
         }
     }
     if !mistakes.is_empty() {

@@ -1,21 +1,7 @@
 //! `[backends.<name>]` of a `skerry.toml`.
 
 use super::{Reader, Value};
-use crate::manifest::{AppConfig, Backend, HealthCheck, health_interval_ms};
-
-const BACKEND_KEYS: [&str; 11] = [
-    "url",
-    "failover",
-    "override_host",
-    "cert_host",
-    "ca_pem",
-    "client_cert_pem",
-    "client_key_secret",
-    "connect_timeout_ms",
-    "first_byte_timeout_ms",
-    "between_bytes_timeout_ms",
-    "health",
-];
+use crate::manifest::{AppConfig, Backend, HealthCheck, health_interval_ms, keys};
 
 impl Reader<'_> {
     pub(super) fn backends(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
@@ -46,13 +32,13 @@ impl Reader<'_> {
                 "first_byte_timeout_ms" => backend.first_byte_timeout_ms = self.number(&path, value),
                 "between_bytes_timeout_ms" => backend.between_bytes_timeout_ms = self.number(&path, value),
                 "health" => backend.health = self.health(&path, value),
-                _ => self.unknown(&path, key.span().start, &BACKEND_KEYS),
+                _ => self.unknown(&path, key, keys::BACKEND),
             }
         }
         match url {
             Some(url) => Some(Backend { url, ..backend }),
             None => {
-                self.note(path, value.span().start, "needs a url of the form http[s]://host[:port]".into());
+                self.note(path, value.span(), "needs a url of the form http[s]://host[:port]".into());
                 None
             }
         }
@@ -66,11 +52,11 @@ impl Reader<'_> {
             match name {
                 "path" => target = self.string(&path, value).map(str::to_owned),
                 "interval_ms" => interval_ms = self.number(&path, value).unwrap_or(interval_ms),
-                _ => self.unknown(&path, key.span().start, &["path", "interval_ms"]),
+                _ => self.unknown(&path, key, keys::HEALTH),
             }
         }
         if target.is_none() {
-            self.note(path, value.span().start, "needs a path, such as \"/healthz\"".into());
+            self.note(path, value.span(), "needs a path, such as \"/healthz\"".into());
         }
         Some(HealthCheck { path: target?, interval_ms })
     }

@@ -1,9 +1,7 @@
 //! `[build]` of a `skerry.toml`.
 
 use super::{Reader, Value};
-use crate::manifest::{Build, bounds, build};
-
-const BUILD_KEYS: [&str; 3] = ["command", "watch", "test"];
+use crate::manifest::{Build, bounds, build, keys};
 
 impl Reader<'_> {
     pub(super) fn build(&mut self, path: &str, value: &Value<'_>) -> Option<Build> {
@@ -19,11 +17,11 @@ impl Reader<'_> {
                 }
                 "watch" => watch = Some(self.watched(&path, value)),
                 "test" => test = self.command(&path, value),
-                _ => self.unknown(&path, key.span().start, &BUILD_KEYS),
+                _ => self.unknown(&path, key, keys::BUILD),
             }
         }
         if !commanded {
-            self.note(path, value.span().start, "needs a command, such as \"cargo build --release\"".into());
+            self.note(path, value.span(), "needs a command, such as \"cargo build --release\"".into());
         }
         Some(Build { command: command?, watch, test })
     }
@@ -31,21 +29,21 @@ impl Reader<'_> {
     fn command(&mut self, path: &str, value: &Value<'_>) -> Option<String> {
         let text = self.string(path, value)?;
         let checked = build::check_command(text).map(|()| text.to_owned());
-        checked.map_err(|why| self.note(path, value.span().start, why)).ok()
+        checked.map_err(|why| self.note(path, value.span(), why)).ok()
     }
 
     fn watched(&mut self, path: &str, value: &Value<'_>) -> Vec<String> {
         let items = self.items(path, value);
         if items.len() > bounds::WATCH_MAX {
             let message = format!("{} paths, at most {}", items.len(), bounds::WATCH_MAX);
-            self.note(path, value.span().start, message);
+            self.note(path, value.span(), message);
         }
         let mut watched = Vec::new();
         for item in items {
             let Some(text) = self.string(path, item) else { continue };
             match build::check_watched(text) {
                 Ok(()) => watched.push(text.to_owned()),
-                Err(why) => self.note(path, item.span().start, why),
+                Err(why) => self.note(path, item.span(), why),
             }
         }
         watched

@@ -7,7 +7,7 @@ use toml::{
     de::{DeString, DeValue},
 };
 
-use super::{Reader, Value, line_at};
+use super::{Reader, Value};
 use crate::manifest::{AppConfig, lookups};
 
 impl Reader<'_> {
@@ -15,7 +15,7 @@ impl Reader<'_> {
         for (key, value) in self.table(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", key.get_ref());
             let Some(address) = self.address(&path, key) else { continue };
-            self.lines.push((format!("geo.{address}"), line_at(self.text, key.span().start)));
+            self.stands(format!("geo.{address}"), value.span());
             if let Some(json) = self.json_object(&path, value) {
                 config.geo.insert(address, json);
             }
@@ -25,7 +25,6 @@ impl Reader<'_> {
     pub(super) fn devices(&mut self, path: &str, value: &Value<'_>, config: &mut AppConfig) {
         for (key, value) in self.table(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", key.get_ref());
-            self.lines.push((path.clone(), line_at(self.text, key.span().start)));
             if let Some(json) = self.json_object(&path, value) {
                 config.devices.insert(key.get_ref().to_string(), json);
             }
@@ -35,7 +34,7 @@ impl Reader<'_> {
     /// A key that is an IP address.
     pub fn address(&mut self, path: &str, key: &Spanned<DeString<'_>>) -> Option<IpAddr> {
         let parsed = key.get_ref().parse();
-        parsed.map_err(|_| self.note(path, key.span().start, "is not an IP address".into())).ok()
+        parsed.map_err(|_| self.note(path, key.span(), "is not an IP address".into())).ok()
     }
 
     /// A JSON object, given as text or as a table: its compact text.
@@ -48,7 +47,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        json.map_err(|why| self.note(path, value.span().start, why)).ok()
+        json.map_err(|why| self.note(path, value.span(), why)).ok()
     }
 }
 
