@@ -184,6 +184,50 @@ fn a_manifest_with_mistakes() {
     check("manifest-mistakes-json", folder.path(), &[&arguments[..], &["--json"]].concat());
 }
 
+/// Every `manifests/NAME.toml` is a `skerry.toml` with mistakes; `NAME.txt` has what is said of them.
+#[test]
+fn broken_manifests() {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifests");
+    let mut names: Vec<String> = fs::read_dir(manifests.as_path())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 25, "{names:?}");
+    for name in names {
+        let folder = empty();
+        fs::copy(manifests.join(format!("{name}.toml")), folder.path().join("skerry.toml")).unwrap();
+        broken(&format!("manifests/{name}"), folder.path());
+    }
+}
+
+#[test]
+fn a_manifest_that_is_too_large_or_no_file() {
+    let folder = empty();
+    let manifest = folder.path().join("skerry.toml");
+    fs::write(&manifest, format!("# {}\n", "x".repeat(1024 * 1024))).unwrap();
+    broken("manifests/huge", folder.path());
+    fs::remove_file(&manifest).unwrap();
+    fs::create_dir(&manifest).unwrap();
+    broken("manifests/folder", folder.path());
+}
+
+#[test]
+fn a_program_that_is_not_built() {
+    let folder = empty();
+    let manifest = folder.path().join("skerry.toml");
+    let head = "name = \"shop\"\ncomponent = \"shop.wasm\"\n";
+    fs::write(&manifest, head).unwrap();
+    broken("manifests/not-built", folder.path());
+    fs::write(&manifest, format!("{head}build = {{ command = \"make shop.wasm\" }}\n")).unwrap();
+    broken("manifests/not-built-by-its-command", folder.path());
+}
+
+/// A deploy that fails before anything is sent.
+fn broken(name: &str, folder: &Path) {
+    check(name, folder, &["deploy", "--api", "http://127.0.0.1:1", "--token", "skt_x"]);
+}
+
 #[test]
 fn nobody_there() {
     let folder = empty();
