@@ -184,6 +184,23 @@ mod tests {
         assert!(Style::Plain.text(&line).unwrap().chars().all(artifact::visible::is_plain));
     }
 
+    /// `UPDATE=1` writes it anew.
+    #[test]
+    fn every_kind_that_the_control_plane_says_is_shown() {
+        let said = include_str!("../../../control-plane/tests/golden/logs.ndjson");
+        let lines: Vec<Line> = said.lines().map(|line| Line::parse(line).expect(line)).collect();
+        assert!(lines.iter().all(|line| line.said != Said::Unknown));
+        let json: Vec<&str> = lines.iter().map(|line| line.json.as_str()).collect();
+        assert_eq!(json, said.lines().collect::<Vec<_>>(), "passed through as it came");
+
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/logs.txt");
+        let shown: String = lines.iter().filter_map(|line| Some(Style::Plain.text(line)? + "\n")).collect();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &shown).unwrap();
+        }
+        assert_eq!(shown, std::fs::read_to_string(path).unwrap_or_default());
+    }
+
     #[test]
     fn a_log_is_not_taken_for_a_kind_of_ours() {
         assert!(text(r#""kind":"log","name":"x | stdout","text":"""#).contains(r#"log "x | stdout" |"#));

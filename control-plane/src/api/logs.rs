@@ -196,6 +196,11 @@ enum Told {
         time_ms: UnixMs,
         #[serde(flatten)]
         place: Option<Place>,
+        /// Its number, where it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        run: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
         lines: u64,
         /// `node`: there were too many for it. `reader`: for whoever reads this.
         by: &'static str,
@@ -237,11 +242,9 @@ impl Told {
             Heard::Line { node, pop, run, seq, line } => (node, pop, run, seq, line),
             Heard::Lost { node, pop, lines } => {
                 let place = Some(Place { node, pop });
-                return Some(Told::Dropped { time_ms: now_ms(), place, lines, by: "node" });
+                return Some(Told::missing(place, lines, "node"));
             }
-            Heard::Slow { lines } => {
-                return Some(Told::Dropped { time_ms: now_ms(), place: None, lines, by: "reader" });
-            }
+            Heard::Slow { lines } => return Some(Told::missing(None, lines, "reader")),
         };
         let time_ms = line.time_ms();
         let LogLine { version, request, said, .. } = line;
@@ -253,9 +256,16 @@ impl Told {
             Said::Log { name, text } => Told::Log { at: at(place), name, text },
             Said::Request(line) => Told::Request { at: at(place), line },
             Said::Cut { bytes } => Told::Cut { at: at(place), bytes },
-            Said::Dropped { lines } => Told::Dropped { time_ms, place: Some(place), lines, by: "node" },
+            Said::Dropped { lines } => {
+                let (run, seq) = (Some(run), Some(seq));
+                Told::Dropped { time_ms, place: Some(place), run, seq, lines, by: "node" }
+            }
             Said::Unknown => return None,
         })
+    }
+
+    fn missing(place: Option<Place>, lines: u64, by: &'static str) -> Told {
+        Told::Dropped { time_ms: now_ms(), place, run: None, seq: None, lines, by }
     }
 
     /// Appends it, safe to be looked at in a terminal, and a line end.
@@ -263,5 +273,70 @@ impl Told {
         let text = serde_json::to_string(self).expect("lines have only string keys");
         chunk.extend(visible::for_json(&text).as_bytes());
         chunk.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind of line, as it is sent.
+    fn every_kind() -> String {
+        let (node, pop): (NodeName, PopName) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
+        let of = |said| Heard::Line {
+            node: node.clone(),
+            pop: pop.clone(),
+            run: 1_795_232_820_809_168,
+            seq: 7,
+            line: LogLine {
+                time_us: 1_795_232_821_013_999,
+                version: 2,
+                request: "68492523ef97f2cefedebe0000000000".into(),
+                said,
+            },
+        };
+        let hostile = "\u{1b}[2J\r\n\u{202e}\u{9b}\u{e0041}".to_owned();
+        let request = RequestLine {
+            method: "GET".into(),
+            path: "/a".into(),
+            status: 504,
+            error: Some("cpu_limit".into()),
+            duration_us: 60_123,
+            cpu_us: 51_234,
+            instantiate_us: 90,
+            memory_peak_kib: 1_664,
+        };
+        let heard = [
+            of(Said::Stdout { text: hostile.clone() }),
+            of(Said::Stderr { text: "plain".into() }),
+            of(Said::Log { name: "access".into(), text: hostile }),
+            of(Said::Request(request.clone())),
+            of(Said::Request(RequestLine { status: 200, error: None, ..request })),
+            of(Said::Cut { bytes: 9 }),
+            of(Said::Dropped { lines: 3 }),
+            of(Said::Unknown),
+        ];
+        let time_ms = 1_795_232_821_014;
+        let place = || Place { node: node.clone(), pop: pop.clone() };
+        let mut told = vec![Told::Listening { time_ms, nodes: 2 }];
+        told.extend(heard.into_iter().filter_map(Told::of));
+        told.push(Told::Dropped { time_ms, place: None, run: None, seq: None, lines: 4, by: "reader" });
+        told.push(Told::Again { time_ms });
+        told.push(Told::End { time_ms, unheard: vec![place()] });
+        let mut text = Vec::new();
+        told.iter().for_each(|told| told.write_to(&mut text));
+        String::from_utf8(text).unwrap()
+    }
+
+    /// `UPDATE=1` writes it anew. `skerry logs` reads the same file in its tests.
+    #[test]
+    fn field_names_are_those_that_scripts_were_promised() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/logs.ndjson");
+        let text = every_kind();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(path).unwrap_or_default());
+        assert!(text.lines().all(|line| line.chars().all(visible::is_plain)));
     }
 }

@@ -336,6 +336,40 @@ mod tests {
         assert_eq!(dropped, 6 + long.len() + 3 - LINE_BYTES_MAX);
     }
 
+    #[test]
+    fn lines_that_find_no_room_are_said_to_who_follows_the_app() {
+        let metrics = crate::account::metrics::Metrics::new().unwrap();
+        let mut deployment = crate::testing::deployment("log", 1, Default::default());
+        deployment.metrics = metrics.version(&deployment.id, 1);
+        let deployment = Arc::new(deployment);
+        let (noted, seen) = mpsc::channel();
+        let (go_on, stuck) = mpsc::channel::<()>();
+        let queue = LineQueue::start("test", 2, move |line: Option<Line>| {
+            if let Some(line) = line {
+                let _ = noted.send(()); // once it is out of the queue
+                let _ = stuck.recv();
+                line.note();
+            }
+        });
+        let whose = Whose { deployment: &deployment, request: RequestId::new() };
+        let sink = LogSink(OnceLock::from(Lines::into_queue(Some(queue.unwrap()), whose)));
+        sink.write(whose, Stream::Stdout, b"1\n");
+        seen.recv().unwrap();
+        sink.write(whose, Stream::Stdout, b"2\n3\n4\n5\n6\n");
+        drop((sink, go_on));
+        seen.iter().for_each(drop); // until the thread has ended
+        let said = |ms: u64| {
+            let now = live::Now { us: live::Now::get().us + ms * 1_000, ..live::Now::get() };
+            metrics.live.tell(now).into_iter().flat_map(|app| app.lines).map(|line| line.said)
+        };
+        let followed = fleet_sync_replica::logs::Followed { id: deployment.id.clone(), asked: 1 };
+        metrics.live.follow(live::Now::get(), fleet_sync_replica::logs::Follow { apps: vec![followed] });
+        use fleet_sync_replica::logs::Said;
+        let text = |text: &str| Said::Stdout { text: text.into() };
+        let wanted = [Said::Dropped { lines: 3 }, text("1"), text("2"), text("3")];
+        assert_eq!(said(100).collect::<Vec<_>>(), wanted);
+    }
+
     /// Keeps the fields of one event in the order a subscriber gets them.
     #[derive(Default, Clone)]
     struct Fields(Arc<Mutex<String>>);

@@ -31,9 +31,9 @@ use tail::Tail;
 pub use tail::{Ended, Line, What};
 use telling::Telling;
 
-/// What an app's lines may take while nobody follows it: its last 300 requests, or 60 long lines.
+/// What an app's lines may take while nobody follows it: its last 300 requests, or seven lines of 4 KiB.
 pub const APP_BYTES_MAX: usize = 32 * 1024;
-/// While it is followed: half a second of what the node tells at most. With [`fleet_sync_replica::logs::FOLLOWED_MAX`]
+/// While it is followed: what the node tells in 0.4 s at most. With [`fleet_sync_replica::logs::FOLLOWED_MAX`]
 /// apps 16 MiB.
 pub const FOLLOWED_APP_BYTES_MAX: usize = 256 * 1024;
 /// What the lines of all apps that nobody follows may take: 512 full ones.
