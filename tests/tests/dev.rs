@@ -35,6 +35,15 @@ fn what_is_saved_answers_and_what_does_not_build_leaves_the_version_before() {
     let said = dev.said();
     assert!(said.contains("https://shop.localhost:") && said.contains("curl --cacert "), "{said}");
 
+    // What the app says and what its requests cost stands there as it happens.
+    wait_for("the request's line", 10, || {
+        dev.get("shop").expect(200);
+        let said = dev.said();
+        said.lines()
+            .any(|line| line.contains("GET /") && line.contains("200") && line.contains("cpu"))
+            .then_some(())
+    });
+
     save(project.path(), "wstd-hello");
     wait_for("the second version", 60, || (dev.get("shop").expect(200).text == SECOND).then_some(()));
 

@@ -40,11 +40,16 @@ impl Serving {
         Ok(Serving { api: client(&ready)?, ready, own: Some(watched) })
     }
 
-    /// Stops what is ours, and returns when it is gone.
-    pub fn close(self, stop: &Stop) {
-        let Some(watched) = self.own else { return };
-        stop.raise();
-        let _ = watched.join();
+    /// Another client, for another thread.
+    pub fn client(&self) -> Result<Api> {
+        client(&self.ready)
+    }
+
+    /// Waits, once told to stop, until what is ours is gone.
+    pub fn close(self) {
+        if let Some(watched) = self.own {
+            let _ = watched.join();
+        }
     }
 
     /// What `curl` needs to believe the node's certificate.

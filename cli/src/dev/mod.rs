@@ -1,10 +1,11 @@
 //! `skerry dev`: build → deploy → serve, again at every save, on the very fleet that `skerry up` is.
 //!
 //! Nothing is simulated: what a request meets here (native code, limits, stores, TLS) is what it meets at a POP. Relied on:
-//! `up`, which starts and watches the servers; `build`, the project's own command; `deploy`.
+//! `up`, which starts and watches the servers; `build`, the project's own command; `deploy`; `logs`.
 //! A save that cannot be built or deployed is said, and the version before goes on answering.
 
 mod fleet;
+mod lines;
 mod round;
 mod watch;
 
@@ -25,7 +26,7 @@ pub fn run(args: &Dev) -> Result<()> {
     let stop = Stop::listen()?;
     let serving = Serving::open(args, &stop)?;
     let mut watch = Watch::start(&args.folder)?;
-    let mut rounds = round::Rounds::new(&args.folder, &serving);
+    let mut rounds = round::Rounds::new(&args.folder, &serving, &stop);
     while !stop.is_raised() {
         if let Err(error) = rounds.next() {
             eprintln!("{}", error.report());
@@ -39,7 +40,9 @@ pub fn run(args: &Dev) -> Result<()> {
             watch = watch.succeeded_by(anew);
         }
     }
-    serving.close(&stop);
+    stop.raise();
+    rounds.close();
+    serving.close();
     Ok(())
 }
 

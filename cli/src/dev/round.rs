@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use super::fleet::Serving;
+use super::{fleet::Serving, lines};
 use crate::{
     args::Deploy,
     build::Recipe,
@@ -13,6 +14,7 @@ use crate::{
     error::Result,
     import::Purpose,
     output::print_line,
+    up::Stop,
 };
 
 /// How long a round waits for the one node.
@@ -22,14 +24,22 @@ const ACTIVE_S_MAX: u64 = 30;
 pub struct Rounds<'a> {
     folder: &'a Path,
     serving: &'a Serving,
-    /// Has the way to ask been said?
-    told: bool,
+    stop: &'a Stop,
+    /// Prints the app's lines, from the first version on.
+    lines: Option<JoinHandle<()>>,
 }
 
 impl<'a> Rounds<'a> {
     /// Of this project, on this fleet.
-    pub fn new(folder: &'a Path, serving: &'a Serving) -> Rounds<'a> {
-        Rounds { folder, serving, told: false }
+    pub fn new(folder: &'a Path, serving: &'a Serving, stop: &'a Stop) -> Rounds<'a> {
+        Rounds { folder, serving, stop, lines: None }
+    }
+
+    /// Waits, once told to stop, until nothing prints any more.
+    pub fn close(self) {
+        if let Some(lines) = self.lines {
+            let _ = lines.join();
+        }
     }
 
     /// Brings what is in the folder now to the node.
@@ -68,15 +78,18 @@ impl<'a> Rounds<'a> {
         deploy::deploy(&self.serving.api, &deploy, Purpose::Up)
     }
 
-    /// Once: where it is, and how it is asked from a shell.
+    /// Once: where it is, how it is asked from a shell, and from now on what it says.
     fn tell(&mut self, report: &Report) -> Result<()> {
-        if std::mem::replace(&mut self.told, true) {
+        if self.lines.is_some() {
             return Ok(());
         }
         let urls = report.deployed.urls.iter().map(|url| {
             let ca = self.serving.ca();
             format!("\n  {url}\n  curl --cacert {} {url}", ca.display())
         });
-        print_line(&format!("{}\n", urls.collect::<String>()))
+        print_line(&format!("{}\n", urls.collect::<String>()))?;
+        let Ok(app) = report.deployed.app.parse() else { return Ok(()) };
+        self.lines = Some(lines::follow(self.serving.client()?, app, self.stop.clone()));
+        Ok(())
     }
 }
