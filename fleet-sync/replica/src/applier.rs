@@ -98,12 +98,12 @@ impl Applier {
         let (mut here, mut missing) = (Vec::new(), Vec::new());
         for id in ids {
             match prefetch::need(&self.replica, &self.view, &id) {
-                Need::Artifact(artifact) if !self.replica.shelf.has(&artifact) => {
-                    let detail = format!("blob {} is not on this node's disk; fetching it", artifact.blob);
+                Need::Blobs(wanted) if !wanted.is_on(&self.replica.shelf) => {
+                    let detail = format!("{wanted}: not on this node's disk; fetching");
                     missing.push((id, Nack { code: NackCode::FetchTimeout, detail }));
                 }
                 Need::NoneFits(nack) => missing.push((id, nack)),
-                Need::Artifact(_) | Need::Nothing => here.push(id),
+                Need::Blobs(_) | Need::Nothing => here.push(id),
             }
         }
         self.activate(here, missing, true).await;

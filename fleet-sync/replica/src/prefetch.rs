@@ -1,10 +1,11 @@
-//! Which artifact an app needs here, and having it before it is activated. Retries live here too: each app that waits for
+//! Which artifact and static files an app needs here, and having them before it is activated. Retries live here too: each app that waits for
 //! bytes has its own back-off.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use artifact::{
     AppId,
+    assets::IndexRef,
     nack::{Nack, NackCode},
     record::{ArtifactRef, Rev},
 };
@@ -12,7 +13,11 @@ use fleet_sync_proto::{FleetView, pick_artifact};
 use futures_util::{StreamExt as _, stream};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::{clock, replica::Inner, shelf::BlobShelf};
+use crate::{
+    clock,
+    replica::Inner,
+    shelf::{BlobShelf, FetchError},
+};
 
 /// How long a batch waits for the artifacts of its apps; those that take longer follow in the background, so that
 /// one large artifact does not hold a rollback back.
@@ -28,16 +33,59 @@ const RETRY_MS_MAX: u64 = 60_000;
 pub(crate) enum Need {
     /// Nothing: the app is gone, or has no active version.
     Nothing,
-    /// This artifact.
-    Artifact(ArtifactRef),
+    /// These.
+    Blobs(Wanted),
     /// There is none for this node yet.
     NoneFits(Nack),
 }
 
+/// What must be on the disk before an app is activated.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wanted {
+    /// Of its program, if it has one.
+    artifact: Option<ArtifactRef>,
+    /// Of its static files, if it has any.
+    assets: Option<IndexRef>,
+}
+
+impl Wanted {
+    /// Is all of it here? Says nothing of its bytes.
+    pub(crate) fn is_on(&self, shelf: &BlobShelf) -> bool {
+        self.artifact.as_ref().is_none_or(|artifact| shelf.has(artifact))
+            && self.assets.as_ref().is_none_or(|assets| shelf.has_assets(assets))
+    }
+
+    async fn ensure_on(&self, shelf: &BlobShelf) -> Result<(), FetchError> {
+        if let Some(artifact) = &self.artifact {
+            shelf.ensure(artifact).await?;
+        }
+        match &self.assets {
+            Some(assets) => shelf.ensure_assets(assets).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What of an app is meant, for a person.
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.artifact, &self.assets) {
+            (Some(artifact), None) => write!(f, "blob {}", artifact.blob),
+            (Some(artifact), Some(at)) => write!(f, "blob {} or static files {}", artifact.blob, at.index),
+            (None, Some(at)) => write!(f, "static files {}", at.index),
+            (None, None) => f.write_str("nothing"),
+        }
+    }
+}
+
 pub(crate) fn need(replica: &Inner, view: &FleetView, id: &AppId) -> Need {
     let Some(version) = view.active(id) else { return Need::Nothing };
+    let assets = version.version.assets;
+    if !version.version.has_program() {
+        return Need::Blobs(Wanted { artifact: None, assets });
+    }
     match pick_artifact(version, &replica.config.targets) {
-        Some(artifact) => Need::Artifact(artifact.clone()),
+        Some(artifact) => Need::Blobs(Wanted { artifact: Some(artifact.clone()), assets }),
         None => {
             let targets: Vec<&str> = replica.config.targets.iter().map(|(target, _)| target.name()).collect();
             let detail = format!(
@@ -61,11 +109,11 @@ pub(crate) async fn prefetch(
         let outcome = match need(replica, view, &id) {
             Need::Nothing => Ok(()),
             Need::NoneFits(nack) => Err(nack),
-            Need::Artifact(artifact) => {
-                match tokio::time::timeout_at(deadline, replica.shelf.ensure(&artifact)).await {
+            Need::Blobs(wanted) => {
+                match tokio::time::timeout_at(deadline, wanted.ensure_on(&replica.shelf)).await {
                     Ok(done) => done.map_err(|error| error.nack()),
                     Err(_) => {
-                        let detail = format!("blob {} is still on its way; retrying", artifact.blob);
+                        let detail = format!("{wanted}: still on the way; retrying");
                         Err(Nack { code: NackCode::FetchTimeout, detail })
                     }
                 }
@@ -157,9 +205,9 @@ impl Retries {
                 continue;
             }
             match (need(replica, view, id), view.active(id)) {
-                (Need::Artifact(artifact), Some(version)) => {
+                (Need::Blobs(wanted), Some(version)) => {
                     waiting.due = None;
-                    self.running.spawn(attempt(replica.shelf.clone(), id.clone(), version.rev, artifact));
+                    self.running.spawn(attempt(replica.shelf.clone(), id.clone(), version.rev, wanted));
                 }
                 _ => gone.push(id.clone()),
             }
@@ -181,7 +229,7 @@ impl Retries {
     }
 }
 
-async fn attempt(shelf: BlobShelf, id: AppId, version_rev: Rev, artifact: ArtifactRef) -> Fetched {
-    let outcome = shelf.ensure(&artifact).await.map_err(|error| error.nack());
+async fn attempt(shelf: BlobShelf, id: AppId, version_rev: Rev, wanted: Wanted) -> Fetched {
+    let outcome = wanted.ensure_on(&shelf).await.map_err(|error| error.nack());
     Fetched { id, version_rev, outcome }
 }

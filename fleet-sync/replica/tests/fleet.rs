@@ -353,3 +353,60 @@ async fn a_repeated_request_key_publishes_once() {
     let again = control.origin.publish::<(), _>("t", key, |_| panic!("decided twice")).await.unwrap();
     assert_eq!((again.rev, again.repeated, first.repeated), (first.rev, true, false));
 }
+
+#[tokio::test]
+async fn static_files_are_all_on_disk_before_they_are_served_and_a_restart_asks_nobody() {
+    let mut control = Control::start().await;
+    let node = Node::enrol(&control, "fra1").await;
+    let running = node.run();
+    let large = vec![7; 200_000];
+    let files: [(&str, &[u8]); 4] =
+        [("a.txt", b"one"), ("b.txt", b"one"), ("empty", b""), ("c/large", &large)];
+    let (rev, at) = control.deploy_files("site", &files, true).await;
+    control.converged(rev).await;
+    assert_eq!(running.activator.serving("site"), Some(1));
+    running.stop().await;
+    control.stop().await;
+
+    let node = node.reopen();
+    assert!(node.replica.blobs().has_assets(&at));
+    let running = node.run();
+    eventually("it is activated from disk", || running.activator.serving("site") == Some(1)).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_static_file_that_is_missing_at_the_origin_holds_its_version_back_and_no_other() {
+    let control = Control::start().await;
+    let node = Node::enrol(&control, "fra1").await;
+    let running = node.run();
+    let (rev, _) = control.deploy_files("site", &[("a", b"one")], true).await;
+    control.converged(rev).await;
+    let (rev, at) = control.deploy_files("site", &[("a", b"one"), ("b", b"two")], false).await;
+    control.deploy("hello", b"code").await;
+    let convergence = control.origin.wait_convergence(rev, Duration::from_secs(10)).await;
+    assert_eq!(convergence.failed[0].code, NackCode::FetchTimeout, "{convergence:?}");
+    assert_eq!(running.activator.serving("site"), Some(1), "the last good version serves");
+    assert!(!node.replica.blobs().has_assets(&at));
+    eventually("the neighbour is served", || running.activator.serving("hello") == Some(1)).await;
+    control.origin.blobs().put(b"two".as_slice().into()).await.unwrap();
+    eventually("the retry brings it up", || running.activator.serving("site") == Some(2)).await;
+}
+
+#[tokio::test]
+async fn a_static_file_that_rotted_on_the_nodes_disk_is_mended() {
+    let control = Control::start().await;
+    let node = Node::enrol(&control, "fra1").await;
+    let running = node.run();
+    let (rev, _) = control.deploy_files("site", &[("a", b"precious bytes")], true).await;
+    control.converged(rev).await;
+    let (shelf, digest) = (node.replica.blobs(), artifact::Digest::of(b"precious bytes"));
+    std::fs::write(shelf.path(digest), b"preCious bytes").unwrap();
+    shelf.mend(digest, 14).await.unwrap();
+    assert_eq!(shelf.read_part(digest, 0..14).unwrap(), b"precious bytes");
+    std::fs::remove_file(shelf.path(digest)).unwrap();
+    assert!(shelf.read_part(digest, 0..14).is_err());
+    shelf.mend(digest, 14).await.unwrap();
+    assert_eq!(shelf.read_part(digest, 9..14).unwrap(), b"bytes");
+    running.stop().await;
+}

@@ -1,9 +1,10 @@
-//! Artifacts on this node's disk: `blobs/sha256/ab/<hex>`. What is missing or damaged is fetched from the origin by ranged
+//! Artifacts and static files on this node's disk: `blobs/sha256/ab/<hex>`. What is missing or damaged is fetched from the origin by ranged
 //! GET, on a connection of its own, once per digest however many ask, and checked before it gets its name.
 //!
 //! A file here is a container as the compiler made it: still unverified code. Its statement is checked by the node at
-//! every load. So is that of the copy in `unpacked`, which is there to be loaded faster. Absent on purpose: eviction (every artifact a node fetched stays; see docs/design/0004-sync-protocol.md).
+//! every load. So is that of the copy in `unpacked`, which is there to be loaded faster. Absent on purpose: eviction (everything a node fetched stays; see docs/design/0004-sync-protocol.md).
 
+mod assets;
 mod fetch;
 mod unpacked;
 
@@ -17,6 +18,7 @@ use std::{
 
 use artifact::{
     Digest,
+    assets::IndexError,
     container::CONTAINER_BYTES_MAX,
     nack::{Nack, NackCode},
     record::ArtifactRef,
@@ -42,6 +44,8 @@ struct Inner {
     root: PathBuf,
     /// Containers in the form that is quicker to load.
     unpacked: PathBuf,
+    /// Which sets of static files are all here.
+    complete: PathBuf,
     /// Parts of blobs on their way.
     partial: PathBuf,
     origin: fetch::Bulk,
@@ -83,9 +87,12 @@ pub enum FetchError {
     /// The bytes are not those of the digest, or not as many as the record says.
     #[error("blob {0} arrived with other bytes than its name says")]
     Mismatch(Digest),
-    /// Larger than any container may be.
-    #[error("blob {0} is said to have {1} bytes, at most {CONTAINER_BYTES_MAX}")]
-    TooLarge(Digest, u64),
+    /// Larger than any of its kind may be.
+    #[error("blob {0} is said to have {1} bytes, at most {2}")]
+    TooLarge(Digest, u64, u64),
+    /// An index of static files that this release cannot use.
+    #[error("the index of static files {0} cannot be used")]
+    BadIndex(Digest, #[source] IndexError),
     /// No room on the disk.
     #[error("no room on the disk for blob {0}: free some")]
     NoSpace(Digest, #[source] io::Error),
@@ -111,6 +118,7 @@ impl FetchError {
             | FetchError::Refused { .. } => NackCode::FetchTimeout,
             FetchError::Mismatch(_) => NackCode::DigestMismatch,
             FetchError::TooLarge(..) => NackCode::TooLarge,
+            FetchError::BadIndex(..) => NackCode::Compat,
             FetchError::NoSpace(..) => NackCode::NoSpace,
             FetchError::Disk(..) => NackCode::Internal,
         };
@@ -129,14 +137,16 @@ impl BlobShelf {
         identity: Arc<RwLock<Option<Identity>>>,
     ) -> io::Result<BlobShelf> {
         let (root, partial) = (directory.join("sha256"), directory.join("partial"));
-        let unpacked = directory.join("unpacked");
+        let (unpacked, complete) = (directory.join("unpacked"), directory.join("complete"));
         fs::create_dir_all(&unpacked)?;
+        fs::create_dir_all(&complete)?;
         fs::create_dir_all(&root)?;
         fs::create_dir_all(&partial)?;
         sweep(&partial)?;
         let inner = Inner {
             root,
             unpacked,
+            complete,
             partial,
             origin: fetch::Bulk::new(control, identity),
             room: Semaphore::new(FETCHES_MAX),
@@ -150,7 +160,7 @@ impl BlobShelf {
         if let Some(bytes) = self.local(artifact.blob).await? {
             return Ok(bytes);
         }
-        self.fetch(artifact).await?;
+        self.fetch(artifact.blob, artifact.blob_bytes, CONTAINER_BYTES_MAX).await?;
         // Read back rather than kept from the fetch: what is used is what lies on the disk.
         self.local(artifact.blob).await?.ok_or(FetchError::Mismatch(artifact.blob))
     }
@@ -159,13 +169,17 @@ impl BlobShelf {
     pub async fn ensure(&self, artifact: &ArtifactRef) -> Result<(), FetchError> {
         match self.local(artifact.blob).await? {
             Some(_) => Ok(()),
-            None => self.fetch(artifact).await,
+            None => self.fetch(artifact.blob, artifact.blob_bytes, CONTAINER_BYTES_MAX).await,
         }
     }
 
     /// Is a file of the right size there? Says nothing of its bytes.
     pub fn has(&self, artifact: &ArtifactRef) -> bool {
-        fs::metadata(self.path(artifact.blob)).is_ok_and(|meta| meta.len() == artifact.blob_bytes)
+        self.is_here(artifact.blob, artifact.blob_bytes)
+    }
+
+    fn is_here(&self, digest: Digest, bytes: u64) -> bool {
+        fs::metadata(self.path(digest)).is_ok_and(|meta| meta.len() == bytes)
     }
 
     /// The container's bytes as they lie on the disk, not checked against its digest: for a reader who checks what is
@@ -202,20 +216,19 @@ impl BlobShelf {
     }
 
     /// Single flight: the first fetches, the others wait and find it there.
-    async fn fetch(&self, artifact: &ArtifactRef) -> Result<(), FetchError> {
-        let digest = artifact.blob;
-        if artifact.blob_bytes > CONTAINER_BYTES_MAX {
-            return Err(FetchError::TooLarge(digest, artifact.blob_bytes));
+    async fn fetch(&self, digest: Digest, bytes: u64, bytes_max: u64) -> Result<(), FetchError> {
+        if bytes > bytes_max {
+            return Err(FetchError::TooLarge(digest, bytes, bytes_max));
         }
         let flight = self.inner.flights.lock().entry(digest).or_default().clone();
         let _landing = Landing { shelf: self, digest };
         let _turn = flight.lock().await;
-        if self.has(artifact) && self.local(digest).await?.is_some() {
+        if self.is_here(digest, bytes) && self.local(digest).await?.is_some() {
             return Ok(());
         }
         let _room = self.inner.room.acquire().await.expect("this semaphore is never closed");
         let partial = self.inner.partial.join(digest.to_string());
-        self.inner.origin.fetch(digest, artifact.blob_bytes, &partial).await?;
+        self.inner.origin.fetch(digest, bytes, &partial).await?;
         let (path, root) = (self.path(digest), self.inner.root.clone());
         let whole = blocking(move || keep(digest, &partial, &path, &root)).await;
         match whole.map_err(|error| FetchError::disk(digest, error))? {

@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 
 use artifact::{
     AppId, Digest, Fingerprint, Lane, Profile, Target,
+    assets::{AssetBlob, AssetFile, AssetIndex, IndexRef},
     keys::{Release, SecretKey},
-    manifest::AppConfig,
+    manifest::{AppConfig, Assets},
     nack::{Nack, NackCode},
     record::{ArtifactRef, ArtifactSet, Body, Rev, Version, VersionNumber},
     seal::SecretsKey,
@@ -175,6 +176,33 @@ impl Control {
         self.origin.publish("test", None, decide).await.unwrap().rev
     }
 
+    /// A version of static files alone. The origin has those that are `put`.
+    pub async fn deploy_files(&self, app: &str, files: &[(&str, &[u8])], put: bool) -> (Rev, IndexRef) {
+        let named = files.iter().map(|(path, bytes)| {
+            let plain = AssetBlob::of(bytes);
+            ((*path).to_owned(), AssetFile { content_type: "text/plain".into(), plain, br: None, gzip: None })
+        });
+        let text = AssetIndex::new(named.collect()).unwrap().encode().unwrap();
+        let at = IndexRef { index: Digest::of(&text), index_bytes: text.len() as u64 };
+        self.origin.blobs().put(text.into()).await.unwrap();
+        for (_, bytes) in files.iter().filter(|_| put) {
+            self.origin.blobs().put(Bytes::copy_from_slice(bytes)).await.unwrap();
+        }
+        let id = id(app);
+        let number = self.origin.view().next_version(&id);
+        let version = Version {
+            id: id.clone(),
+            version: number,
+            wasm: Digest::of(b""),
+            wasm_bytes: 0,
+            lane: Lane::Wasi,
+            config: AppConfig { assets: Some(Assets::default()), ..AppConfig::default() },
+            secrets: vec![],
+            assets: Some(at),
+        };
+        (self.publish(vec![Body::Version(version), Body::Release { id, version: number }]).await, at)
+    }
+
     pub async fn converged(&self, rev: Rev) {
         // Nodes that were away need a moment to come back.
         for _ in 0..100 {
@@ -338,6 +366,16 @@ impl Activator for Recorder {
             };
             if let Some(code) = self.state.lock().refused.get(&id) {
                 failed.push((id, Nack { code: *code, detail: "refused by the test".into() }));
+                continue;
+            }
+            if let Some(at) = &version.version.assets {
+                let whole = self.shelf.read_index(at).unwrap().is_some_and(|index| {
+                    index.blobs().all(|(_, _, blob)| {
+                        self.shelf.read_part(blob.digest, 0..blob.bytes).is_ok_and(|bytes| blob.is_of(&bytes))
+                    })
+                });
+                assert!(whole, "offered before its files are here");
+                self.state.lock().serving.insert(id, version.version.version);
                 continue;
             }
             let artifact = fleet_sync_replica::pick_artifact(&version, &[(TARGET, fingerprint())]).unwrap();
