@@ -103,6 +103,7 @@ impl Activating {
             wasm: version.wasm,
             config: version.config.clone(),
             state: state.clone(),
+            site: self.node.files.site(version)?,
             secrets: Arc::new(secrets),
             code: Default::default(),
             metrics: self.node.metrics.version(&version.id, version.version),
@@ -125,6 +126,7 @@ impl Activating {
                     id: serving.id.clone(),
                     config: serving.config.clone(),
                     state: state.clone(),
+                    site: serving.site.clone(),
                     secrets: serving.secrets.clone(),
                     code: serving.code.clone(),
                     metrics: serving.metrics.clone(),
@@ -148,6 +150,9 @@ impl Activating {
     }
 
     async fn checked(&self, deployment: Arc<Deployment>) -> Result<Arc<Deployment>, Nack> {
+        if !deployment.state.version.has_program() {
+            return Ok(deployment); // its files are on the disk, or it would not have been offered
+        }
         let Deployment { id, version, .. } = &*deployment;
         let serving = self.node.generation.load().deployment(id).cloned();
         match self.node.code.bring_up(&deployment, serving.as_deref()).await {
@@ -264,7 +269,8 @@ impl Activator for Activating {
         let generation = self.node.generation.load();
         let asked = generation.deployments().filter(|deployment| deployment.metrics.has_requests());
         let counters = asked.map(|d| d.metrics.report(&d.id, d.version));
-        self.node.metrics.in_flight.set(self.node.executions.running() as i64);
+        let in_flight = self.node.executions.running() + self.node.files.running();
+        self.node.metrics.in_flight.set(in_flight as i64);
         self.node.metrics.access_lines_dropped.set(self.node.access_log.dropped() as i64);
         Report {
             apps: counters.collect(),
@@ -273,7 +279,7 @@ impl Activator for Activating {
                 started_ms: self.started_ms,
                 apps: generation.len() as u64,
                 code_bytes: self.node.code.bytes(),
-                in_flight: self.node.executions.running() as u64,
+                in_flight: in_flight as u64,
             },
         }
         .bounded()

@@ -46,7 +46,7 @@ fn answer(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, kind, body) = match request.uri().path() {
         "/metrics" => {
             node.code.show();
-            node.metrics.in_flight.set(node.executions.running() as i64);
+            node.metrics.in_flight.set((node.executions.running() + node.files.running()) as i64);
             node.metrics.guest_memory_bytes.set(node.host.memory.bytes() as i64);
             node.metrics.guest_memory_bytes_max.set(node.host.memory.bytes_max() as i64);
             node.metrics.access_lines_dropped.set(node.access_log.dropped() as i64);

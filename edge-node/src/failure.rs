@@ -17,6 +17,10 @@ pub enum Failure {
     NoRoute,
     /// Client: what is deployed there does not answer its method.
     MethodNotAllowed,
+    /// Client: the app has static files only, and none at this path.
+    NoFile,
+    /// Client: the path is that of a static file, which can only be read.
+    FileMethod,
     /// Client: its URL is too long.
     UrlTooLong,
     /// Client: its header fields are too many or too long.
@@ -65,16 +69,20 @@ pub enum Failure {
     SlowLaneFull,
     /// Node: the version's code could not be fetched, verified or loaded.
     CodeUnavailable,
+    /// Node: a static file is not on its disk as it should be; it is being fetched again.
+    FileUnavailable,
     /// Node: our bug.
     Internal,
 }
 
 impl Failure {
     /// All of them, for metrics and tests.
-    pub const ALL: [Failure; 29] = [
+    pub const ALL: [Failure; 32] = [
         Failure::BadAuthority,
         Failure::Misdirected,
         Failure::NoRoute,
+        Failure::NoFile,
+        Failure::FileMethod,
         Failure::MethodNotAllowed,
         Failure::UrlTooLong,
         Failure::HeadersTooLarge,
@@ -100,6 +108,7 @@ impl Failure {
         Failure::NodeMemory,
         Failure::SlowLaneFull,
         Failure::CodeUnavailable,
+        Failure::FileUnavailable,
         Failure::Internal,
     ];
 
@@ -110,6 +119,8 @@ impl Failure {
             Failure::Misdirected => "misdirected",
             Failure::NoRoute => "no_route",
             Failure::MethodNotAllowed => "method_not_allowed",
+            Failure::NoFile => "no_file",
+            Failure::FileMethod => "file_method",
             Failure::UrlTooLong => "url_too_long",
             Failure::HeadersTooLarge => "headers_too_large",
             Failure::MethodTooLong => "method_too_long",
@@ -134,6 +145,7 @@ impl Failure {
             Failure::NodeMemory => "node_memory",
             Failure::SlowLaneFull => "slow_lane_full",
             Failure::CodeUnavailable => "code_unavailable",
+            Failure::FileUnavailable => "file_unavailable",
             Failure::Internal => "internal",
         }
     }
@@ -143,8 +155,8 @@ impl Failure {
         match self {
             Failure::BadAuthority | Failure::BadFraming | Failure::ClientGone => StatusCode::BAD_REQUEST,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Failure::NoRoute => StatusCode::NOT_FOUND,
-            Failure::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Failure::NoRoute | Failure::NoFile => StatusCode::NOT_FOUND,
+            Failure::MethodNotAllowed | Failure::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
             Failure::UrlTooLong => StatusCode::URI_TOO_LONG,
             Failure::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Failure::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
@@ -165,7 +177,8 @@ impl Failure {
             | Failure::AppBusy
             | Failure::NodeMemory
             | Failure::SlowLaneFull
-            | Failure::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            | Failure::CodeUnavailable
+            | Failure::FileUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -198,6 +211,9 @@ impl Failure {
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        if self == Failure::FileMethod {
+            headers.insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         }
         response
     }

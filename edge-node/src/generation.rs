@@ -14,7 +14,9 @@ use artifact::{
 use fleet_sync_replica::VersionState;
 use rpds::HashTrieMapSync;
 
-use crate::{account::metrics::AppMetrics, code::CodeSlot, host::secrets::Secrets, lane::Standing};
+use crate::{
+    account::metrics::AppMetrics, assets::Site, code::CodeSlot, host::secrets::Secrets, lane::Standing,
+};
 
 /// A version of an app, as this node serves it.
 pub struct Deployment {
@@ -30,6 +32,8 @@ pub struct Deployment {
     pub config: AppConfig,
     /// The version as the log has it: where its artifacts are.
     pub state: Arc<VersionState>,
+    /// Its static files, if it has any.
+    pub site: Option<Arc<Site>>,
     /// Its secrets, opened.
     pub secrets: Arc<Secrets>,
     /// Its code, once loaded. Shared with a later picture of the same version.

@@ -20,6 +20,7 @@
 pub mod account;
 pub mod activate;
 pub mod admin;
+pub mod assets;
 pub mod code;
 pub mod config;
 pub mod exchange;

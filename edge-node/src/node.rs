@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
+    assets::StaticFiles,
     code::CodeCache,
     failure::Failure,
     generation::Generation,
@@ -29,6 +30,8 @@ pub struct Node {
     pub generation: ArcSwap<Generation>,
     /// Native code.
     pub code: Arc<CodeCache>,
+    /// Static files.
+    pub files: Arc<StaticFiles>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One line per request.

@@ -21,6 +21,7 @@ use crate::{
     account::{access_log::AccessLog, metrics::Metrics},
     activate::Activating,
     admin,
+    assets::StaticFiles,
     code::{Bounds, CodeCache},
     config::Config,
     front::{Drain, sockets, tls},
@@ -89,6 +90,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let targets = offers.iter().map(|(target, _)| *target).collect();
     let executions = Executions::new(threads, worker_instances_max as usize);
+    let files = StaticFiles::new(replica.blobs(), side.handle().clone(), memory.clone(), threads);
     let code = CodeCache::new(
         engines.iter().map(Linker::new).collect::<Result<_, _>>()?,
         Loader::new(targets, replica.compiler_keys()),
@@ -121,6 +123,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         }),
         generation: ArcSwap::from_pointee(Generation::default()),
         code: Arc::new(code),
+        files: Arc::new(files),
         metrics,
         access_log: open_access_log(&config)?,
         executions,

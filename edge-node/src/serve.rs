@@ -1,4 +1,4 @@
-//! The request path: authority → route → method → code → admit → instantiate → run → respond → account.
+//! The request path: authority → route → method → (file, or) code → admit → instantiate → run → respond → account.
 //!
 //! Accepting, TLS and framing come before it ([`crate::front`]); it knows no protocol. Answers of its own are
 //! [`Failure`]s.
@@ -10,6 +10,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header, request};
 
 use crate::{
     account::Account,
+    assets::{Answer, Asked, Site},
     code::Urgency,
     exchange::{Bill, Exchange, RequestId, Responder},
     failure::Failure,
@@ -125,6 +126,42 @@ impl Server {
                 .await;
         driven.unwrap_or_else(refuse)
     }
+
+    /// The same for an app that has static files: they answer first, and its program, if it has one, the rest.
+    async fn files_first(
+        &self,
+        request: Request<InboundBody>,
+        host: HostName,
+        deployment: &Arc<Deployment>,
+        site: &Site,
+        connection: &Arc<Connection>,
+    ) -> Response<OutboundBody> {
+        let (head, body) = request.into_parts();
+        let (files, has_program) = (&self.node.files, deployment.state.version.has_program());
+        let asked = Asked {
+            head: &head,
+            id: &deployment.id,
+            prefix: &deployment.config.path_prefix,
+            worker: self.worker,
+        };
+        let answer = files.find(site, &asked, has_program).await;
+        if matches!(answer, Answer::Program) {
+            return self.execute(Request::from_parts(head, body), host, deployment, connection).await;
+        }
+        let (id, run) = (RequestId::new(), Some((deployment.clone(), Arc::new(Bill::default()))));
+        let account = Account::open(&head, Some(host), connection, id, run, &self.node.access_log);
+        let response = match answer {
+            Answer::File(index, found) => files.respond(site, &asked, (&index, found), &account).await,
+            Answer::Moved(to) => Ok(moved(to, &account)),
+            Answer::Failed(failure) => Err(failure),
+            Answer::Program => unreachable!("it was asked above"),
+        };
+        response.unwrap_or_else(|failure| {
+            account.responded(failure.status());
+            account.ended(Some(failure));
+            failure.response(id)
+        })
+    }
 }
 
 impl Handler for Server {
@@ -147,6 +184,10 @@ impl Handler for Server {
             return self.not_allowed(&head, authority.host, &deployment, connection);
         }
         let request = Request::from_parts(head, body);
+        if let Some(site) = &deployment.site {
+            // Boxed: apps without files do not carry its state.
+            return Box::pin(self.files_first(request, authority.host, &deployment, site, connection)).await;
+        }
         self.execute(request, authority.host, &deployment, connection).await
     }
 
@@ -165,6 +206,15 @@ impl Handler for Server {
         self.node.metrics.unrouted(Failure::Internal);
         Failure::Internal.response(id)
     }
+}
+
+/// 308: the method stays, as everything else of the request.
+fn moved(to: HeaderValue, account: &Account) -> Response<OutboundBody> {
+    let mut response = Response::new(OutboundBody::Empty);
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    account.responded(StatusCode::PERMANENT_REDIRECT);
+    response.headers_mut().insert(header::LOCATION, to);
+    response
 }
 
 fn head_failure(why: limits::BadHead) -> Failure {

@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use artifact::{
     AppId, Digest, Lane, Profile, Target,
+    assets::{AssetIndex, IndexRef},
     keys::{Compiler, SecretKey, Trusted},
     manifest::{AppConfig, Limits},
     nack::{Nack, NackCode},
@@ -31,6 +32,7 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     account::{Account, access_log::AccessLog, metrics::Metrics},
     activate::Activating,
+    assets::StaticFiles,
     code::{Bounds, CodeCache, CodeError, Holding, Loaded, TooMuchHeld, Urgency},
     exchange::{Bill, Exchange, GuestRequest, RequestId, Responder},
     failure::Failure,
@@ -70,10 +72,12 @@ impl Shop {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let (cache, shelf) = code_cache(dir.path(), bounds, &side, metrics.clone());
+        let files = StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1);
         let node = Arc::new(Node {
             host: host(),
             generation: Default::default(),
             code: Arc::new(cache),
+            files: Arc::new(files),
             metrics,
             access_log: AccessLog::start(std::io::sink()).unwrap(),
             executions: Executions::new(1, 8),
@@ -356,9 +360,18 @@ fn code_cache(
 }
 
 fn put(shelf: &BlobShelf, signed: &Signed) {
-    let path = shelf.path(Digest::of(&signed.container));
+    put_blob(shelf, &signed.container);
+}
+
+/// Puts a blob where a fetch would.
+pub fn put_blob(shelf: &BlobShelf, bytes: &[u8]) {
+    let path = shelf.path(Digest::of(bytes));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, &signed.container).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn room_for_files() -> Budget {
+    Budget::new(64 << 20, 0).unwrap()
 }
 
 fn artifact_of(signed: &Signed) -> ArtifactRef {
@@ -375,6 +388,8 @@ fn artifact_of(signed: &Signed) -> ArtifactRef {
 pub struct ServingNode {
     /// What a [`crate::serve::Server`] needs.
     pub node: Arc<Node>,
+    /// Its disk.
+    pub shelf: BlobShelf,
     side: Option<tokio::runtime::Runtime>,
     _dir: tempfile::TempDir,
 }
@@ -382,34 +397,51 @@ pub struct ServingNode {
 impl ServingNode {
     /// The app is this module, with this configuration, and runs on this host.
     pub fn new(host: Host, config: AppConfig, text: &str) -> ServingNode {
+        ServingNode::with_files(host, config, Some(text), None)
+    }
+
+    /// The same with static files, and perhaps without a program.
+    pub fn with_files(
+        host: Host,
+        config: AppConfig,
+        text: Option<&str>,
+        files: Option<&AssetIndex>,
+    ) -> ServingNode {
         let dir = tempfile::tempdir().unwrap();
         let side =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let (cache, shelf) = code_cache(dir.path(), Bounds::NONE, &side, metrics.clone());
-        let signed = sign(&wat::parse_str(text).unwrap());
-        put(&shelf, &signed);
+        let static_files = StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1);
+        let signed = text.map(|text| sign(&wat::parse_str(text).unwrap()));
         let mut deployment = deployment("test", 1, config);
-        let state = VersionState {
-            version: deployment.state.version.clone(),
-            artifacts: vec![artifact_of(&signed)],
-            rev: 1,
-            time_ms: 0,
-        };
+        let mut version = deployment.state.version.clone();
+        version.wasm_bytes = u64::from(signed.is_some());
+        version.assets = files.map(|index| {
+            let text = index.encode().unwrap();
+            put_blob(&shelf, &text);
+            IndexRef { index: Digest::of(&text), index_bytes: text.len() as u64 }
+        });
+        let artifacts = signed.iter().map(artifact_of).collect();
+        deployment.site = static_files.site(&version).unwrap();
         deployment.metrics = metrics.version(&deployment.id, 1);
-        (deployment.wasm, deployment.lane) = (signed.wasm, signed.lane);
-        deployment.state = Arc::new(state);
+        if let Some(signed) = &signed {
+            put(&shelf, signed);
+            (deployment.wasm, deployment.lane) = (signed.wasm, signed.lane);
+        }
+        deployment.state = Arc::new(VersionState { version, artifacts, rev: 1, time_ms: 0 });
         let mut generation = Generation::default();
         generation.insert(Arc::new(deployment));
         let node = Arc::new(Node {
             host: Arc::new(host),
             generation: ArcSwap::from_pointee(generation),
             code: Arc::new(cache),
+            files: Arc::new(static_files),
             metrics,
             access_log: AccessLog::start(std::io::sink()).unwrap(),
             executions: Executions::new(1, 8),
         });
-        ServingNode { node, side: Some(side), _dir: dir }
+        ServingNode { node, shelf, side: Some(side), _dir: dir }
     }
 }
 
@@ -448,6 +480,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),
+        site: None,
         secrets: Default::default(),
         standing: Default::default(),
     }

@@ -42,6 +42,9 @@ pub enum BodyError {
     /// Backend: it sent nothing for too long.
     #[error("the backend stopped sending in the middle of its response")]
     BackendTimeout,
+    /// Us: a static file is not on the disk as it should be.
+    #[error("a static file is lost or damaged on this node")]
+    FileUnavailable,
     /// Us: the node is going down and the time to finish is over.
     #[error("the node is shutting down")]
     Shutdown,

@@ -14,6 +14,7 @@ use artifact::{
 };
 use edge_node::{
     account::{access_log::AccessLog, metrics::Metrics},
+    assets::StaticFiles,
     code::{Bounds, CodeCache},
     front::{Drain, sockets, tls},
     generation::{Deployment, Generation},
@@ -106,16 +107,19 @@ impl Running {
             fleet: Some(SecretsKey::from_bytes([4; 32])),
         });
         let site = Site { node: "bench-1".parse()?, pop: "bench".parse()? };
+        let memory = Budget::new(bytes_max, instances_max)?;
+        let files = StaticFiles::new(shelf.clone(), side.handle().clone(), memory.clone(), threads);
         let node = Arc::new(Node {
             host: Arc::new(Host {
                 site,
                 outbound,
                 geo: None,
                 kv: Arc::new(edge_node::host::kv::Away),
-                memory: Budget::new(bytes_max, instances_max)?,
+                memory,
             }),
             generation: ArcSwap::from_pointee(Generation::default()),
             code: Arc::new(code),
+            files: Arc::new(files),
             metrics,
             access_log: AccessLog::start(access_log).context("starting the access log")?,
             executions: Executions::new(threads, of_worker as usize),
@@ -210,6 +214,7 @@ impl Running {
             config,
             state: Arc::new(VersionState { version, artifacts, rev: 1, time_ms: 0 }),
             code: Default::default(),
+            site: None,
             secrets: Default::default(),
             standing: Default::default(),
         })

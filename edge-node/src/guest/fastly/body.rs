@@ -318,6 +318,7 @@ fn read_status(error: BodyError) -> Status {
         | BodyError::BackendTimeout
         | BodyError::GuestAborted
         | BodyError::GuestLimit
+        | BodyError::FileUnavailable
         | BodyError::Shutdown => Status::HttpIncomplete,
     }
 }

@@ -187,6 +187,7 @@ fn body_error(error: BodyError) -> wasmtime_wasi_http::Error {
         | BodyError::BackendGone
         | BodyError::GuestAborted
         | BodyError::GuestLimit
+        | BodyError::FileUnavailable
         | BodyError::Shutdown => wasmtime_wasi_http::Error::ConnectionTerminated,
     }
 }

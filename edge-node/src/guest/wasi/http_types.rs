@@ -355,6 +355,7 @@ impl From<BodyError> for ErrorCode {
             | BodyError::BackendGone
             | BodyError::GuestAborted
             | BodyError::GuestLimit
+            | BodyError::FileUnavailable
             | BodyError::Shutdown => ErrorCode::ConnectionTerminated,
         }
     }
