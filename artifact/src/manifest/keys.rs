@@ -1,4 +1,4 @@
-//! Every key of a `skerry.toml`, once. What the reader says is known, the schema that editors use and
+//! Every key of a `skerry.toml`, once. What the reader says is known, the [schema](super::schema) that editors use and
 //! `docs/manifest.md` are made of this table; tests hold it against what the reader takes.
 
 use std::ops::RangeInclusive;

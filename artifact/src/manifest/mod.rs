@@ -9,6 +9,7 @@ pub mod lookups;
 mod methods;
 pub mod origin;
 pub mod parse;
+pub mod schema;
 mod stores;
 
 use std::{collections::BTreeMap, fmt, ops::Range};
