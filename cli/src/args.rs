@@ -582,7 +582,7 @@ mod tests {
             "skerry deploy",
             "skerry deploy hello.wasm --app hello --host a.example --host b.example --api http://x --token t --json",
             "skerry new shop --lang rust --template router --dir d --json",
-            "skerry new --list",
+            "skerry new --list --json",
             "skerry dev shop --https 127.0.0.1:0 --http 127.0.0.1:0",
             "skerry build --json",
             "skerry test shop",

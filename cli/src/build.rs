@@ -6,18 +6,36 @@
 use std::{
     env, fs, io,
     os::fd::AsFd as _,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use artifact::{AppName, manifest::Build};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
     error::{Error, Result},
     project::{self, MANIFEST_FILE},
     tools,
+    up::Stop,
 };
+
+/// How often a running command is looked at: below what a person notices.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a command that is told to stop may take.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// What a program is made for. A project's own commands see it as `SKERRY_DEV=1`, or as no such variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// To be looked at in a moment: what takes longer than it saves may be left out.
+    Dev,
+    /// To be deployed.
+    Release,
+}
 
 /// How a folder's program is made.
 #[derive(Debug, Clone)]
@@ -76,11 +94,11 @@ impl Recipe {
         })
     }
 
-    /// Makes the program.
-    pub fn make(&self) -> Result<Built> {
+    /// Makes the program, unless told to stop meanwhile.
+    pub fn make(&self, aim: Aim, stop: &Stop) -> Result<Built> {
         let began = Instant::now();
         if let Some(build) = &self.build {
-            self.shell("build", &build.command)?;
+            self.shell("build", &build.command, aim, stop)?;
         }
         let took = self.build.is_some().then(|| began.elapsed());
         let program = match &self.component {
@@ -90,34 +108,42 @@ impl Recipe {
         Ok(Built { program, took })
     }
 
-    /// Runs the project's tests.
-    pub fn test(&self) -> Result<()> {
+    /// Runs the project's tests, unless told to stop meanwhile.
+    pub fn test(&self, stop: &Stop) -> Result<()> {
         let Some(command) = self.build.as_ref().and_then(|build| build.test.as_ref()) else {
             return Err(Error::Usage(format!(
                 "{} names no tests; name their command: [build] test = \"cargo test\"",
                 self.folder.join(MANIFEST_FILE).display()
             )));
         };
-        self.shell("tests", command)
+        self.shell("tests", command, Aim::Dev, stop)
     }
 
-    fn shell(&self, what: &str, command: &str) -> Result<()> {
+    fn shell(&self, what: &str, command: &str, aim: Aim, stop: &Stop) -> Result<()> {
         let doing = || format!("running the {what} of {}: {command}", self.name);
-        if let Some(missing) = tools::missing_for(command) {
-            return Err(Error::Command(format!("{}: {missing}", doing())));
-        }
         let to_stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Error::io(doing()))?;
-        let status = Command::new("/bin/sh")
+        let mut shell = Command::new("/bin/sh");
+        match aim {
+            Aim::Dev => shell.env("SKERRY_DEV", "1"),
+            Aim::Release => shell.env_remove("SKERRY_DEV"),
+        };
+        let mut child = shell
             .args(["-c", command])
             .current_dir(&self.folder)
             .env("PATH", path_with_skerry())
             .stdin(Stdio::null())
             .stdout(to_stderr)
-            .status()
+            .process_group(0) // what it starts ends with it
+            .spawn()
             .map_err(Error::io(doing()))?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(Error::Command(format!("{} failed ({status}); what it said stands above", doing()))),
+        match wait(&mut child, stop).map_err(Error::io(doing()))? {
+            None => Err(Error::Command(format!("{} was stopped", doing()))),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => {
+                let missing = tools::missing_for(command, &self.folder);
+                let why = missing.unwrap_or_else(|| "what it said stands above".into());
+                Err(Error::Command(format!("{} failed ({status}); {why}", doing())))
+            }
         }
     }
 
@@ -142,6 +168,24 @@ impl Recipe {
         }
         fs::metadata(component).map(|metadata| metadata.len()).map_err(Error::io(format!("reading {file}")))
     }
+}
+
+/// Waits for its end. `None`: it was told to stop, with all it started, and is gone.
+fn wait(child: &mut Child, stop: &Stop) -> io::Result<Option<ExitStatus>> {
+    while !stop.is_raised() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(LOOK);
+    }
+    let group = Pid::from_child(child);
+    let _ = kill_process_group(group, Signal::TERM);
+    let deadline = Instant::now() + STOP_MAX;
+    while child.try_wait()?.is_none() && Instant::now() < deadline {
+        thread::sleep(LOOK);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    child.wait().map(|_| None)
 }
 
 /// Without the `./` of a folder that is the current one: people read it.
@@ -190,25 +234,48 @@ mod tests {
 
     #[test]
     fn a_build_runs_in_its_folder_and_leaves_a_program() {
-        let here = tempfile::tempdir().unwrap();
-        let built =
-            recipe(here.path(), "mkdir -p out && printf '\\0asm1234' > out/shop.wasm").make().unwrap();
+        let (here, stop) = (tempfile::tempdir().unwrap(), Stop::by_hand());
+        let built = recipe(here.path(), "mkdir -p out && printf '\\0asm1234' > out/shop.wasm")
+            .make(Aim::Release, &stop)
+            .unwrap();
         assert_eq!((built.program.map(|(_, bytes)| bytes), built.took.is_some()), (Some(8), true));
-        let text = recipe(here.path(), "echo text > out/shop.wasm").make().unwrap_err().to_string();
+        let text = recipe(here.path(), "echo text > out/shop.wasm")
+            .make(Aim::Release, &stop)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("no wasm"), "{text}");
     }
 
     #[test]
     fn what_went_wrong_is_said_with_the_command() {
-        let here = tempfile::tempdir().unwrap();
-        let failed = recipe(here.path(), "exit 7").make().unwrap_err().to_string();
+        let (here, stop) = (tempfile::tempdir().unwrap(), Stop::by_hand());
+        let failed = recipe(here.path(), "exit 7").make(Aim::Release, &stop).unwrap_err().to_string();
         assert!(failed.contains("exit 7") && failed.contains("status: 7"), "{failed}");
-        let nothing = recipe(here.path(), "true").make().unwrap_err().to_string();
+        let nothing = recipe(here.path(), "true").make(Aim::Release, &stop).unwrap_err().to_string();
         assert!(nothing.contains("out/shop.wasm") && nothing.contains("`component`"), "{nothing}");
         let unbuilt = Recipe { build: None, ..recipe(here.path(), "") };
-        assert!(unbuilt.make().unwrap_err().to_string().contains("[build]"));
-        assert!(unbuilt.test().unwrap_err().to_string().contains("test ="));
-        assert!(recipe(here.path(), "").test().unwrap_err().to_string().contains("status: 3"));
+        assert!(unbuilt.make(Aim::Release, &stop).unwrap_err().to_string().contains("[build]"));
+        assert!(unbuilt.test(&stop).unwrap_err().to_string().contains("test ="));
+        assert!(recipe(here.path(), "").test(&stop).unwrap_err().to_string().contains("status: 3"));
+    }
+
+    #[test]
+    fn a_build_that_hangs_is_stopped_with_all_it_started() {
+        let (here, stop) = (tempfile::tempdir().unwrap(), Stop::by_hand());
+        let raise = stop.clone();
+        let started = here.path().join("started");
+        let raiser = thread::spawn(move || {
+            while !started.exists() {
+                thread::sleep(LOOK);
+            }
+            raise.raise();
+        });
+        let hangs = recipe(here.path(), "sleep 1000 & echo $! > pid; touch started; wait");
+        assert!(hangs.make(Aim::Release, &stop).unwrap_err().to_string().contains("was stopped"));
+        raiser.join().unwrap();
+        let pid = fs::read_to_string(here.path().join("pid")).unwrap();
+        let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
     }
 
     #[test]

@@ -91,11 +91,21 @@ fn find_directory(shared: &Shared, current: &Path) -> Result<PathBuf> {
         return Ok(directory.clone());
     }
     let candidates = current.ancestors().map(|ancestor| ancestor.join(DATA_DIR_DEFAULT));
-    candidates.into_iter().find(|directory| directory.join(FLEET_FILE).is_file()).ok_or_else(|| {
+    let is_fleet = |directory: &PathBuf| directory.join(FLEET_FILE).is_file() && is_ours(directory);
+    candidates.into_iter().find(is_fleet).ok_or_else(|| {
         Error::Usage(format!(
             "no fleet is named and no {DATA_DIR_DEFAULT}/{FLEET_FILE} is here or in a directory above; start one with \
              `skerry up`, or give --api and --token (or SKERRY_API and SKERRY_TOKEN), or --data DIR"
         ))
+    })
+}
+
+/// Is this directory this user's, and nobody else's to write into? A stranger could leave one in a directory above, such as
+/// /tmp, and be shown tokens and programs by whoever works below it.
+pub fn is_ours(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(directory).is_ok_and(|metadata| {
+        metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
     })
 }
 

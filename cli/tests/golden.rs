@@ -130,6 +130,7 @@ fn a_project_that_cannot_be_made_or_built() {
     check("new-no-such-template", here.path(), &["new", "shop", "--lang", "rust", "--template", "blog"]);
     check("new-bad-name", here.path(), &["new", "My Shop", "--lang", "rust"]);
     check("new-list", here.path(), &["new", "--list"]);
+    check("new-no-crate-name", here.path(), &["new", "404", "--lang", "rust"]);
     fs::create_dir(here.path().join("shop")).unwrap();
     fs::write(here.path().join("shop/mine"), "").unwrap();
     check("new-over-what-is-there", here.path(), &["new", "shop", "--lang", "rust"]);

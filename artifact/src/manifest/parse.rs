@@ -149,12 +149,12 @@ impl Reader<'_> {
                 self.mistakes.push(Mistake::new(missing, "is missing"));
             }
         }
-        for mistake in config.mistakes() {
+        for mistake in config.mistakes().into_iter().take(MISTAKES_MAX) {
             let placed = match self.place_of(&mistake) {
                 Some(span) => mistake.at(self.text, span),
                 None => mistake,
             };
-            self.mistakes.push(placed);
+            self.push(placed);
         }
         Some(Project { name: name?, component, build, assets_folder, config })
     }
@@ -458,6 +458,8 @@ mod tests {
     fn what_is_kept_of_a_hostile_file_is_bounded() {
         let many: String = (0..MISTAKES_MAX + 9).map(|n| format!("k{n} = 1\n")).collect();
         assert_eq!(project(&many).unwrap_err().len(), MISTAKES_MAX + 2, "and the two that are missing");
+        let names = "\"/\",".repeat(200_000);
+        assert!(project(&format!("kv_stores = [{names}]\n")).unwrap_err().len() <= MISTAKES_MAX + 2);
         let long = "x".repeat(100_000);
         let keys: String = (0..1_000).map(|n| format!("k{n} = 1\n")).collect();
         let mistakes = project(&format!("[config_stores.{long}]\n{keys}")).unwrap_err();

@@ -103,6 +103,9 @@ pub struct AppVersion {
     pub targets: Vec<String>,
     pub time_ms: u64,
     pub active: bool,
+    /// Digest of its static files' index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<String>,
 }
 
 /// `GET /v1/apps/{app}/versions/{version}`.

@@ -27,7 +27,7 @@ pub struct New {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// List the templates with their languages
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["name", "lang", "template", "dir"])]
     pub list: bool,
     /// Print the result as JSON
     #[arg(long)]

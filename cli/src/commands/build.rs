@@ -8,9 +8,10 @@ use super::deploy;
 use crate::{
     api::Api,
     args::{Build, Publish, Test},
-    build::Recipe,
+    build::{Aim, Recipe},
     error::Result,
     output::Output,
+    up::Stop,
 };
 
 /// The result's JSON form.
@@ -27,7 +28,7 @@ struct Report {
 /// `skerry build [FOLDER]`.
 pub fn build(args: &Build, output: Output) -> Result<()> {
     let recipe = Recipe::require(&args.folder)?;
-    let built = recipe.make()?;
+    let built = recipe.make(Aim::Release, &Stop::listen()?)?;
     let (component, bytes) = built.program.clone().unzip();
     let build_ms = built.took.map(|took| took.as_millis() as u64);
     let report = Report { app: recipe.name.to_string(), component, bytes, build_ms };
@@ -45,14 +46,16 @@ pub fn build(args: &Build, output: Output) -> Result<()> {
 
 /// `skerry test [FOLDER]`.
 pub fn test(args: &Test) -> Result<()> {
-    Recipe::require(&args.folder)?.test()
+    Recipe::require(&args.folder)?.test(&Stop::listen()?)
 }
 
 /// `skerry publish [FOLDER]`: what `build` and then `deploy` do.
 pub fn publish(api: &Api, args: &Publish, output: Output) -> Result<()> {
-    let built = Recipe::require(&args.folder)?.make()?;
+    let stop = Stop::listen()?;
+    let built = Recipe::require(&args.folder)?.make(Aim::Release, &stop)?;
     if let Some(took) = built.took {
         eprintln!("built in {:.1} s: {}", took.as_secs_f64(), built.what());
     }
+    stop.ends_the_process("stopped; the deploy may still land: see `skerry status`");
     deploy::run(api, &args.deploy(), output)
 }

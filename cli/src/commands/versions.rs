@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use artifact::visible;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -66,19 +67,23 @@ impl Difference {
         if changes.is_empty() {
             return format!("{app} v{from} and v{to} are the same");
         }
-        let shown = |value: &Option<Value>| value.as_ref().map(Value::to_string).unwrap_or_default();
-        let lines = changes.iter().map(|change| match (&change.from, &change.to) {
+        let shown = |value: &Option<Value>| {
+            let text = value.as_ref().map(Value::to_string).unwrap_or_default();
+            visible::for_people(&text).into_owned()
+        };
+        let lines = changes.iter().map(|change| (visible::for_people(&change.key), change));
+        let lines = lines.map(|(key, change)| match (&change.from, &change.to) {
             // Nothing that tells one value from another is worth a look.
-            (Some(_), Some(_)) if change.key.starts_with(SECRETS) => {
-                format!("\n~ {}: another value", change.key)
+            (Some(_), Some(_)) if key.starts_with(SECRETS) => {
+                format!("\n~ {}: another value", key)
             }
-            (Some(_), None) if change.key.starts_with(SECRETS) => format!("\n- {}", change.key),
-            (None, Some(_)) if change.key.starts_with(SECRETS) => format!("\n+ {}", change.key),
+            (Some(_), None) if key.starts_with(SECRETS) => format!("\n- {key}"),
+            (None, Some(_)) if key.starts_with(SECRETS) => format!("\n+ {key}"),
             (Some(_), Some(_)) => {
-                format!("\n~ {}: {} → {}", change.key, shown(&change.from), shown(&change.to))
+                format!("\n~ {}: {} → {}", key, shown(&change.from), shown(&change.to))
             }
-            (Some(_), None) => format!("\n- {}: {}", change.key, shown(&change.from)),
-            _ => format!("\n+ {}: {}", change.key, shown(&change.to)),
+            (Some(_), None) => format!("\n- {}: {}", key, shown(&change.from)),
+            _ => format!("\n+ {}: {}", key, shown(&change.to)),
         });
         format!("{app} v{from} → v{to}{}", lines.collect::<String>())
     }
@@ -92,6 +97,9 @@ fn pinned(version: &VersionDetail) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     found.insert("program".into(), version.summary.wasm.chars().take(12).collect::<String>().into());
     found.insert("program bytes".into(), version.summary.wasm_bytes.into());
+    if let Some(assets) = &version.summary.assets {
+        found.insert("static files".into(), assets.chars().take(12).collect::<String>().into());
+    }
     flatten("", &version.config, &mut found);
     for secret in &version.secrets {
         let store = secret.store.as_deref().map(|store| format!("{store}/")).unwrap_or_default();
@@ -101,7 +109,7 @@ fn pinned(version: &VersionDetail) -> BTreeMap<String, Value> {
 }
 
 fn flatten(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
-    let Value::Object(entries) = value else {
+    let Some(entries) = value.as_object().filter(|entries| !entries.is_empty()) else {
         found.insert(path.to_owned(), value.clone());
         return;
     };

@@ -1,6 +1,6 @@
 //! Who serves: a fleet of our own in the project's `.skerry`, or one that runs already, here or in a directory above.
 
-use std::{fs, path::PathBuf, thread::JoinHandle};
+use std::{fs, thread::JoinHandle};
 
 use crate::{
     api::Api,
@@ -17,7 +17,13 @@ pub struct Serving {
     /// Where everything is.
     pub ready: Ready,
     /// Watches the servers, where they are ours.
-    own: Option<JoinHandle<()>>,
+    own: Option<Servers>,
+}
+
+/// Servers of ours: they outlive whoever deploys to them.
+struct Servers {
+    watched: JoinHandle<()>,
+    stop: Stop,
 }
 
 impl Serving {
@@ -29,15 +35,17 @@ impl Serving {
         if let Some((place, ready)) =
             places.into_iter().find_map(|place| up::running_in(&place).map(|ready| (place, ready)))
         {
-            eprintln!("using the fleet that runs in {}", place.display());
+            let https = ready.https;
+            eprintln!("using the fleet that runs in {}; it serves on {https}", place.display());
             return Ok(Serving { api: client(&ready)?, ready, own: None });
         }
         let own = Own::start(&args.up(folder.join(DATA_DIR_DEFAULT)), stop)?;
         own.write_ready()?;
         let ready = own.ready().clone();
-        let stop = stop.clone();
-        let watched = std::thread::spawn(move || own.until_stopped(None, &stop));
-        Ok(Serving { api: client(&ready)?, ready, own: Some(watched) })
+        let stop = Stop::by_hand();
+        let for_servers = stop.clone();
+        let watched = std::thread::spawn(move || own.until_stopped(None, &for_servers));
+        Ok(Serving { api: client(&ready)?, ready, own: Some(Servers { watched, stop }) })
     }
 
     /// Another client, for another thread.
@@ -45,17 +53,12 @@ impl Serving {
         client(&self.ready)
     }
 
-    /// Waits, once told to stop, until what is ours is gone.
+    /// Stops what is ours, and returns when it is gone.
     pub fn close(self) {
-        if let Some(watched) = self.own {
+        if let Some(Servers { watched, stop }) = self.own {
+            stop.raise();
             let _ = watched.join();
         }
-    }
-
-    /// What `curl` needs to believe the node's certificate.
-    pub fn ca(&self) -> PathBuf {
-        let here = std::env::current_dir().unwrap_or_default();
-        self.ready.ca.strip_prefix(here).unwrap_or(&self.ready.ca).to_owned()
     }
 }
 

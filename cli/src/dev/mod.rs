@@ -11,6 +11,7 @@ mod watch;
 
 use crate::{
     args::Dev,
+    build::Recipe,
     error::{Error, Result},
     import,
     output::print_line,
@@ -18,7 +19,7 @@ use crate::{
     up::Stop,
 };
 
-use self::{fleet::Serving, watch::Watch};
+use self::{fleet::Serving, round::Rounds, watch::Watch};
 
 /// Runs until stopped.
 pub fn run(args: &Dev) -> Result<()> {
@@ -26,9 +27,13 @@ pub fn run(args: &Dev) -> Result<()> {
     let stop = Stop::listen()?;
     let serving = Serving::open(args, &stop)?;
     let mut watch = Watch::start(&args.folder)?;
-    let mut rounds = round::Rounds::new(&args.folder, &serving, &stop);
-    while !stop.is_raised() {
-        if let Err(error) = rounds.next() {
+    let mut rounds = Rounds::new(&args.folder, &serving);
+    loop {
+        let outcome = rounds.next(&stop);
+        if stop.is_raised() {
+            break; // whatever it says, it was ended in the middle
+        }
+        if let Err(error) = outcome {
             eprintln!("{}", error.report());
         }
         print_line(&format!("watching {}; Ctrl-C stops", watch.shown()))?;
@@ -36,19 +41,20 @@ pub fn run(args: &Dev) -> Result<()> {
             break;
         }
         // The manifest may name other things to watch now. One with mistakes names none: what was watched stays.
-        if let Ok(anew) = Watch::start(&args.folder) {
-            watch = watch.succeeded_by(anew);
+        match Watch::start(&args.folder) {
+            Ok(anew) => watch = watch.succeeded_by(anew),
+            Err(Error::Manifest { .. }) => {}
+            Err(error) => eprintln!("{}", error.report()),
         }
     }
-    stop.raise();
     rounds.close();
     serving.close();
     Ok(())
 }
 
-/// Before anything is started: a wrong folder is told within the first line.
+/// Before anything is started: a wrong folder or manifest is told within the first line.
 fn require_project(args: &Dev) -> Result<()> {
-    if args.folder.join(MANIFEST_FILE).is_file() || import::is_project(&args.folder, None) {
+    if Recipe::read(&args.folder)?.is_some() || import::is_project(&args.folder, None) {
         return Ok(());
     }
     Err(Error::Usage(format!(

@@ -2,19 +2,18 @@
 
 use std::{
     path::{Path, PathBuf},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use super::{fleet::Serving, lines};
+use super::{fleet::Serving, lines::Lines};
 use crate::{
     args::Deploy,
-    build::Recipe,
+    build::{Aim, Recipe},
     commands::deploy::{self, Report},
     error::Result,
     import::Purpose,
     output::print_line,
-    up::Stop,
+    up::{self, Stop},
 };
 
 /// How long a round waits for the one node.
@@ -24,46 +23,47 @@ const ACTIVE_S_MAX: u64 = 30;
 pub struct Rounds<'a> {
     folder: &'a Path,
     serving: &'a Serving,
-    stop: &'a Stop,
-    /// Prints the app's lines, from the first version on.
-    lines: Option<JoinHandle<()>>,
+    /// Where it answers, as was said last.
+    told: Vec<String>,
+    /// Prints the app's lines, from its first version on.
+    lines: Option<Lines>,
 }
 
 impl<'a> Rounds<'a> {
     /// Of this project, on this fleet.
-    pub fn new(folder: &'a Path, serving: &'a Serving, stop: &'a Stop) -> Rounds<'a> {
-        Rounds { folder, serving, stop, lines: None }
+    pub fn new(folder: &'a Path, serving: &'a Serving) -> Rounds<'a> {
+        Rounds { folder, serving, told: Vec::new(), lines: None }
     }
 
-    /// Waits, once told to stop, until nothing prints any more.
+    /// Ends what prints, and returns when nothing prints any more.
     pub fn close(self) {
         if let Some(lines) = self.lines {
-            let _ = lines.join();
+            lines.close();
         }
     }
 
     /// Brings what is in the folder now to the node.
-    pub fn next(&mut self) -> Result<()> {
+    pub fn next(&mut self, stop: &Stop) -> Result<()> {
         if let Some(recipe) = Recipe::read(self.folder)? {
-            let built = recipe.make()?;
+            let built = recipe.make(Aim::Dev, stop)?;
             if let Some(took) = built.took {
                 let took = took.as_secs_f64();
                 print_line(&format!("{}: built in {took:.2} s: {}", recipe.name, built.what()))?;
             }
         }
+        if stop.is_raised() {
+            return Ok(());
+        }
         let began = Instant::now();
         let report = self.deploy()?;
-        print_line(&format!(
-            "{} v{} answers after {} ms (compile {} ms)",
-            report.deployed.app,
-            report.deployed.version,
-            began.elapsed().as_millis(),
-            report.deployed.compile_ms
-        ))?;
+        let which = format!("{} v{}", report.deployed.app, report.deployed.version);
         if let Some(waited) = &report.waited {
-            waited.verdict(&format!("{} v{}", report.deployed.app, report.deployed.version))?;
+            waited.verdict(&which)?;
         }
-        self.tell(&report)
+        let (ms, compile_ms) = (began.elapsed().as_millis(), report.deployed.compile_ms);
+        print_line(&format!("{which} answers after {ms} ms (compile {compile_ms} ms)"))?;
+        self.tell(&report)?;
+        self.listen(&report)
     }
 
     fn deploy(&self) -> Result<Report> {
@@ -78,18 +78,27 @@ impl<'a> Rounds<'a> {
         deploy::deploy(&self.serving.api, &deploy, Purpose::Up)
     }
 
-    /// Once: where it is, how it is asked from a shell, and from now on what it says.
+    /// Where it is and how it is asked from a shell, when that is news.
     fn tell(&mut self, report: &Report) -> Result<()> {
-        if self.lines.is_some() {
+        if self.told == report.deployed.urls {
             return Ok(());
         }
-        let urls = report.deployed.urls.iter().map(|url| {
-            let ca = self.serving.ca();
-            format!("\n  {url}\n  curl --cacert {} {url}", ca.display())
-        });
-        print_line(&format!("{}\n", urls.collect::<String>()))?;
-        let Ok(app) = report.deployed.app.parse() else { return Ok(()) };
-        self.lines = Some(lines::follow(self.serving.client()?, app, self.stop.clone()));
+        self.told.clone_from(&report.deployed.urls);
+        let urls = self.told.iter().map(|url| format!("\n  {url}")).collect::<String>();
+        print_line(&format!("{urls}{}\n", up::curl(&self.serving.ready, report)))
+    }
+
+    /// From now on what it says stands here, under whatever name it has.
+    fn listen(&mut self, report: &Report) -> Result<()> {
+        if self.lines.as_ref().is_some_and(|lines| lines.are_of(&report.deployed.app)) {
+            return Ok(());
+        }
+        if let Some(lines) = self.lines.take() {
+            lines.close();
+        }
+        if let Ok(app) = report.deployed.app.parse() {
+            self.lines = Some(Lines::follow(self.serving.client()?, app));
+        }
         Ok(())
     }
 }

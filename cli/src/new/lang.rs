@@ -1,9 +1,72 @@
 //! The languages a project may be in: what each needs on the machine, and which SDK it comes with.
 
+use artifact::AppName;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::carried;
+
+/// Words of the language, and crates that every project has anyway.
+const NO_CRATE_NAMES: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "skerry",
+    "skerry-macros",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+];
 
 /// A language of the templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -50,6 +113,18 @@ impl Lang {
             Lang::Rust => &["cargo", crate::tools::WASM_TARGET],
             Lang::As | Lang::Js => &["node", "npm"],
             Lang::Python => &["python3"],
+        }
+    }
+
+    /// Why a project in this language may not have this name, if so.
+    pub fn refuses(self, app: &AppName) -> Option<&'static str> {
+        let name = app.as_str();
+        match self {
+            Lang::Rust if name.starts_with(|c: char| c.is_ascii_digit()) => {
+                Some("a Rust crate's name begins with a letter")
+            }
+            Lang::Rust if NO_CRATE_NAMES.contains(&name) => Some("no Rust crate may have that name here"),
+            _ => None,
         }
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     args::New,
-    error::Result,
+    error::{Error, Result},
     output::{Output, table},
     tools,
 };
@@ -36,6 +36,9 @@ struct Report {
 pub fn run(args: &New, output: Output) -> Result<()> {
     let (Some(name), Some(lang)) = (&args.name, args.lang) else { return list(output) };
     let template = Template::find(&args.template, lang)?;
+    if let Some(why) = lang.refuses(name) {
+        return Err(Error::Usage(format!("{name} cannot be a project in {}: {why}", lang.title())));
+    }
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
     let files = template.files(name);
     write::project(&folder, &files)?;
@@ -48,7 +51,7 @@ pub fn run(args: &New, output: Output) -> Result<()> {
     };
     output.print(&report, || text(&report))?;
     // The project is there in any case: what is missing is needed by its first build.
-    for missing in lang.tools().iter().filter_map(|tool| tools::missing(tool)) {
+    for missing in lang.tools().iter().filter_map(|tool| tools::missing(tool, &folder)) {
         eprintln!("note: {missing}");
     }
     Ok(())

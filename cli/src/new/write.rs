@@ -18,11 +18,23 @@ pub fn project(folder: &Path, files: &[File]) -> Result<()> {
         )));
     }
     let beside = beside(folder);
-    let made = all(&beside, files).and_then(|()| fs::rename(&beside, folder));
+    let made = all(&beside, files).and_then(|()| move_to(&beside, folder));
     made.map_err(|cause| {
         let _ = fs::remove_dir_all(&beside);
         Error::io(doing())(cause)
     })
+}
+
+/// An empty folder that is there may be somebody's current one, and stays the same folder.
+fn move_to(made: &Path, folder: &Path) -> io::Result<()> {
+    if !folder.is_dir() {
+        return fs::rename(made, folder);
+    }
+    for entry in fs::read_dir(made)? {
+        let entry = entry?;
+        fs::rename(entry.path(), folder.join(entry.file_name()))?;
+    }
+    fs::remove_dir(made)
 }
 
 fn all(root: &Path, files: &[File]) -> io::Result<()> {
@@ -36,8 +48,12 @@ fn all(root: &Path, files: &[File]) -> io::Result<()> {
 }
 
 fn beside(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}.new-{}", std::process::id()))
+    // `.` has no name of its own; within the folder it is on the same disk, too.
+    let name = format!(".new-{}", std::process::id());
+    match folder.file_name() {
+        Some(own) => folder.with_file_name(format!(".{}{name}", own.to_string_lossy())),
+        None => folder.join(name),
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +86,7 @@ mod tests {
         assert_eq!(fs::read(here.path().join("mine")).unwrap(), b"mine");
         let empty = here.path().join("empty");
         fs::create_dir(&empty).unwrap();
-        project(&empty, &[file("a")]).unwrap();
+        project(&empty.join("."), &[file("a"), file("b/c")]).unwrap();
+        assert!(empty.join("b/c").is_file() && fs::read_dir(&empty).unwrap().count() == 2);
     }
 }

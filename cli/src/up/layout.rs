@@ -116,11 +116,16 @@ impl Layout {
     }
 }
 
-/// Does an `up` hold this directory?
-pub fn is_locked(directory: &Path) -> bool {
-    File::open(directory.join(LOCK_FILE)).is_ok_and(|file| {
-        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
-    })
+/// The process that holds this directory, if one does.
+pub fn holder(directory: &Path) -> Option<u32> {
+    let mut file = File::open(directory.join(LOCK_FILE)).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        _ => return None,
+    }
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).ok()?;
+    pid.trim().parse().ok()
 }
 
 /// Writes a file in one step, so that a reader sees the old or the new one; readable by its owner only.
@@ -153,9 +158,9 @@ mod tests {
         let layout = Layout::make(&home.path().join("deep/fleet")).unwrap();
         let mode = fs::metadata(home.path().join("deep/fleet")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
-        assert!(!is_locked(layout.shown()));
+        assert_eq!(holder(layout.shown()), None);
         let lock = layout.lock().unwrap();
-        assert!(is_locked(layout.shown()));
+        assert_eq!(holder(layout.shown()), Some(std::process::id()));
         // flock is per open file, so a second open in this process is refused as another process would be.
         let message = layout.lock().err().unwrap().to_string();
         assert!(message.contains(&std::process::id().to_string()) && message.contains("--data"), "{message}");

@@ -79,8 +79,12 @@ impl Own {
 /// The fleet that runs in a directory, if one does.
 pub fn running_in(directory: &Path) -> Option<Ready> {
     let file = directory.join(crate::credentials::FLEET_FILE);
+    if !crate::credentials::is_ours(directory) {
+        return None;
+    }
     let ready: Ready = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    layout::is_locked(directory).then_some(ready)
+    // The file may be left from a run before: a fleet that starts holds the lock and has not written its own yet.
+    (layout::holder(directory)? == ready.pid).then_some(ready)
 }
 
 fn deploy_project(source: std::path::PathBuf, env: Option<String>, api: &Api) -> Result<Report> {
@@ -118,13 +122,16 @@ fn announce(ready: &Ready, layout: &Layout, deployed: Option<&Result<Report>>, o
 }
 
 /// Commands to copy. `curl` resolves `*.localhost` by itself; other names must be pointed at the node.
-fn curl(ready: &Ready, report: &Report) -> String {
+pub fn curl(ready: &Ready, report: &Report) -> String {
+    // From where one stands, if that is where the fleet is: shorter, and the same on another machine.
+    let here = std::env::current_dir().unwrap_or_default();
+    let ca = ready.ca.strip_prefix(here).unwrap_or(&ready.ca);
     let line = |host: &String, url: &String| {
         let resolve = match host.ends_with(".localhost") {
             true => String::new(),
             false => format!(" --resolve {host}:{}:{}", ready.https.port(), ready.https.ip()),
         };
-        format!("\n  curl --cacert {}{resolve} {url}", ready.ca.display())
+        format!("\n  curl --cacert {}{resolve} {url}", ca.display())
     };
     report.deployed.hosts.iter().zip(&report.deployed.urls).map(|(host, url)| line(host, url)).collect()
 }

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use signal_hook::{
@@ -49,9 +50,20 @@ impl Stop {
     }
 
     /// One that no signal raises.
-    #[cfg(test)]
-    pub fn unsignalled() -> Stop {
+    pub fn by_hand() -> Stop {
         Stop(Arc::default())
+    }
+
+    /// From now on the process ends with these last words when it is raised: for what cannot look at it.
+    pub fn ends_the_process(&self, words: &'static str) {
+        let stop = self.clone();
+        thread::spawn(move || {
+            while !stop.is_raised() {
+                thread::sleep(Duration::from_millis(50));
+            }
+            eprintln!("{words}");
+            std::process::exit(i32::from(Exit::Failed.code()));
+        });
     }
 
     /// Raises it.
