@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     process::{self, Owned},
     separate::Separate,
-    start::{FleetBuilder, Kind},
+    start::{FleetBuilder, Kind, Setup},
     wait_for,
 };
 
@@ -89,7 +89,13 @@ impl Fleet {
 
     /// To be started as three processes with configuration files, as an operator would.
     pub fn separate() -> FleetBuilder {
-        FleetBuilder { kind: Kind::Separate, project: None, directory: None }
+        FleetBuilder { kind: Kind::Separate(Setup::Usual), project: None, directory: None }
+    }
+
+    /// To be started as separate processes that compile for this machine's base level alone, a quarter of the work, and let
+    /// programs reach backends on loopback, as `up` does: for tests whose programs bring a whole engine.
+    pub fn workbench() -> FleetBuilder {
+        FleetBuilder { kind: Kind::Separate(Setup::Workbench), project: None, directory: None }
     }
 
     /// One fleet for all tests of this file that run at the same time: for tests that leave it as it was.

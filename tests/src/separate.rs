@@ -13,11 +13,16 @@ use crate::{
     command::Said,
     fleet::{Place, Process, START_S_MAX},
     process::{Owned, binary},
+    start::Setup,
 };
+
+/// What every machine of this one's architecture runs.
+const BASE_TARGET: &str = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64-v2" };
 
 /// Three servers, some of which may be dead.
 pub(crate) struct Separate {
     root: PathBuf,
+    setup: Setup,
     processes: [Option<Owned>; 3],
     /// Known after the first start, and kept over restarts.
     addresses: Addresses,
@@ -36,13 +41,14 @@ struct Addresses {
 
 impl Separate {
     /// Writes the configuration and starts all, in order.
-    pub fn start_all(root: &Path) -> (Separate, Place) {
+    pub fn start_all(root: &Path, setup: Setup) -> (Separate, Place) {
         for folder in ["compiler", "control", "node"] {
             fs::create_dir_all(root.join(folder)).expect("our own directory");
         }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let addresses = Addresses { compiler: any, api: any, sync: any, https: any, http: any, admin: any };
-        let mut separate = Separate { root: root.to_owned(), processes: [None, None, None], addresses };
+        let mut separate =
+            Separate { root: root.to_owned(), setup, processes: [None, None, None], addresses };
         separate.start(Process::Compiler);
         separate.start(Process::ControlPlane);
         separate.issue_join_token();
@@ -133,10 +139,16 @@ impl Separate {
         let root = self.root.display();
         let ready = self.ready_file(process);
         let ready = ready.display();
+        let (targets, outbound) = match self.setup {
+            Setup::Usual => (String::new(), ""),
+            Setup::Workbench => {
+                (format!("targets = [\"{BASE_TARGET}\"]\n"), "outbound_allow = [\"127.0.0.0/8\"]\n")
+            }
+        };
         match process {
             Process::Compiler => format!(
                 "listen = \"{compiler}\"\ndata_dir = \"{root}/compiler\"\ntoken_file = \"{root}/compiler/token\"\n\
-                 ready_file = \"{ready}\"\n"
+                 ready_file = \"{ready}\"\n{targets}"
             ),
             Process::ControlPlane => format!(
                 "api = \"{api}\"\nsync = \"{sync}\"\ndata_dir = \"{root}/control\"\nready_file = \"{ready}\"\n\
@@ -146,7 +158,7 @@ impl Separate {
             Process::Node => format!(
                 "https = \"{https}\"\nhttp = \"{http}\"\nadmin = \"{admin}\"\ndata_dir = \"{root}/node\"\n\
                  control = \"{sync}\"\njoin_token_file = \"{root}/node/join.token\"\nready_file = \"{ready}\"\n\
-                 drain_s = 5\n"
+                 drain_s = 5\n{outbound}"
             ),
         }
     }

@@ -25,7 +25,16 @@ pub struct FleetBuilder {
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Up,
-    Separate,
+    Separate(Setup),
+}
+
+/// How separate processes are configured.
+#[derive(Clone, Copy)]
+pub(crate) enum Setup {
+    /// As the defaults are.
+    Usual,
+    /// For large programs of users: native code of this machine's base level alone, and backends on loopback.
+    Workbench,
 }
 
 impl FleetBuilder {
@@ -49,8 +58,8 @@ impl FleetBuilder {
         let data = directory.path().join("fleet");
         let (runner, place) = match self.kind {
             Kind::Up => start_up(directory.path(), &data, self.project.as_deref()),
-            Kind::Separate => {
-                let (separate, place) = Separate::start_all(&data);
+            Kind::Separate(setup) => {
+                let (separate, place) = Separate::start_all(&data, setup);
                 (Runner::Separate(Box::new(separate)), place)
             }
         };
