@@ -175,6 +175,9 @@ mod tests {
             assert!(said.chars().all(artifact::visible::is_plain), "{said:?}");
             assert!(line.json.chars().all(artifact::visible::is_plain), "{:?}", line.json);
         }
+        // Also where a control plane sends it as it is.
+        let raw = Line::parse("{\"kind\":\"stdout\",\"text\":\"\u{202e}\u{9b}31m\"}").unwrap();
+        assert_eq!(raw.json, r#"{"kind":"stdout","text":"\u202e\u009b31m"}"#);
         // Nor where only a control plane could put it.
         let line = Line {
             pop: Some("\x1b[2J".into()),

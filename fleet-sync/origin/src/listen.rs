@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use artifact::{AppId, NodeName, names::PopName, record::UnixMs};
 use fleet_sync_proto::logs::{
-    FOLLOWED_MAX, Follow, Followed, Logs,
+    FOLLOWED_MAX, Follow, Followed, LogLine, Logs,
     listener::{Heard, Listener},
 };
 use parking_lot::Mutex;
@@ -24,6 +24,11 @@ pub const LISTENERS_MAX: usize = FOLLOWED_MAX;
 /// Listeners of one tenant: one cannot take the places of all.
 pub const LISTENERS_OF_TENANT_MAX: usize = 8;
 
+/// Bytes of lines that are taken of all nodes together in a second: a tenth of a core or so goes into reading them, and
+/// acks and records have the rest. Thirteen nodes tell as much; more wait longer until their lines are taken.
+pub const LOGS_BYTES_S_MAX: u32 = 8 << 20;
+/// What was not used of it may be used later, for so long.
+const BURST: Duration = Duration::from_millis(250);
 /// A listener that reads nothing for this long gives its place back: a healthy one looks every few seconds.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -44,7 +49,23 @@ pub enum ListenError {
 /// All of them.
 pub(crate) struct Listeners {
     inner: Mutex<Inner>,
+    pace: Mutex<Pace>,
     followed: watch::Sender<Follow>,
+}
+
+/// How far ahead of its pace taking is.
+#[derive(Default)]
+struct Pace(Option<Instant>);
+
+impl Pace {
+    /// So many bytes were taken now. When may their sender go on?
+    fn taken(&mut self, now: Instant, bytes: usize) -> Instant {
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        let from = self.0.unwrap_or(earliest).max(earliest);
+        let due = from + Duration::from_secs(bytes as u64) / LOGS_BYTES_S_MAX;
+        self.0 = Some(due);
+        due.max(now)
+    }
 }
 
 struct Inner {
@@ -73,7 +94,11 @@ impl Listeners {
     pub(crate) fn new(now_ms: UnixMs) -> Listeners {
         // A thousand numbers a millisecond: more listeners than may ever have come before a restart.
         let inner = Inner { listeners: BTreeMap::new(), last: now_ms.saturating_mul(1_000), closed: false };
-        Listeners { inner: Mutex::new(inner), followed: watch::Sender::new(Follow::default()) }
+        Listeners {
+            inner: Mutex::new(inner),
+            pace: Mutex::default(),
+            followed: watch::Sender::new(Follow::default()),
+        }
     }
 
     /// What nodes are to be told, and when it changes.
@@ -103,8 +128,8 @@ impl Listeners {
         Ok(number)
     }
 
-    /// A node told lines. Never waits.
-    pub(crate) fn told(&self, node: &NodeName, pop: &PopName, logs: &Logs) {
+    /// A node told lines. Never waits; says when the node may be told that they were taken.
+    pub(crate) fn told(&self, node: &NodeName, pop: &PopName, logs: &Logs) -> Instant {
         let mut inner = self.inner.lock();
         self.forget_stuck(&mut inner);
         for app in &logs.apps {
@@ -113,6 +138,8 @@ impl Listeners {
                 one.wake.notify_one();
             }
         }
+        let bytes = logs.apps.iter().flat_map(|app| &app.lines).map(LogLine::bytes).sum();
+        self.pace.lock().taken(Instant::now(), bytes)
     }
 
     pub(crate) fn close(&self) {
@@ -227,6 +254,23 @@ mod tests {
         let logs = Logs::default();
         all.told(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), &logs);
         assert_eq!(*all.followed.borrow(), Follow::default());
+    }
+
+    #[test]
+    fn many_nodes_that_tell_at_once_wait_longer_the_more_they_are_and_few_do_not() {
+        let now = Instant::now() + Duration::from_secs(9);
+        let (mut pace, message) = (Pace::default(), 64 * 1024);
+        let waits: Vec<Duration> = (0..1_000).map(|_| pace.taken(now, message) - now).collect();
+        assert!(waits[..32].iter().all(Duration::is_zero), "a burst");
+        let last = waits[999];
+        assert!(
+            waits.is_sorted() && last > Duration::from_secs(7) && last < Duration::from_secs(8),
+            "{last:?}"
+        );
+        // After a rest it is a burst again, and no more.
+        let later = now + Duration::from_secs(3_600);
+        assert_eq!(pace.taken(later, 0), later);
+        assert_eq!(pace.taken(later, LOGS_BYTES_S_MAX as usize), later + Duration::from_secs(1) - BURST);
     }
 
     #[test]

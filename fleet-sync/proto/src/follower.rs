@@ -37,6 +37,8 @@ use crate::{
 pub const STALE_MS: u64 = 15 * 60 * 1000;
 /// A stream that is silent for this long is given up, ms: three heartbeats.
 pub const SILENCE_MS_MAX: u64 = 3 * HEARTBEAT_MS;
+/// Lines that were not taken for this long may be told again, ms. An origin that follows apps of a thousand nodes takes 8 s.
+pub const TAKEN_MS_MAX: u64 = 30_000;
 /// A dial that has not led to a stream within this is given up, ms.
 pub const CONNECT_MS_MAX: u64 = 20_000;
 /// Verified batches handed to the shell and not yet applied. The publisher's window, twice: once again after a repeated hello.
@@ -188,8 +190,8 @@ pub struct Follower {
     stale: bool,
     /// Messages with lines that were sent.
     told: u64,
-    /// The last of them has not been taken: no other is sent, so that at most one stands before an ack.
-    telling: bool,
+    /// When the last of them was sent, if it has not been taken: no other is sent, so that at most one stands before an ack.
+    telling_since_ms: Option<UnixMs>,
 }
 
 impl Follower {
@@ -214,7 +216,7 @@ impl Follower {
             fresh_ms: now_ms,
             stale: false,
             told: 0,
-            telling: false,
+            telling_since_ms: None,
         }
     }
 
@@ -230,7 +232,7 @@ impl Follower {
 
     /// May lines of followed apps be sent now?
     pub fn may_tell(&self) -> bool {
-        self.is_connected() && !self.telling
+        self.is_connected() && self.telling_since_ms.is_none()
     }
 
     /// Durable position.
@@ -246,7 +248,7 @@ impl Follower {
                 self.link = Link::Up { heard_ms: now_ms };
                 self.asked_again = 0;
                 self.behind_at = None;
-                self.telling = false;
+                self.telling_since_ms = None;
                 out.push(self.hello());
                 out.push(self.ack());
             }
@@ -261,7 +263,7 @@ impl Follower {
             Input::Report(_) => {}
             Input::Logs(apps) if self.may_tell() => {
                 self.told += 1;
-                self.telling = true;
+                self.telling_since_ms = Some(now_ms);
                 out.push(Output::Send(ToOrigin::Logs(Logs { number: self.told, apps }.bounded())));
             }
             Input::Logs(_) => {}
@@ -284,8 +286,8 @@ impl Follower {
                 }
             }
             ToNode::Follow(follow) => out.push(Output::Follow(follow.bounded())),
-            ToNode::LogsTaken { number } if number == self.told && self.telling => {
-                self.telling = false;
+            ToNode::LogsTaken { number } if number == self.told && self.telling_since_ms.is_some() => {
+                self.telling_since_ms = None;
                 out.push(Output::LogsTaken);
             }
             ToNode::LogsTaken { .. } => {} // of an earlier stream, or said twice
@@ -395,6 +397,9 @@ impl Follower {
                 self.disconnect(out)
             }
             Link::Down { .. } | Link::Dialling { .. } | Link::Up { .. } | Link::Closing => {}
+        }
+        if self.telling_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= TAKEN_MS_MAX) {
+            self.telling_since_ms = None; // told again; whoever has heard it knows by its numbers
         }
         // A clock that was set back must not keep a node fresh for ever.
         self.fresh_ms = self.fresh_ms.min(now_ms);

@@ -11,6 +11,7 @@ use artifact::{
 use fleet_sync_proto::{
     FleetView, Hello, Position, ToNode, ToOrigin,
     follower::{self, Batch, Follower, Identity},
+    logs::{Follow, Followed},
     publisher::{self, Publisher, follow},
 };
 
@@ -20,6 +21,8 @@ const RECORDS: Rev = 120;
 const STEP_MS: u64 = 50;
 /// Virtual time in which a fleet must converge after the network has healed: two slowest delays and some heartbeats.
 const HEALED_MS: u64 = 400_000;
+/// Steps of a healed network in which a node at least hears a heartbeat.
+const SILENCE_STEPS: usize = 60;
 
 /// xorshift64*: small, and the same everywhere.
 struct Random(u64);
@@ -68,6 +71,8 @@ struct Node {
     view: FleetView,
     highest: Option<artifact::checkpoint::Checkpoint>,
     dialling: bool,
+    is_followed: bool,
+    lines_taken: u64,
 }
 
 struct World {
@@ -110,6 +115,10 @@ fn run(seed: u64) {
         assert!(world.now_ms < deadline, "seed {seed}: not converged: {:?}", world.revs());
         world.step();
     }
+    let before: Vec<u64> = world.nodes.iter().map(|node| node.lines_taken).collect();
+    (0..4 * SILENCE_STEPS).for_each(|_| world.step());
+    let told = |(node, before): (&Node, u64)| node.lines_taken > before;
+    assert!(world.nodes.iter().zip(before).all(told), "seed {seed}: a node tells no lines any more");
 }
 
 impl World {
@@ -138,6 +147,8 @@ impl World {
                 view,
                 highest: None,
                 dialling: false,
+                is_followed: false,
+                lines_taken: 0,
             });
         }
         world
@@ -202,6 +213,10 @@ impl World {
             }
             self.publisher_handles(number, publisher::Input::Tick);
             self.follower_handles(number, follower::Input::Tick);
+            // Somebody listens all the time, and every node has always something to tell.
+            if self.nodes[number].is_followed {
+                self.follower_handles(number, follower::Input::Logs(Vec::new()));
+            }
             for _ in 0..3 {
                 if let Some(message) = self.nodes[number].up.queued.pop_front() {
                     self.publisher_handles(number, publisher::Input::Message(message));
@@ -221,6 +236,9 @@ impl World {
             return self.nodes[number].hang_up(&mut self.random, self.now_ms);
         }
         self.nodes[number].publisher = Some(Publisher::new(self.now_ms, self.head()));
+        let id = artifact::AppId { tenant: "sim".parse().unwrap(), app: "sim".parse().unwrap() };
+        let follow = Follow { apps: vec![Followed { id, asked: 1 }] };
+        self.publisher_handles(number, publisher::Input::Follow(follow));
         self.follower_handles(number, follower::Input::Connected);
     }
 
@@ -261,7 +279,8 @@ impl World {
                 follower::Output::Apply(batch) => node.applying.push_back(batch),
                 follower::Output::Highest(checkpoint) => node.highest = Some(checkpoint),
                 follower::Output::Alarm(_) => {}
-                follower::Output::Follow(_) | follower::Output::LogsTaken => {}
+                follower::Output::Follow(_) => node.is_followed = true,
+                follower::Output::LogsTaken => node.lines_taken += 1,
             }
         }
     }
@@ -288,11 +307,11 @@ impl World {
                     cut = true;
                     continue;
                 }
+                publisher::Output::Told(logs) => ToNode::LogsTaken { number: logs.number },
+                publisher::Output::Follow(follow) => ToNode::Follow(follow),
                 publisher::Output::Identified(_)
                 | publisher::Output::Acked(_)
-                | publisher::Output::Reported(_)
-                | publisher::Output::Told(_)
-                | publisher::Output::Follow(_) => continue,
+                | publisher::Output::Reported(_) => continue,
             };
             self.nodes[number].down.push(&mut self.random, self.bad, message);
         }

@@ -354,9 +354,8 @@ mod tests {
         assert_eq!(texts(&read).last(), Some(&"line 999"));
         assert_eq!(read.first + read.lines.len() as u64, 1_000);
         assert!(read.lines.len() > 70, "{}", read.lines.len());
-        let before = tail.ring.as_slices().0.as_ptr();
         (0..1_000).for_each(|_| tail.push(&line(What::Stdout(b"x"))));
-        assert_eq!(tail.ring.as_slices().0.as_ptr().addr() & !4_095, before.addr() & !4_095);
+        assert_eq!(tail.capacity(), 4_096);
 
         tail.shrink(1_000);
         assert!(tail.capacity() <= 1_000 && tail.ring.len() <= 1_000);

@@ -15,7 +15,10 @@ use futures_util::stream;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::Body;
 use crate::{clock::now_ms, log::LogError, nodes::StreamId, origin::Origin};
@@ -68,7 +71,7 @@ pub(super) fn open(
         let head = origin.head.subscribe();
         let mut followed = origin.listeners.followed();
         followed.mark_changed(); // somebody may be listening already
-        let mut session = Session { origin, node, publisher, frames, open: None };
+        let mut session = Session { origin, node, publisher, frames, open: None, taken: None };
         let end = session.run(request.into_body(), head, followed, stopping).await;
         if let Some((id, _)) = session.open {
             session.origin.nodes.disconnected(&session.node, id);
@@ -90,6 +93,8 @@ struct Session {
     frames: mpsc::Sender<Bytes>,
     /// Set by the first hello. The receiver resolves when another stream takes over.
     open: Option<(StreamId, oneshot::Receiver<()>)>,
+    /// Lines that the node is to be told were taken, and when.
+    taken: Option<(Instant, u64)>,
 }
 
 impl Session {
@@ -116,6 +121,10 @@ impl Session {
                     } else {
                         self.handle(Input::Head(position)).await
                     }
+                }
+                number = taken(self.taken) => {
+                    self.taken = None;
+                    self.send(&ToNode::LogsTaken { number }).await
                 }
                 changed = followed.changed() => {
                     let follow = followed.borrow_and_update().clone();
@@ -175,9 +184,8 @@ impl Session {
                 Output::Reported(report) => self.origin.nodes.reported(&self.node, report.bounded()),
                 Output::Follow(follow) => self.send(&ToNode::Follow(follow)).await?,
                 Output::Told(logs) => {
-                    let pop = self.origin.nodes.pop(&self.node);
-                    pop.iter().for_each(|pop| self.origin.listeners.told(&self.node, pop, &logs));
-                    self.send(&ToNode::LogsTaken { number: logs.number }).await?;
+                    let Some(pop) = self.origin.nodes.pop(&self.node) else { return Err(End::Revoked) };
+                    self.taken = Some((self.origin.listeners.told(&self.node, &pop, &logs), logs.number));
                 }
                 Output::Cut(cut) => return Err(cut.into()),
             }
@@ -205,6 +213,17 @@ impl Session {
             Ok(Err(_)) => Err(End::Closed),
             Err(_) => Err(End::Stuck),
         }
+    }
+}
+
+/// Resolves when the node may tell more lines.
+async fn taken(taken: Option<(Instant, u64)>) -> u64 {
+    match taken {
+        Some((due, number)) => {
+            tokio::time::sleep_until(due).await;
+            number
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -262,7 +262,10 @@ fn one_message_of_lines_is_on_its_way_and_the_next_waits_until_it_was_taken() {
     assert_eq!(follower.handle(2, taken(first + 1)), [], "never sent");
     assert_eq!(follower.handle(3, taken(first)), [Output::LogsTaken]);
     assert_eq!(follower.handle(3, taken(first)), [], "said twice");
-    let second = told(follower.handle(4, Input::Logs(vec![])));
+    let lost = told(follower.handle(4, Input::Logs(vec![])));
+    follower.handle(4 + TAKEN_MS_MAX, Input::Tick);
+    let second = told(follower.handle(5 + TAKEN_MS_MAX, Input::Logs(vec![])));
+    assert_eq!(follower.handle(6 + TAKEN_MS_MAX, taken(lost)), [], "it was told again");
 
     // A stream that ends with a message under way: it may be told again, and the old answer means nothing.
     follower.handle(5, Input::Disconnected { random: 0 });
