@@ -104,30 +104,33 @@ fn follow(
     let begun = Instant::now();
     let (mut seen, mut stream) = (Seen::default(), first);
     loop {
-        match take(&stream, stop, &mut |line| {
+        let ended = take(&stream, stop, &mut |line| {
             if seen.is_new(line) { sink(Heard::Line(line)) } else { Ok(()) }
-        })? {
+        })?;
+        let mut lost =
+            || sink(Heard::Notice("the connection to the control plane was lost; listening again".into()));
+        match ended {
             Ended::Stopped => return Ok(()),
             Ended::Again => {}
-            Ended::Told(_) | Ended::Lost => {
-                sink(Heard::Notice("the connection to the control plane was lost; listening again".into()))?;
-            }
+            Ended::Told(_) | Ended::Lost => lost()?,
         }
+        let said = !matches!(ended, Ended::Again);
         // What was old at first is so still, also where a node tells of it that was away.
         let since = || past.map(|past| past + begun.elapsed());
-        match reopen(api, app, &since, stop)? {
+        match reopen(api, app, &since, stop, &mut || if said { Ok(()) } else { lost() })? {
             Some(next) => stream = next,
             None => return Ok(()),
         }
     }
 }
 
-/// Tries until the control plane answers; `None` when it is time to stop.
+/// Tries until the control plane answers; `None` when it is time to stop. Says so when that takes more than one try.
 fn reopen(
     api: &Api,
     app: &AppName,
     past: &dyn Fn() -> Option<Duration>,
     stop: &dyn Fn() -> bool,
+    say: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Option<Receiver<Line>>> {
     let mut pause = PAUSE;
     loop {
@@ -135,6 +138,9 @@ fn reopen(
             Ok(stream) => return Ok(Some(stream)),
             Err(Error::Unreachable { .. } | Error::ControlPlane { .. }) => {}
             Err(error) => return Err(error),
+        }
+        if pause == PAUSE {
+            say()?;
         }
         let over = Instant::now() + pause;
         while Instant::now() < over {

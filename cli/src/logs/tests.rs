@@ -78,6 +78,20 @@ fn a_lost_connection_is_said_and_what_was_seen_is_not_shown_again() {
 }
 
 #[test]
+fn a_control_plane_that_ends_a_stream_and_is_away_then_is_said_once() {
+    let (api, server) = serve(vec![
+        (200, said(0, 1, "a") + AGAIN),
+        (500, String::new()),
+        (500, String::new()),
+        (200, said(1, 2, "b")),
+    ]);
+    let (all, ended) = heard(&api, true, 2);
+    ended.unwrap();
+    assert_eq!(all, ["a", "[the connection to the control plane was lost; listening again]", "b"]);
+    server.join().unwrap();
+}
+
+#[test]
 fn an_app_that_is_gone_ends_listening_with_the_refusal() {
     let (api, _server) = serve(vec![(200, said(0, 1, "a") + AGAIN), (404, GONE.into())]);
     let (all, ended) = heard(&api, true, 9);
