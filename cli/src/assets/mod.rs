@@ -33,7 +33,8 @@ use crate::{
     output::Progress,
 };
 
-/// Brotli's effort, of 0 to 11: 11 takes ten times as long for 5 % less, and a deploy compresses everything.
+/// Brotli's effort, of 0 to 11: the last two steps take many times as long for a few percent, and a deploy compresses
+/// everything.
 const BROTLI_QUALITY: u32 = 9;
 /// Brotli's window, 4 MiB: as far as browsers go.
 const BROTLI_WINDOW_LOG2: u32 = 22;

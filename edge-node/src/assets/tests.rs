@@ -259,10 +259,13 @@ fn requests_for_files_are_counted_and_give_back_their_room() {
 
         let request =
             Request::get("/large.bin").header("host", "site.localhost").body(InboundBody::Empty).unwrap();
+        let memory = site.node.node.files.budget.bytes();
         let response = site.server.handle(request, &connection()).await;
         assert_eq!(site.node.node.files.running(), 1, "as long as its body is there");
+        assert_eq!(site.node.node.files.budget.bytes(), memory + PIECE_BYTES, "and a piece of it is held");
         drop(response);
         assert_eq!(site.node.node.files.running(), 0);
+        assert_eq!(site.node.node.files.budget.bytes(), memory);
     });
 }
 
