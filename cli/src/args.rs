@@ -115,11 +115,43 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual's page
     Man,
+    /// Write a skerry.toml for a project made for another platform
+    ///
+    /// Says of each thing whether it was taken. Values of secrets and items of KV stores are not written.
+    Init(Init),
+    /// Print the JSON schema of skerry.toml, for editors
+    Schema,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  skerry init --from fastly.toml\n  skerry init --from spin.toml --component cart apps/cart\n  \
+                        skerry init --from pkg/shop.tar.gz shop"
+)]
+pub struct Init {
+    /// A fastly.toml or spin.toml, a folder with one, or a Fastly package (.tar.gz)
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Where skerry.toml goes; default: beside FILE, for a package here
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Which component of a spin.toml
+    #[arg(long, value_name = "NAME")]
+    pub component: Option<String>,
+    /// The app's name; default: that of the manifest
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<AppName>,
+    /// Write over a skerry.toml that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Up {
-    /// Deploy this once the fleet is up: a folder with skerry.toml or fastly.toml, a Fastly package, or a .wasm file
+    /// Deploy this once the fleet is up: a folder with skerry.toml, fastly.toml or spin.toml, a Fastly package, or a .wasm file
     #[arg(value_name = "PROJECT|PACKAGE")]
     pub project: Option<PathBuf>,
     /// Read fastly.<ENV>.toml instead of fastly.toml
@@ -196,7 +228,7 @@ pub struct Apps {}
 
 #[derive(Debug, Args)]
 pub struct Deploy {
-    /// A folder with skerry.toml or fastly.toml, a Fastly package (.tar.gz), or a .wasm file
+    /// A folder with skerry.toml, fastly.toml or spin.toml, a Fastly package (.tar.gz), or a .wasm file
     #[arg(value_name = "FOLDER|PACKAGE|FILE.wasm", default_value = ".")]
     pub source: PathBuf,
     /// The app's name; default: that of the manifest, or of the file
@@ -620,6 +652,8 @@ mod tests {
             "skerry node token create --pop fra1 --ttl 1h --json",
             "skerry node list --json",
             "skerry node revoke fra1-1 --json",
+            "skerry init --from spin.toml --component cart apps/cart --app cart --force --json",
+            "skerry schema",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -87,6 +87,9 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Component(args) => commands::component::run(&args, output),
         Command::Completions(args) => commands::shell::completions(&args),
         Command::Man => commands::shell::man(),
+        Command::Init(args) => commands::init::run(&args, output),
+        // It is JSON by itself.
+        Command::Schema => Output::Json.print(&artifact::manifest::schema::schema(), String::new),
     }
 }
 
@@ -120,6 +123,8 @@ impl Command {
             Command::Token(group) => group.shared.json,
             Command::Node(group) => group.shared.json,
             Command::Component(args) => args.json,
+            Command::Init(args) => args.json,
+            Command::Schema => false,
         }
     }
 }

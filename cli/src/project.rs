@@ -1,5 +1,5 @@
-//! What is to be deployed: a folder with `skerry.toml`, a project or package made for Fastly Compute ([`import`]), or
-//! a `.wasm` file by itself.
+//! What is to be deployed: a folder with `skerry.toml`, a project made for Fastly Compute or Spin or a package made for the
+//! first ([`import`]), or a `.wasm` file by itself.
 
 use std::{
     fs, io,
@@ -71,6 +71,12 @@ impl Package {
         if !source.is_dir() && import::is_package(source) {
             return imported(import::package(source, env, purpose)?, source, app);
         }
+        if env.is_none()
+            && !own.is_file()
+            && let Some(spin) = import::spin_folder(source)
+        {
+            return imported(spin?, source, app);
+        }
         if let Some(env) = env {
             return Err(Error::Usage(format!(
                 "--env {env} chooses a {}, and {} has none",
@@ -95,10 +101,10 @@ impl Package {
 }
 
 fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<Package> {
-    let Imported { name, config, items, notes, file, program } = imported;
+    let Imported { name, config, items, notes, file, program, build: _ } = imported;
     let wasm = match program {
         Program::Bytes(bytes) => checked_size(&file, bytes.len() as u64).map(|()| bytes)?,
-        Program::File { cure } => read_wasm(&file, Some(&cure))?,
+        Program::File { cure, .. } => read_wasm(&file, Some(&cure))?,
     };
     let app = app.cloned().or(name).ok_or_else(|| {
         let file = source.display();
@@ -113,10 +119,11 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
 pub fn read_manifest(folder: &Path) -> Result<Project> {
     manifest(folder)?.ok_or_else(|| {
         Error::Usage(format!(
-            "nothing to deploy: {} has no {MANIFEST_FILE} and no {}; name a .wasm file, a package, or a folder with one \
+            "nothing to deploy: {} has no {MANIFEST_FILE}, {} or {}; name a .wasm file, a package, or a folder with one \
              of them",
             folder.display(),
-            import::MANIFEST_FILE
+            import::MANIFEST_FILE,
+            import::spin::FILE
         ))
     })
 }

@@ -27,11 +27,14 @@ fn check_binary(binary: &Path, name: &str, directory: &Path, arguments: &[&str])
         writeln!(said, "2> {line}").unwrap();
     }
     writeln!(said, "exit {}", output.status.code().unwrap()).unwrap();
-    let said = said.replace(&directory.display().to_string(), "HERE").replace("HERE/", "");
+    held(name, &said.replace(&directory.display().to_string(), "HERE").replace("HERE/", ""));
+}
 
+/// Compares a text with the golden file `name`, or writes it.
+fn held(name: &str, said: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
     if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &said).unwrap();
+        fs::write(&path, said).unwrap();
     }
     let wanted = fs::read_to_string(&path).unwrap_or_default();
     assert!(
@@ -112,6 +115,8 @@ fn help_texts() {
         "node list",
         "node revoke",
         "component",
+        "init",
+        "schema",
     ] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
@@ -227,6 +232,140 @@ fn a_program_that_is_not_built() {
 /// A deploy that fails before anything is sent.
 fn broken(name: &str, folder: &Path) {
     check(name, folder, &["deploy", "--api", "http://127.0.0.1:1", "--token", "skt_x"]);
+}
+
+const SPIN: &str = r#"
+spin_manifest_version = 2
+
+[application]
+name = "shop"
+version = "0.1.0"
+
+[variables]
+origin = { default = "api.example" }
+token = { required = true, secret = true }
+
+[[trigger.http]]
+route = "/api/..."
+component = "shop"
+
+[component.shop]
+source = "target/wasm32-wasip2/release/shop.wasm"
+allowed_outbound_hosts = ["https://{{ origin }}", "redis://cache.example:6379"]
+key_value_stores = ["default"]
+files = ["assets/**/*"]
+[component.shop.variables]
+origin = "https://{{ origin }}"
+token = "{{ token }}"
+[component.shop.build]
+command = "cargo build --target wasm32-wasip2 --release"
+watch = ["src/**/*.rs", "Cargo.toml"]
+"#;
+
+const FASTLY: &str = r#"
+manifest_version = 3
+name = "shop"
+language = "rust"
+service_id = "abc"
+
+[scripts]
+build = "cargo build --bin main --release --target wasm32-wasip1"
+
+[local_server.backends.origin]
+url = "http://127.0.0.1:8000"
+
+[setup.backends.origin]
+address = "origin.example"
+port = 443
+
+[local_server.config_stores.settings]
+format = "inline-toml"
+contents = { greeting = "hi" }
+
+[[local_server.kv_stores.carts]]
+key = "first"
+data = "a value"
+
+[[local_server.secret_stores.vault]]
+key = "TOKEN"
+data = "s3cret"
+
+[local_server]
+acls = { blocked = "acl.json" }
+"#;
+
+/// What `skerry init` says, and what it writes.
+fn initialised(name: &str, folder: &Path, arguments: &[&str], wrote: &str) {
+    check(name, folder, &[&["init"], arguments].concat());
+    held(&format!("{name}-wrote"), &fs::read_to_string(folder.join(wrote)).unwrap());
+}
+
+#[test]
+fn a_project_of_another_platform_becomes_one_of_ours() {
+    let folder = empty();
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(name), text).unwrap();
+    };
+    write("spin/spin.toml", SPIN);
+    initialised("init-spin", folder.path(), &["--from", "spin/spin.toml"], "spin/skerry.toml");
+    initialised(
+        "init-elsewhere",
+        folder.path(),
+        &["--from", "spin", "apps/shop", "--json"],
+        "apps/shop/skerry.toml",
+    );
+    write("fastly/fastly.toml", FASTLY);
+    initialised("init-fastly", folder.path(), &["--from", "fastly/fastly.toml"], "fastly/skerry.toml");
+    // Deployed as it is: that there is no program is what is wrong.
+    for name in ["spin", "fastly"] {
+        fs::remove_file(folder.path().join(name).join("skerry.toml")).unwrap();
+        let deploy = ["deploy", name, "--api", "http://127.0.0.1:1", "--token", "skt_x"];
+        check(&format!("deploy-{name}-not-built"), folder.path(), &deploy);
+    }
+}
+
+#[test]
+fn a_package_becomes_a_folder() {
+    let folder = empty();
+    let packed = folder.path().join("packed/shop");
+    fs::create_dir_all(packed.join("bin")).unwrap();
+    fs::write(packed.join("bin/main.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    fs::write(packed.join("fastly.toml"), "manifest_version = 3\nname = \"shop\"\n").unwrap();
+    let tar = |arguments: &[&str]| {
+        let status = Command::new("tar").args(arguments).current_dir(folder.path()).status().unwrap();
+        assert!(status.success());
+    };
+    tar(&["-czf", "shop.tar.gz", "-C", "packed", "shop/fastly.toml", "shop/bin/main.wasm"]);
+    initialised("init-package", folder.path(), &["--from", "shop.tar.gz", "app"], "app/skerry.toml");
+    assert_eq!(fs::read(folder.path().join("app/main.wasm")).unwrap(), b"\0asm\x01\0\0\0");
+}
+
+#[test]
+fn what_init_will_not_do() {
+    let folder = empty();
+    let init = |name: &str, arguments: &[&str]| check(name, folder.path(), &[&["init"], arguments].concat());
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    init("init-from-nothing", &["--from", "gone.toml"]);
+    write("readme.md", "");
+    init("init-from-text", &["--from", "readme.md"]);
+    write("old.toml", "spin_manifest_version = \"1\"\nname = \"shop\"\ntrigger = { type = \"http\" }\n");
+    init("init-spin-1", &["--from", "old.toml"]);
+    let second = "[[trigger.http]]\nroute = \"/b\"\ncomponent = \"b\"\n[component.b]\nsource = \"b.wasm\"\n";
+    write("spin.toml", &format!("{SPIN}{second}"));
+    init("init-which-component", &["--from", "spin.toml"]);
+    init("init-no-such-component", &["--from", "spin.toml", "--component", "c"]);
+    write("nameless.toml", &SPIN.replace("name = \"shop\"", "name = \"!\""));
+    init("init-nameless", &["--from", "nameless.toml"]);
+    assert!(!folder.path().join("skerry.toml").exists(), "nothing was written");
+    write("skerry.toml", "mine");
+    init("init-there-already", &["--from", "spin.toml", "--component", "b"]);
+    assert_eq!(fs::read_to_string(folder.path().join("skerry.toml")).unwrap(), "mine");
+    init("init-by-force", &["--from", "spin.toml", "--component", "b", "--force"]);
+    assert!(fs::read_to_string(folder.path().join("skerry.toml")).unwrap().starts_with("name = \"shop\""));
+    let deploy = ["deploy", "--api", "http://127.0.0.1:1", "--token", "skt_x"];
+    fs::remove_file(folder.path().join("skerry.toml")).unwrap();
+    check("deploy-which-component", folder.path(), &deploy);
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod component;
 pub mod config;
 pub mod convergence;
 pub mod deploy;
+pub mod init;
 pub mod items;
 pub mod kv;
 pub mod logs;

@@ -101,14 +101,35 @@ pub fn read(
     purpose: Purpose,
 ) -> Result<Manifest, Vec<Mistake>> {
     let document = document(text)?;
-    let reader = Reader::of(text);
-    let (notes, places) = (Vec::new(), Vec::new());
-    let mut walk = Walk { name, text, reader, files, variables, bytes_left: FILES_BYTES_MAX, notes, places };
+    let mut walk = Walk::new(name, text, files, variables);
     let manifest = walk.manifest(document.get_ref(), purpose);
     match walk.reader.mistakes.is_empty() {
         true => Ok(manifest),
         false => Err(walk.reader.into_mistakes()),
     }
+}
+
+impl<'a> Walk<'a> {
+    /// Nothing walked yet of the text of a file of this name.
+    pub fn new(
+        name: &'a str,
+        text: &'a str,
+        files: &'a Files<'a>,
+        variables: Option<Variables<'a>>,
+    ) -> Walk<'a> {
+        let (reader, notes, places) = (Reader::of(text), Vec::new(), Vec::new());
+        Walk { name, text, reader, files, variables, bytes_left: FILES_BYTES_MAX, notes, places }
+    }
+}
+
+/// An app's name as it may be here, where it is part of a host name, made of one that may be anything.
+pub fn app_name(raw: &str) -> Option<AppName> {
+    let dashed = raw.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let words: Vec<String> =
+        dashed.collect::<String>().split('-').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let mut clean = words.join("-");
+    clean.truncate(artifact::names::NAME_BYTES_MAX);
+    clean.trim_end_matches('-').parse().ok()
 }
 
 impl Walk<'_> {
@@ -140,7 +161,7 @@ impl Walk<'_> {
         if purpose == Purpose::Up && loopback_is_default {
             self.sample_place(&mut config);
         }
-        let name = raw_name.as_deref().and_then(|name| self.name(name));
+        let name = raw_name.as_deref().and_then(|name| self.named(name));
         let mut notes = std::mem::take(&mut self.notes);
         let items = wanted::settle(local, setup, purpose, &mut config, &mut notes);
         self.check(&config);
@@ -161,19 +182,9 @@ impl Walk<'_> {
         self.reader.string("scripts.build", build).map(str::to_owned)
     }
 
-    /// The app's name as it may be here, which is part of a host name.
-    fn name(&mut self, raw: &str) -> Option<AppName> {
-        let dashed =
-            raw.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
-        let words: Vec<String> = dashed
-            .collect::<String>()
-            .split('-')
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
-        let mut clean = words.join("-");
-        clean.truncate(artifact::names::NAME_BYTES_MAX);
-        let name: Option<AppName> = clean.trim_end_matches('-').parse().ok();
+    /// The app's name as it may be here, said if it is another.
+    pub fn named(&mut self, raw: &str) -> Option<AppName> {
+        let name = app_name(raw);
         if let Some(name) = &name
             && name.as_str() != raw
         {
@@ -269,7 +280,7 @@ impl Walk<'_> {
     }
 
     /// What the configuration's own checks find, said with the file's keys and lines.
-    fn check(&mut self, config: &AppConfig) {
+    pub fn check(&mut self, config: &AppConfig) {
         for mut mistake in config.mistakes() {
             if let Some((config_key, file_key, span)) = self.stands(&mistake) {
                 let rest = under(config_key, &mistake.key).unwrap_or_default();

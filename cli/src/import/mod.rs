@@ -1,7 +1,7 @@
-//! Projects made for Fastly Compute, taken as they are: a folder with a `fastly.toml`, or the package their tools
-//! make (`pkg/<name>.tar.gz`). Skerry is not affiliated with Fastly.
+//! Projects made for other platforms, taken as they are: for Fastly Compute a folder with a `fastly.toml`, or the package
+//! their tools make (`pkg/<name>.tar.gz`); for Spin a folder with a `spin.toml`. Skerry is not affiliated with either.
 //!
-//! Both become what a `skerry.toml` would: a program and the [`AppConfig`] a version pins. What cannot stand in a
+//! All become what a `skerry.toml` would: a program and the [`AppConfig`] a version pins. What cannot stand in a
 //! version, values of secrets and items of key-value stores, becomes [`Items`]. The tool says what it took and what it
 //! ignored, one [`Note`] a thing. Deliberately absent: running anything a project names (`[scripts]`).
 //!
@@ -15,6 +15,8 @@
 //! | [`items`] | what has to be put into stores |
 //! | [`files`] | files a manifest names, on disk or in a package |
 //! | [`package`] | bounded unpacking of a package, in memory |
+//! | [`spin`] | one component of a `spin.toml` → the same |
+//! | [`written`] | the same → the text of a `skerry.toml` |
 
 mod backends;
 mod files;
@@ -22,8 +24,10 @@ pub mod items;
 mod lookups;
 mod manifest;
 mod package;
+pub mod spin;
 mod stores;
 mod wanted;
+pub mod written;
 
 use std::{
     fmt, fs,
@@ -32,7 +36,7 @@ use std::{
 
 use artifact::{
     AppName,
-    manifest::{AppConfig, Mistake, parse::FILE_BYTES_MAX},
+    manifest::{AppConfig, Build, Mistake, parse::FILE_BYTES_MAX},
 };
 
 use self::{
@@ -92,6 +96,8 @@ pub struct Imported {
     pub file: PathBuf,
     /// The program.
     pub program: Program,
+    /// How it is made. Only ever shown or written down.
+    pub build: Option<Build>,
 }
 
 /// A program, or where it is.
@@ -101,6 +107,8 @@ pub enum Program {
     Bytes(Vec<u8>),
     /// The file, not read yet, and what to do when it is not there.
     File {
+        /// Its path relative to the manifest.
+        within: String,
         /// How the project builds it.
         cure: String,
     },
@@ -153,8 +161,47 @@ pub fn package(file: &Path, env: Option<&str>, purpose: Purpose) -> Result<Impor
 }
 
 fn imported(read: Manifest, file: PathBuf, program: Program) -> Result<Imported> {
-    let Manifest { name, config, items, notes, .. } = read;
-    Ok(Imported { name, config, items, notes, file, program })
+    let Manifest { name, build, config, items, notes, .. } = read;
+    let build = build.map(|command| Build { command, watch: None, test: None });
+    Ok(Imported { name, config, items, notes, file, program, build })
+}
+
+/// Reads a `spin.toml` for the component of this name, or its only one. Paths in it begin at its folder.
+pub fn spin_file(
+    path: &Path,
+    component: Option<&str>,
+    environment: Option<Variables<'_>>,
+) -> Result<Imported> {
+    let text = read_text(path)?;
+    let spin = match spin::read(&text, component, environment) {
+        Ok(spin) => spin,
+        Err(spin::Refused::Mistakes(mistakes)) => {
+            return Err(Error::Manifest { file: path.to_owned(), text, mistakes });
+        }
+        Err(spin::Refused::Which(components)) => {
+            let path = path.display();
+            return Err(Error::Usage(format!(
+                "{path} has these components, and an app is one of them: {}; make an app of each: skerry init --from {} \
+                 --component NAME DIR",
+                components.join(", "),
+                quoted(&path.to_string())
+            )));
+        }
+    };
+    let spin::Spin { name, source, build, config, items, notes } = spin;
+    let cure = match &build {
+        Some(build) => format!("build the app first, as {} says: {}", spin::FILE, build.command),
+        None => "build the app first, as with `spin build`".to_owned(),
+    };
+    let file = path.parent().unwrap_or(Path::new("")).join(&source);
+    Ok(Imported { name, config, items, notes, file, program: Program::File { within: source, cure }, build })
+}
+
+/// Reads the `spin.toml` of a folder that is to be deployed; `None` when there is none.
+pub fn spin_folder(folder: &Path) -> Option<Result<Imported>> {
+    let path = folder.join(spin::FILE);
+    let environment = |name: &str| std::env::var(name).ok();
+    path.is_file().then(|| spin_file(&path, None, Some(&environment)))
 }
 
 fn read_manifest(text: &str, files: &Files<'_>, path: &Path, purpose: Purpose) -> Result<Manifest> {
@@ -190,7 +237,7 @@ fn program_of(folder: &Path, read: &Manifest) -> Result<(PathBuf, Program)> {
         Some(build) => format!("build the app first, as {MANIFEST_FILE} says: {build}"),
         None => "build the app first, as with `fastly compute build`".to_owned(),
     };
-    Ok((file, Program::File { cure }))
+    Ok((file, Program::File { within: PROGRAM_FILE.into(), cure }))
 }
 
 fn packed_program(package: &Path, mut unpacked: Unpacked) -> Result<(PathBuf, Program)> {
@@ -241,6 +288,15 @@ fn packages(folder: &Path) -> Vec<PathBuf> {
     found.extend(of(&folder.join(PACKAGES)));
     found.sort();
     found
+}
+
+/// A word that a shell takes as it is.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_./".contains(&c);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 #[cfg(test)]

@@ -506,7 +506,7 @@ fn a_folder_has_its_program_in_bin_or_in_its_package() {
         .unwrap();
     fs::write(path("fastly.test.toml"), "manifest_version = 3\nname = \"test\"\n").unwrap();
     let read = |env: Option<&str>| folder(dir.path(), env, Purpose::Deploy).unwrap();
-    let Program::File { cure } = read(None).program else { panic!("a file") };
+    let Program::File { cure, .. } = read(None).program else { panic!("a file") };
     assert!(cure.ends_with("make it"), "{cure}");
     assert_eq!(read(Some("test")).name.unwrap().as_str(), "test");
     assert!(is_project(dir.path(), None) && !is_project(dir.path(), Some("other")));
