@@ -188,6 +188,9 @@ fn component_imports_that_no_node_links_are_named() {
         admit(&wat::parse_str(importing(draft)).unwrap()).unwrap();
     }
     refused_text(&importing("acme:shop/cart@1.0.0"), unknown, &["acme:shop/cart@1.0.0", "wasi:http"]);
+    for spins in ["fermyon:spin/key-value@2.0.0", "spin:sqlite/sqlite@3.0.0"] {
+        refused_text(&importing(spins), unknown, &[spins, "it is Spin's own", "wasi:keyvalue"]);
+    }
     let drafts = ["0.2.0-draft or 0.2.0-draft2"];
     refused_text(&importing("wasi:keyvalue/store@0.2.0"), unknown, &drafts);
     refused_text(&importing("wasi:keyvalue/watcher@0.2.0-draft2"), unknown, &["atomics, batch, store only"]);

@@ -44,6 +44,9 @@ impl<'a> Interface<'a> {
     }
 }
 
+const SPINS_OWN: &str = "it is Spin's own, and no other host has it; requests out go by wasi:http, key-value stores by \
+                         wasi:keyvalue, variables by wasi:config";
+
 /// The interfaces it imports, sorted, if it is a component this lane can run.
 pub(super) fn check(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
     let handler = handler(walked)?;
@@ -165,6 +168,9 @@ fn check_import(name: &str) -> Result<(), Refusal> {
         return unknown(NO_WASI_0_3.into());
     }
     let Some(package) = PACKAGES.iter().find(|package| package.name == interface.package) else {
+        if matches!(interface.package.split(':').next(), Some("fermyon" | "spin")) {
+            return unknown(SPINS_OWN.into());
+        }
         let names: Vec<&str> = PACKAGES.iter().map(|package| package.name).collect();
         return unknown(format!("no such package is offered; those offered are {}", names.join(", ")));
     };
