@@ -202,10 +202,9 @@ fn width(c: char) -> usize {
 fn tame(c: char) -> char {
     match c {
         '\t' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-            '\u{fffd}'
-        }
-        _ if c.is_control() => '\u{fffd}',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => '?',
+        '\u{feff}' | '\u{fffd}' => '?',
+        _ if c.is_control() => '?',
         _ => c,
     }
 }
