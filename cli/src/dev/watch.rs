@@ -212,7 +212,8 @@ impl Place {
         let Ok(rest) = path.strip_prefix(&self.path) else { return false };
         let hidden = rest.components().any(|part| !is_source(Path::new(&part)));
         let first = rest.components().next().and_then(|part| part.as_os_str().to_str()).unwrap_or_default();
-        !hidden && !(self.project && LEFT_OUT.contains(&first)) && self.made.as_deref() != Some(path)
+        let of_tools = self.project && LEFT_OUT.contains(&first);
+        !(hidden || of_tools || self.made.as_deref() == Some(path))
     }
 
     /// What the system has to watch for it. A file is watched by its folder: editors put a new one in its place. Of the

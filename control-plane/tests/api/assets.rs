@@ -154,3 +154,42 @@ async fn a_stored_file_that_rots_is_asked_for_again() {
     put(&plane, &token, b"css").await.ok();
     deploy(&plane, &token, &index, json!({})).await.ok();
 }
+
+#[tokio::test]
+async fn what_no_version_was_made_with_is_dropped_after_a_day_and_what_has_another_name_stays() {
+    let mut plane = Plane::without_compiler().await;
+    let (a, b) = (plane.tenant("a").await, plane.tenant("b").await);
+    let index = index([("kept.css", file(b"kept"))]);
+    for bytes in [b"kept".as_slice(), &index, b"idle", b"shared", b"a program"] {
+        put(&plane, &a, bytes).await.ok();
+    }
+    deploy(&plane, &a, &index, json!({})).await.ok();
+    plane.upload(&b, b"a program").await;
+    let stored = |bytes: &[u8]| {
+        let hex = Digest::of(bytes).to_string();
+        plane.data_dir().join("blobs/sha256").join(&hex[..2]).join(&hex)
+    };
+    let (kept, idle, shared, program) =
+        (stored(b"kept"), stored(b"idle"), stored(b"shared"), stored(b"a program"));
+    let store = rusqlite::Connection::open(plane.data_dir().join("admin.sqlite")).unwrap();
+    assert_eq!(store.execute("UPDATE asset_blobs SET asked_ms = 1", []).unwrap(), 5);
+    put(&plane, &b, b"shared").await.ok();
+
+    plane.restart().await;
+    // To ask which are missing would keep them for another day.
+    let expired = || {
+        let count = "SELECT count(*) FROM asset_blobs WHERE kept = 0 AND asked_ms = 1";
+        store.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    for _ in 0..200 {
+        if !idle.exists() && expired() == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!idle.exists(), "dropped at the start");
+    let gone = missing(&plane, &a, &[b"kept", b"idle", b"shared", b"a program", &index]).await;
+    assert_eq!(gone, json!([b"idle".as_slice(), b"shared", b"a program"].map(Digest::of)));
+    assert!(kept.exists() && shared.exists() && program.exists());
+    assert_eq!(missing(&plane, &b, &[b"shared"]).await, json!([]));
+}
