@@ -15,12 +15,26 @@ pub struct Said {
     pub err: String,
 }
 
+/// Takes away what is meant for the test's own surroundings: credentials, and flags that must not reach a program for others.
+pub(crate) fn without_surroundings(command: &mut Command) {
+    const MEANT_FOR_OTHERS: [&str; 7] = [
+        "SKERRY_TENANT",
+        "SKERRY_API",
+        "SKERRY_TOKEN",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET",
+    ];
+    MEANT_FOR_OTHERS.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+}
+
 /// Runs `skerry` by itself, with no fleet's credentials.
 pub fn skerry(arguments: &[&str]) -> Said {
     let mut command = Command::new(crate::process::binary("skerry"));
-    for name in ["SKERRY_TENANT", "SKERRY_API", "SKERRY_TOKEN"] {
-        command.env_remove(name);
-    }
+    without_surroundings(&mut command);
     Said::by(command.args(arguments))
 }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     client::{Proto, Request, Response},
+    command::without_surroundings,
     process::{Owned, binary, is_alive},
     wait_for,
 };
@@ -26,6 +27,7 @@ impl Dev {
     pub fn start(folder: &Path) -> Dev {
         let log = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(binary("skerry"));
+        without_surroundings(&mut command);
         command.args(["dev", "--https", "127.0.0.1:0"]).arg(folder);
         let process = Owned::start("skerry dev", &mut command, &log.path().join("dev.log"));
         Dev { process, folder: folder.to_owned(), _log: log }
@@ -50,6 +52,12 @@ impl Dev {
         let text = |key: &str| ready[key].as_str().expect("a text").to_owned();
         let address: SocketAddr = text("https").parse().expect("an address");
         Request::new(Proto::H2, format!("{app}.localhost"), address, text("ca").into()).send()
+    }
+
+    /// Stops it as a terminal does, and gives all it has said. A fleet that it only used goes on.
+    pub fn stopped(mut self) -> String {
+        assert_eq!(self.process.interrupt(), Some(0));
+        self.said()
     }
 
     /// Stops it as a terminal does; its exit code, once all it started is gone.

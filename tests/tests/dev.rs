@@ -1,6 +1,6 @@
 //! `skerry dev`: what is saved answers, what is broken leaves what was there, and nothing stays behind.
 
-use std::{fs, net::TcpListener, path::Path};
+use std::{fs, io::Write as _, net::TcpListener, path::Path, time::Instant};
 
 use whole_flow::{Dev, Fleet, guest, wait_for};
 
@@ -63,6 +63,55 @@ fn what_is_saved_answers_and_what_does_not_build_leaves_the_version_before() {
     assert_eq!(dev.stop(), Some(0));
 }
 
+/// A project made by `skerry new` answers a save in each of the languages whose builds are quick. The times are for people.
+fn a_save_answers(language: &str, source: &str, from: &str, to: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("shop");
+    let dir = folder.display().to_string();
+    whole_flow::skerry(&["new", "shop", "--lang", language, "--dir", &dir]).ok();
+    let began = Instant::now();
+    let dev = Dev::start(&folder);
+    dev.wait_said("watching", 1);
+    let first = began.elapsed();
+    let before = dev.get("shop").expect(200).text;
+    assert!(before.contains(from), "{before}");
+
+    let text = fs::read_to_string(folder.join(source)).unwrap();
+    let began = Instant::now();
+    fs::write(folder.join(source), text.replace(from, to)).unwrap();
+    wait_for("what was saved", 120, || dev.get("shop").expect(200).text.contains(to).then_some(()));
+    let saved = began.elapsed();
+    let said = dev.said();
+    let built = said.lines().rfind(|line| line.contains("built in")).unwrap_or_default();
+    let line =
+        format!("dev in {language}: first answer after {first:.1?}, a save after {saved:.1?} ({built})\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    assert_eq!(dev.stop(), Some(0));
+}
+
+#[test]
+fn a_save_in_rust_answers() {
+    a_save_answers("rust", "src/lib.rs", "Hello", "Moin");
+}
+
+#[test]
+fn a_save_in_assemblyscript_answers() {
+    let npm = std::process::Command::new("npm").arg("--version").output();
+    if !npm.is_ok_and(|output| output.status.success()) {
+        return whole_flow::skipped("a project in AssemblyScript: there is no npm");
+    }
+    a_save_answers("as", "assembly/index.ts", "Hello", "Moin");
+}
+
+#[test]
+fn a_stop_in_a_build_that_hangs_ends_it_and_is_no_error() {
+    let project = project("touch building; sleep 1000");
+    let dev = Dev::start(project.path());
+    wait_for("the build", 60, || project.path().join("building").exists().then_some(()));
+    let said = dev.stopped();
+    assert!(!said.contains("error"), "{said}");
+}
+
 #[test]
 fn a_fleet_that_runs_already_is_used_and_stays() {
     let project = project(BUILD);
@@ -71,7 +120,7 @@ fn a_fleet_that_runs_already_is_used_and_stays() {
     let dev = Dev::start(project.path());
     dev.wait_said("watching", 1);
     assert!(dev.said().contains("using the fleet that runs"), "{}", dev.said());
-    drop(dev);
+    assert!(!dev.stopped().contains("error"));
     assert_eq!(fleet.get(whole_flow::Proto::H2, "shop", "/").expect(200).text, FIRST);
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use whole_flow::Fleet;
+use whole_flow::{Fleet, skerry};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,8 +97,8 @@ impl Project {
         if folder.exists() {
             fs::remove_dir_all(&folder).expect("our own directory");
         }
-        // What `skerry new NAME --lang LANGUAGE --template TEMPLATE` does.
-        materialise(&templates().join(template).join(language.to_string()), &folder, language, name);
+        let (lang, dir) = (language.to_string(), folder.display().to_string());
+        skerry(&["new", name, "--lang", &lang, "--template", template, "--dir", &dir]).ok();
         if language == Language::Rust {
             let shared = work().join("cargo");
             fs::create_dir_all(&shared).expect("our own directory");
@@ -132,26 +132,19 @@ impl Project {
         fs::write(self.folder.join("skerry.toml"), manifest.replace(from, to)).expect("our own directory");
     }
 
-    /// Runs its build command.
+    /// `skerry build`
     pub fn build(&self) {
-        self.run("command");
+        skerry(&["build", &self.folder.display().to_string()]).ok();
     }
 
-    /// Runs its test command.
+    /// `skerry test`
     pub fn test(&self) {
-        self.run("test");
+        skerry(&["test", &self.folder.display().to_string()]).ok();
     }
 
-    /// Deploys what was built.
+    /// `skerry deploy`
     pub fn deploy(&self, fleet: &Fleet) {
-        // This deploys what is there; `[build]` is what the commands above were taken from.
-        let mut manifest = self.manifest();
-        manifest.remove("build");
-        manifest.insert("component".into(), self.component().display().to_string().into());
-        let folder = fleet.scratch().join(&self.name);
-        fs::create_dir_all(&folder).expect("our own directory");
-        fs::write(folder.join("skerry.toml"), manifest.to_string()).expect("our own directory");
-        let folder = folder.display().to_string();
+        let folder = self.folder.display().to_string();
         fleet.skerry(&["deploy", &folder, "--json", "--timeout", "240s"]).ok();
     }
 
@@ -166,42 +159,6 @@ impl Project {
 
     fn manifest(&self) -> toml::Table {
         self.read("skerry.toml").parse().unwrap_or_else(|error| panic!("{}: {error}", self.name))
-    }
-
-    #[track_caller]
-    fn run(&self, key: &str) {
-        let manifest = self.manifest();
-        let text = manifest["build"][key].as_str().expect("a command");
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new("sh");
-        command.args(["-c", text]).current_dir(&self.folder);
-        command.env("PATH", format!("{}:{path}", root().join("target/debug").display()));
-        // What is meant for this machine must not reach a program for others.
-        for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
-            command.env_remove(flags);
-        }
-        let output = command.output().expect("sh is there");
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(
-            output.status.success(),
-            "{}: {text}\n{}{}",
-            self.name,
-            said(&output.stdout),
-            said(&output.stderr)
-        );
-    }
-}
-
-fn materialise(from: &Path, to: &Path, language: Language, name: &str) {
-    let sdk = root().join("sdk").join(language.to_string()).display().to_string();
-    for file in files(from) {
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let text = text.replace("{{name}}", name).replace("{{crate}}", &name.replace('-', "_"));
-        let inside = file.strip_prefix(from).expect("it was found there").display().to_string();
-        let inside = inside.strip_suffix(".tmpl").unwrap_or(&inside);
-        let target = to.join(if inside == "gitignore" { ".gitignore" } else { inside });
-        fs::create_dir_all(target.parent().expect("it is in a folder")).expect("our own directory");
-        fs::write(target, text.replace("{{sdk}}", &sdk)).expect("our own directory");
     }
 }
 
