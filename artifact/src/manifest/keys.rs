@@ -103,7 +103,7 @@ pub const TOP: &[Key] = &[
     Key {
         name: "component",
         kind: text(ANY),
-        absent: Absent::Mistake,
+        absent: Absent::Means("**a mistake**, unless there are `assets`"),
         doc: "The program's file, relative to the manifest: a `wasi:http` component, or a core module built for Fastly Compute.",
         example: "\"target/wasm32-wasip2/release/shop.wasm\"",
     },
@@ -416,7 +416,7 @@ pub fn elsewhere(wrong: &str, known: &[Key]) -> Option<String> {
     if !std::ptr::eq(known, TOP) && has(TOP) {
         return Some("is a key of the top: it belongs before the first [table]".into());
     }
-    let tables = [("build", BUILD), ("limits", LIMITS), ("backends.NAME", BACKEND)];
+    let tables = [("build", BUILD), ("assets", ASSETS), ("limits", LIMITS), ("backends.NAME", BACKEND)];
     let (table, _) = tables.into_iter().find(|(_, keys)| !std::ptr::eq(known, *keys) && has(keys))?;
     Some(format!("is not a known key here: it belongs into [{table}]"))
 }
@@ -436,6 +436,7 @@ mod tests {
             ("build", "command") => "[build]\n".into(),
             ("build", _) => "[build]\ncommand = \"make\"\n".into(),
             ("limits", _) => "[limits]\n".into(),
+            ("assets", _) => "[assets]\n".to_owned() + &with("folder", "folder = \"public\"\n"),
             ("health", _) => {
                 "[backends.a]\nurl = \"https://a.example\"\n[backends.a.health]\n".to_owned()
                     + &with("path", "path = \"/\"\n")
@@ -451,8 +452,14 @@ mod tests {
         if table.is_empty() { head + &line } else { head + &beside + &url + &line }
     }
 
-    const TABLES: [(&str, &[Key]); 5] =
-        [("", TOP), ("build", BUILD), ("backend", BACKEND), ("health", HEALTH), ("limits", LIMITS)];
+    const TABLES: [(&str, &[Key]); 6] = [
+        ("", TOP),
+        ("build", BUILD),
+        ("backend", BACKEND),
+        ("health", HEALTH),
+        ("assets", ASSETS),
+        ("limits", LIMITS),
+    ];
 
     #[test]
     fn every_key_of_the_table_is_taken_with_its_example_and_none_other() {
@@ -492,6 +499,8 @@ mod tests {
         assert_eq!(rows(BACKEND), backend.iter().map(String::as_str).collect());
         let health = object(&config["backends"]["origin"]["health"]);
         assert_eq!(rows(HEALTH), health.iter().map(String::as_str).collect());
+        let assets = object(&config["assets"]);
+        assert_eq!(rows(ASSETS), assets.iter().map(String::as_str).chain(["folder"]).collect());
         assert_eq!(rows(LIMITS), object(&config["limits"]).iter().map(String::as_str).collect());
     }
 
@@ -500,7 +509,10 @@ mod tests {
         let config = serde_json::to_value(AppConfig::default()).unwrap();
         let health: HealthCheck = serde_json::from_str(r#"{"path":"/"}"#).unwrap();
         let health = serde_json::to_value(health).unwrap();
-        for (keys, values) in [(TOP, &config), (LIMITS, &config["limits"]), (HEALTH, &health)] {
+        let assets = serde_json::to_value(crate::manifest::Assets::default()).unwrap();
+        for (keys, values) in
+            [(TOP, &config), (LIMITS, &config["limits"]), (HEALTH, &health), (ASSETS, &assets)]
+        {
             for key in keys {
                 let Absent::Is(json) = key.absent else { continue };
                 assert_eq!(values[key.name].to_string(), json, "{}", key.name);
