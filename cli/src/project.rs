@@ -115,6 +115,17 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
     Ok(Package { app, config, file, wasm: Some(wasm), assets: None, items, notes })
 }
 
+/// The program and manifest files of a folder that is a project of another platform; none when it is no such.
+pub fn foreign_files(folder: &Path) -> Vec<PathBuf> {
+    let manifests = [import::MANIFEST_FILE, import::spin::FILE].map(|name| folder.join(name));
+    let read = match import::is_project(folder, None) {
+        true => Some(import::folder(folder, None, Purpose::Up)),
+        false => import::spin_folder(folder),
+    };
+    let program = read.and_then(Result::ok).map(|imported| imported.file);
+    manifests.into_iter().filter(|file| file.is_file()).chain(program).collect()
+}
+
 /// Reads a folder's manifest.
 pub fn read_manifest(folder: &Path) -> Result<Project> {
     manifest(folder)?.ok_or_else(|| {

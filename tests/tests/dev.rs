@@ -125,6 +125,22 @@ fn a_fleet_that_runs_already_is_used_and_stays() {
 }
 
 #[test]
+fn a_project_of_another_platform_answers_what_its_own_tools_built() {
+    let project = tempfile::tempdir().unwrap();
+    let manifest = "manifest_version = 3\nname = \"shop\"\nlanguage = \"rust\"\n";
+    fs::write(project.path().join("fastly.toml"), manifest).unwrap();
+    fs::create_dir(project.path().join("bin")).unwrap();
+    let built = project.path().join("bin/main.wasm");
+    fs::copy(guest("fastly-hello"), &built).unwrap();
+    let dev = Dev::start(project.path());
+    dev.wait_said("watching", 1);
+    assert_eq!(dev.get("shop").expect(200).text, "Hello from the fastly crate!\n");
+    fs::copy(guest("wstd-hello"), &built).unwrap();
+    wait_for("what was built anew", 60, || (dev.get("shop").expect(200).text == SECOND).then_some(()));
+    assert_eq!(dev.stop(), Some(0));
+}
+
+#[test]
 fn a_taken_port_is_said_before_anything_is_built() {
     let project = project("touch built");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     import,
     output::print_line,
-    project::MANIFEST_FILE,
+    project::{MANIFEST_FILE, foreign_files},
     up::Stop,
 };
 
@@ -54,12 +54,13 @@ pub fn run(args: &Dev) -> Result<()> {
 
 /// Before anything is started: a wrong folder or manifest is told within the first line.
 fn require_project(args: &Dev) -> Result<()> {
-    if Recipe::read(&args.folder)?.is_some() || import::is_project(&args.folder, None) {
+    if Recipe::read(&args.folder)?.is_some() || !foreign_files(&args.folder).is_empty() {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "{} has no {MANIFEST_FILE} and no {}; start a project with: skerry new NAME --lang rust",
+        "{} has no {MANIFEST_FILE}, {} or {}; start a project with: skerry new NAME --lang rust",
         args.folder.display(),
-        import::MANIFEST_FILE
+        import::MANIFEST_FILE,
+        import::spin::FILE
     )))
 }

@@ -22,7 +22,7 @@ use notify::{
 use crate::{
     build::Recipe,
     error::{Error, Result},
-    project::MANIFEST_FILE,
+    project::{MANIFEST_FILE, foreign_files},
     up::Stop,
 };
 
@@ -286,10 +286,13 @@ fn content(file: &Path) -> Option<Digest> {
     Some(Digest::of(&bytes))
 }
 
-/// What the manifest says; else the program alone where nothing builds it, else the folder.
+/// What the manifest says; else the program alone where this does not build it, else the folder.
 fn places(folder: &Path) -> Result<Vec<Place>> {
     let whole = |made| vec![Place { path: folder.to_owned(), project: true, made }];
-    let Some(recipe) = Recipe::read(folder)? else { return Ok(whole(None)) };
+    let Some(recipe) = Recipe::read(folder)? else {
+        // Other platforms' own tools build it: what they leave is what is looked at.
+        return Ok(foreign_files(folder).into_iter().map(Place::of).collect());
+    };
     let mut paths: Vec<PathBuf> = match recipe.build {
         None => recipe.component.into_iter().collect(),
         Some(Build { watch: None, .. }) => return Ok(whole(recipe.component)),

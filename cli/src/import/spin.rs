@@ -267,7 +267,7 @@ impl Walk<'_> {
                     }
                 }
                 "files" => {
-                    self.ignored(&path, key, "programs have no files; what is static is served otherwise")
+                    self.ignored(&path, key, "programs have no files; static ones are served by `assets`")
                 }
                 "environment" => {
                     self.ignored(&path, key, "programs have no environment variables; see `config`")

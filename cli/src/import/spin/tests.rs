@@ -78,7 +78,7 @@ fn what_a_component_asks_for_becomes_what_an_app_does() {
             "warning: spin.toml: component.cart.allowed_outbound_hosts: \"http://self\" is ignored: a program does not call others of its app; each is an app with a host name of its own",
             "warning: spin.toml: component.cart.allowed_outbound_hosts: \"https://{{ region }}.example\" is ignored: it is made of a variable that has no value here",
             "warning: spin.toml:28: component.cart.environment is ignored: programs have no environment variables; see `config`",
-            "warning: spin.toml:27: component.cart.files is ignored: programs have no files; what is static is served otherwise",
+            "warning: spin.toml:27: component.cart.files is ignored: programs have no files; static ones are served by `assets`",
             "KV store default (from key_value_stores)",
             "warning: spin.toml:29: component.cart.sqlite_databases is ignored: databases are not offered",
             "config api (from component.cart.variables.api)",
