@@ -54,6 +54,14 @@ pub(super) fn check(config: &AppConfig, note: &mut dyn FnMut(String, String)) {
     }
 }
 
+/// Does it lead to a folder within the one it begins in, by its text?
+fn is_below(folder: &str) -> bool {
+    let mut parts = folder.split('/').filter(|part| *part != ".").peekable();
+    !folder.starts_with('/')
+        && parts.peek().is_some_and(|first| !first.is_empty())
+        && parts.all(|part| part != "..")
+}
+
 impl Reader<'_> {
     /// Reads the table; the folder, if it is named rightly.
     pub(super) fn assets(
@@ -73,8 +81,10 @@ impl Reader<'_> {
             }
             let Some(text) = self.string(&path, value).map(str::to_owned) else { continue };
             match name {
-                "folder" if text.is_empty() || text.starts_with('/') => {
-                    let message = format!("{text:?} must be a folder relative to the manifest");
+                // Above or beside it are sources and keys, and other projects.
+                "folder" if !is_below(&text) => {
+                    let message =
+                        format!("{text:?} must be a folder below the manifest's, such as \"public\"");
                     self.note(&path, value.span(), message);
                 }
                 "folder" => folder = Some(text),
@@ -114,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn only_folders_below_the_manifest_are_published() {
+        for good in ["public", "./public", "a/b/", "a/./b"] {
+            assert!(is_below(good), "{good}");
+        }
+        for bad in ["", ".", "./", "..", "../x", "a/../..", "/etc", "a/.."] {
+            assert!(!is_below(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_all_said() {
         let text = "name = \"site\"\n[assets]\nfolder = \"/etc\"\nindex = \"a/b\"\nnot_found = \"../x\"\ncache_control = \
                     \"a\\nb\"\nfolders = 1\n";
@@ -121,7 +141,7 @@ mod tests {
         shown.sort();
         let expected = [
             "assets.cache_control: has characters other than visible ASCII",
-            "assets.folder: \"/etc\" must be a folder relative to the manifest",
+            "assets.folder: \"/etc\" must be a folder below the manifest's, such as \"public\"",
             "assets.folders: is not a known key; did you mean `folder`?",
             "assets.index: \"a/b\" has a '/': it is the name of a file in each folder",
             "assets.not_found: \"../x\": its path has an empty, '.' or '..' segment",

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use artifact::assets::{FILES_MAX, PATH_BYTES_MAX, check_path};
+use artifact::{
+    assets::{ASSETS_BYTES_MAX, FILES_MAX, PATH_BYTES_MAX, check_path},
+    visible,
+};
 
 use super::refused;
 use crate::error::{Error, Result};
@@ -28,6 +31,11 @@ pub struct Walked {
 
 /// Looks through `folder` and the folders in it.
 pub fn walk(folder: &Path) -> Result<Walked> {
+    // A link may lead to anything of this user's, and the manifest may be a stranger's.
+    if fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(refused(folder, "it is a link: name the folder itself"));
+    }
+    let mut bytes = 0;
     let (mut files, mut hidden, mut odd) = (Vec::new(), Vec::new(), Vec::new());
     let mut folders = vec![(String::new(), folder.to_owned())];
     let mut entries = 0;
@@ -67,6 +75,14 @@ pub fn walk(folder: &Path) -> Result<Walked> {
             if kind.is_dir() {
                 folders.push((format!("{path}/"), entry.path()));
             } else if kind.is_file() {
+                // Before anything is read: hours of compressing would end in the same refusal.
+                bytes += entry.metadata().map_err(Error::io(reading()))?.len();
+                if bytes > ASSETS_BYTES_MAX {
+                    return Err(refused(
+                        folder,
+                        &format!("more than {ASSETS_BYTES_MAX} bytes, the most an app may have"),
+                    ));
+                }
                 files.push((path, entry.path()));
             } else {
                 odd.push(path);
@@ -86,7 +102,8 @@ fn note(what: &str, mut skipped: Vec<String>) -> Option<String> {
         _ => String::new(),
     };
     skipped.truncate(NAMED_MAX);
-    Some(format!("static files: skipped, {what}: {}{more}", skipped.join(", ")))
+    let names = skipped.join(", ");
+    Some(format!("static files: skipped, {what}: {}{more}", visible::for_people(&names)))
 }
 
 #[cfg(test)]
@@ -131,6 +148,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a\\b"), b"x").unwrap();
         assert!(walk(folder.path()).err().unwrap().to_string().contains("backslash"));
+        let other = tempfile::tempdir().unwrap();
+        let link = other.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        assert!(walk(&link).err().unwrap().report().contains("is a link"));
+        fs::File::create(other.path().join("huge")).unwrap().set_len(ASSETS_BYTES_MAX + 1).unwrap();
+        assert!(walk(other.path()).err().unwrap().report().contains("the most an app may have"));
         let gone = walk(&folder.path().join("gone")).err().unwrap();
         assert!(gone.to_string().contains("[assets]"), "{gone}");
     }

@@ -186,12 +186,14 @@ impl Admin {
 }
 
 fn quota(store: &Transaction<'_>, tenant: &TenantName, more: u64) -> Result<(), Failure<AssetQuotaError>> {
-    let (count, bytes, idle): (i64, i64, i64) = store.query_row(
-        "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(bytes) FILTER (WHERE kept = 0), 0)
-         FROM asset_blobs WHERE tenant = ?1",
-        [tenant.as_str()],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
+    let sums: Option<(i64, i64, i64)> = store
+        .query_row(
+            "SELECT count, bytes, idle_bytes FROM asset_totals WHERE tenant = ?1",
+            [tenant.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .optional()?;
+    let (count, bytes, idle) = sums.unwrap_or_default();
     let (count, bytes, idle) = (count as u64, bytes as u64, idle as u64);
     if count >= ASSETS_PER_TENANT_MAX || bytes.saturating_add(more) > ASSET_BYTES_PER_TENANT_MAX {
         return Err(Failure::Refused(AssetQuotaError::Quota { count, bytes }));
@@ -227,6 +229,29 @@ mod tests {
         assert_eq!(keep(&b, 4).await.unwrap(), [here]);
         assert_eq!(keep(&a, 5).await.unwrap(), [here], "of another size");
         assert_eq!(keep(&a, 4).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn sums_are_those_of_the_rows_whatever_happens_to_them() {
+        let (_folder, admin, a, _) = store().await;
+        let (one, two, three) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
+        for (digest, bytes) in [(one, 10), (two, 20), (three, 40)] {
+            admin.add_asset(a.clone(), digest, bytes, 5).await.unwrap();
+            admin.add_asset(a.clone(), digest, bytes, 6).await.unwrap();
+        }
+        admin.keep_assets(a.clone(), vec![(one, 10)]).await.unwrap();
+        admin.keep_assets(a.clone(), vec![(one, 10)]).await.unwrap();
+        admin.forget_idle_asset(a.clone(), two, 9).await.unwrap();
+        let sums = admin.run::<_, AdminError>("asking", |store| {
+            let ask = |text: &str| -> rusqlite::Result<(i64, i64, i64)> {
+                store.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            };
+            let kept = ask("SELECT count, bytes, idle_bytes FROM asset_totals")?;
+            let rows =
+                ask("SELECT count(*), sum(bytes), sum(bytes) FILTER (WHERE kept = 0) FROM asset_blobs")?;
+            Ok([kept, rows])
+        });
+        assert_eq!(sums.await.unwrap(), [(2, 50, 40); 2]);
     }
 
     #[tokio::test]

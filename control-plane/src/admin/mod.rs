@@ -49,6 +49,23 @@ CREATE TABLE IF NOT EXISTS asset_blobs(
     asked_ms INTEGER NOT NULL, kept INTEGER NOT NULL, PRIMARY KEY(tenant, digest)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS asset_blobs_by_digest ON asset_blobs(digest);
 CREATE INDEX IF NOT EXISTS asset_blobs_idle ON asset_blobs(asked_ms) WHERE kept = 0;
+-- Their sums, kept by the triggers: a tenant may have 100,000 of them, and each upload asks for the sums.
+CREATE TABLE IF NOT EXISTS asset_totals(
+    tenant TEXT PRIMARY KEY, count INTEGER NOT NULL, bytes INTEGER NOT NULL, idle_bytes INTEGER NOT NULL) STRICT,
+    WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS asset_came AFTER INSERT ON asset_blobs BEGIN
+    INSERT INTO asset_totals VALUES (new.tenant, 1, new.bytes, iif(new.kept, 0, new.bytes))
+    ON CONFLICT(tenant) DO UPDATE SET count = count + 1, bytes = bytes + new.bytes,
+        idle_bytes = idle_bytes + iif(new.kept, 0, new.bytes);
+END;
+CREATE TRIGGER IF NOT EXISTS asset_went AFTER DELETE ON asset_blobs BEGIN
+    UPDATE asset_totals SET count = count - 1, bytes = bytes - old.bytes,
+        idle_bytes = idle_bytes - iif(old.kept, 0, old.bytes) WHERE tenant = old.tenant;
+END;
+CREATE TRIGGER IF NOT EXISTS asset_kept AFTER UPDATE OF kept, bytes ON asset_blobs BEGIN
+    UPDATE asset_totals SET bytes = bytes - old.bytes + new.bytes,
+        idle_bytes = idle_bytes - iif(old.kept, 0, old.bytes) + iif(new.kept, 0, new.bytes) WHERE tenant = new.tenant;
+END;
 CREATE TABLE IF NOT EXISTS compiled(
     tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
     blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,

@@ -109,7 +109,9 @@ pub async fn keep(plane: &Plane, tenant: &TenantName, files: &Files) -> Result<(
         let mut sizes: Vec<(Digest, u64)> =
             wanted.values().map(|(_, _, blob)| (blob.digest, blob.bytes)).collect();
         sizes.push((files.at.index, files.at.index_bytes));
-        let missing = plane.admin.keep_assets(tenant.clone(), sizes).await?;
+        // Nobody learns anything of bytes that this tenant has not sent.
+        let digests = sizes.iter().map(|(digest, _)| *digest).collect();
+        let missing = plane.admin.assets_not_uploaded(tenant.clone(), digests, now_ms()).await?;
         if !missing.is_empty() {
             return Err(absent(&wanted, &missing));
         }
@@ -120,7 +122,15 @@ pub async fn keep(plane: &Plane, tenant: &TenantName, files: &Files) -> Result<(
         let damaged = stream::iter(reads)
             .buffer_unordered(READS_AT_ONCE_MAX)
             .try_filter_map(|bad| async move { Ok(bad) });
-        damaged.try_collect::<Vec<Digest>>().await?
+        let damaged = damaged.try_collect::<Vec<Digest>>().await?;
+        // Only what is right is kept: the rest stays within the bound of what no version was made with, and expires.
+        if damaged.is_empty() {
+            let missing = plane.admin.keep_assets(tenant.clone(), sizes).await?;
+            if !missing.is_empty() {
+                return Err(absent(&wanted, &missing));
+            }
+        }
+        damaged
     };
     for digest in &damaged {
         drop_damaged(plane, *digest).await?;
