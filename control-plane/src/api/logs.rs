@@ -46,7 +46,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 ///
 /// `stdout`, `stderr`, `log`: what the program said. `request`: a request has ended, and what it cost. `cut`: an execution
 /// said more than one may. `dropped`: so many lines are missing here, and `by` whom. `listening` is the first;
-/// `end` the last, without `follow`, and names nodes that did not answer. With `follow` the last is `again`: ask anew, and
+/// `end` the last, without `follow`, and names nodes that did not answer. Otherwise the last is `again`: ask anew, and
 /// leave out what `node`, `run` and `seq` say you have. Empty lines mean nothing.
 #[utoipa::path(
     get, path = "/v1/apps/{app}/logs", tag = "apps", security(("token" = [])),
@@ -97,16 +97,46 @@ impl From<ListenError> for ApiError {
     }
 }
 
+/// Where lines come from: a place among the origin's listeners.
+trait Source {
+    /// As soon as there is something; `None` when listening has ended.
+    async fn next(&self) -> Option<Heard>;
+    /// What is there already. The outer `None`: listening has ended.
+    fn now(&self) -> Option<Option<Heard>>;
+    /// Nodes that have not told yet what they remember.
+    fn awaited(&self) -> Vec<(NodeName, PopName)>;
+    /// Nothing comes any more beside what waits already.
+    fn hear_no_more(&self);
+}
+
+impl Source for Listening {
+    async fn next(&self) -> Option<Heard> {
+        Listening::next(self).await
+    }
+
+    fn now(&self) -> Option<Option<Heard>> {
+        Listening::now(self)
+    }
+
+    fn awaited(&self) -> Vec<(NodeName, PopName)> {
+        Listening::awaited(self)
+    }
+
+    fn hear_no_more(&self) {
+        Listening::hear_no_more(self);
+    }
+}
+
 /// One answer under way.
-struct Telling {
-    listening: Listening,
+struct Telling<S> {
+    listening: S,
     follows: bool,
     ready: VecDeque<Told>,
     until: Instant,
     ended: bool,
 }
 
-impl Telling {
+impl<S: Source> Telling<S> {
     /// The next bytes to send, as soon as there are some; `None` after the last.
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
@@ -117,18 +147,24 @@ impl Telling {
         while chunk.is_empty() {
             let look = if self.follows { SILENCE_MAX } else { LOOK_EVERY };
             let heard = timeout_at(self.until.min(Instant::now() + look), self.listening.next()).await;
-            // Before what waits is taken: a node that has told everything has done so before this.
-            let awaited = self.listening.awaited();
-            let is_over = match heard {
-                Ok(None) => true,
-                _ => Instant::now() >= self.until || (!self.follows && awaited.is_empty()),
+            let is_late = Instant::now() >= self.until;
+            let last = match heard {
+                // Not all was told: our place is gone.
+                Ok(None) => Some(self.again()),
+                // Whatever waits still: there is more for as long as the app speaks, and nodes tell it again.
+                _ if is_late && self.follows => Some(self.again()),
+                Ok(Some(_)) | Err(_) if self.follows => None,
+                // Before what waits is taken: a node that has told everything has done so before this.
+                Ok(Some(_)) | Err(_) => self.end(is_late),
             };
-            let is_empty = self.take(heard.ok().flatten(), &mut chunk);
-            if is_over && is_empty {
-                self.ended = true;
-                self.last(awaited).write_to(&mut chunk);
-            } else if chunk.is_empty() && self.follows {
-                chunk.push(b'\n');
+            let is_all = self.take(heard.ok().flatten(), &mut chunk);
+            match last {
+                Some(last) if is_all || self.follows => {
+                    self.ended = true;
+                    last.write_to(&mut chunk);
+                }
+                _ if chunk.is_empty() && self.follows => chunk.push(b'\n'),
+                _ => {}
             }
         }
         Some(chunk.into())
@@ -144,15 +180,20 @@ impl Telling {
         false
     }
 
-    fn last(&self, awaited: Vec<(NodeName, PopName)>) -> Told {
-        let time_ms = now_ms();
-        match self.follows {
-            true => Told::Again { time_ms },
-            false => Told::End {
-                time_ms,
-                unheard: awaited.into_iter().map(|(node, pop)| Place { node, pop }).collect(),
-            },
+    fn again(&self) -> Told {
+        Told::Again { time_ms: now_ms() }
+    }
+
+    /// The last line without `follow`, once nothing more is waited for: from then on only what waits is taken, which is
+    /// bounded however loud the app is.
+    fn end(&self, is_late: bool) -> Option<Told> {
+        let awaited = self.listening.awaited();
+        if !is_late && !awaited.is_empty() {
+            return None;
         }
+        self.listening.hear_no_more();
+        let unheard = awaited.into_iter().map(|(node, pop)| Place { node, pop }).collect();
+        Some(Told::End { time_ms: now_ms(), unheard })
     }
 }
 
@@ -278,7 +319,72 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// An app that says 8 KiB whenever it is looked at, while it is heard, and then what waits.
+    struct Loud {
+        waiting: Cell<Option<usize>>,
+        is_gone: bool,
+    }
+
+    impl Source for Loud {
+        async fn next(&self) -> Option<Heard> {
+            self.now()?
+        }
+
+        fn now(&self) -> Option<Option<Heard>> {
+            if self.is_gone {
+                return None;
+            }
+            let waiting = self.waiting.get();
+            self.waiting.set(waiting.map(|lines| lines.saturating_sub(1)));
+            let said = Said::Stdout { text: "x".repeat(8_192) };
+            let line = LogLine { time_us: 1, version: 1, request: "a1".into(), said };
+            let (node, pop) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
+            Some((waiting != Some(0)).then_some(Heard::Line { node, pop, run: 1, seq: 1, line }))
+        }
+
+        fn awaited(&self) -> Vec<(NodeName, PopName)> {
+            vec![("ams1-1".parse().unwrap(), "ams1".parse().unwrap())]
+        }
+
+        fn hear_no_more(&self) {
+            self.waiting.set(Some(self.waiting.get().unwrap_or(100)));
+        }
+    }
+
+    /// The last line of an answer whose time is over, and how many came before it.
+    async fn told_late(follows: bool, is_gone: bool) -> (String, usize) {
+        let listening = Loud { waiting: Cell::new(None), is_gone };
+        let mut told =
+            Telling { listening, follows, ready: VecDeque::new(), until: Instant::now(), ended: false };
+        let mut text = Vec::new();
+        while let Some(chunk) = told.next().await {
+            text.extend(chunk);
+            assert!(text.len() < 2 << 20, "it never ends");
+        }
+        let text = String::from_utf8(text).unwrap();
+        let (last, before) = text.lines().next_back().map(|last| (last, text.lines().count() - 1)).unwrap();
+        (last.into(), before)
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_time_is_over_however_loud_the_app_is() {
+        let (last, before) = told_late(true, false).await;
+        assert!(last.contains(r#""kind":"again""#) && before < 20, "{before} {last}");
+        let (last, before) = told_late(false, false).await;
+        assert!(last.contains(r#""kind":"end""#) && last.contains("ams1-1"), "{last}");
+        assert!((100..110).contains(&before), "what waited, and no more: {before}");
+    }
+
+    #[tokio::test]
+    async fn who_lost_its_place_is_not_told_that_this_was_all() {
+        for follows in [true, false] {
+            assert!(told_late(follows, true).await.0.contains(r#""kind":"again""#), "{follows}");
+        }
+    }
 
     /// Every kind of line, as it is sent.
     fn every_kind() -> String {

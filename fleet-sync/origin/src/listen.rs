@@ -81,6 +81,8 @@ struct One {
     listener: Listener,
     wake: Arc<Notify>,
     read: Instant,
+    /// It takes what waits for it, and nothing new.
+    is_done: bool,
 }
 
 /// A place among the listeners; given back when dropped.
@@ -122,7 +124,8 @@ impl Listeners {
         inner.last += 1;
         let number = inner.last;
         let listener = Listener::new(number, since_ms.saturating_mul(1_000));
-        let one = One { app: app.clone(), listener, wake: Arc::new(Notify::new()), read: Instant::now() };
+        let (wake, read) = (Arc::new(Notify::new()), Instant::now());
+        let one = One { app: app.clone(), listener, wake, read, is_done: false };
         inner.listeners.insert(number, one);
         self.tell(&inner);
         Ok(number)
@@ -133,7 +136,7 @@ impl Listeners {
         let mut inner = self.inner.lock();
         self.forget_stuck(&mut inner);
         for app in &logs.apps {
-            for one in inner.listeners.values_mut().filter(|one| one.app == app.id) {
+            for one in inner.listeners.values_mut().filter(|one| one.app == app.id && !one.is_done) {
                 one.listener.hear(node, pop, app);
                 one.wake.notify_one();
             }
@@ -158,6 +161,14 @@ impl Listeners {
         }
     }
 
+    fn hear_no_more(&self, number: u64) {
+        let mut inner = self.inner.lock();
+        if let Some(one) = inner.listeners.get_mut(&number).filter(|one| !one.is_done) {
+            one.is_done = true;
+            self.tell(&inner);
+        }
+    }
+
     fn forget_stuck(&self, inner: &mut Inner) {
         let before = inner.listeners.len();
         inner.listeners.retain(|_, one| one.read.elapsed() < STUCK);
@@ -168,8 +179,8 @@ impl Listeners {
 
     /// The set, from those who are there: each app once, under its newest number.
     fn tell(&self, inner: &Inner) {
-        let newest: BTreeMap<&AppId, u64> =
-            inner.listeners.iter().map(|(number, one)| (&one.app, *number)).collect();
+        let listeners = inner.listeners.iter().filter(|(_, one)| !one.is_done);
+        let newest: BTreeMap<&AppId, u64> = listeners.map(|(number, one)| (&one.app, *number)).collect();
         let apps = newest.into_iter().map(|(id, asked)| Followed { id: id.clone(), asked }).collect();
         self.followed.send_if_modified(|followed| {
             let now = Follow { apps };
@@ -203,6 +214,11 @@ impl Listening {
         let one = inner.listeners.get_mut(&self.number)?;
         one.read = Instant::now();
         Some(one.listener.take())
+    }
+
+    /// From now on only what waits already is given, and nodes need not tell more. The place is kept until this is dropped.
+    pub fn hear_no_more(&self) {
+        self.origin.listeners.hear_no_more(self.number);
     }
 
     /// Connected nodes that have not told yet what they remembered when this listener came.
@@ -284,6 +300,8 @@ mod tests {
         assert!(second > first && first > 5_000, "and never a number of before a restart");
         all.leave(first);
         assert!(!seen.has_changed().unwrap(), "nothing for nodes to do");
+        all.hear_no_more(second);
+        assert_eq!(*seen.borrow_and_update(), Follow::default(), "also while it takes what waits");
         all.leave(second);
         assert_eq!(*seen.borrow_and_update(), Follow::default());
     }
