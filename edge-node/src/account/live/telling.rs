@@ -24,6 +24,9 @@ pub(super) struct Telling {
 
 struct One {
     followed: Followed,
+    /// Somebody asked again before all was told to who asked first: the number, and when. All is told to the end before it
+    /// begins anew, or askers that are quicker than that would hear the beginning for ever, and the others nothing.
+    next: Option<(u64, UnixUs)>,
     until: Instant,
     /// When it was asked for.
     asked_us: UnixUs,
@@ -41,19 +44,26 @@ struct Told {
 }
 
 impl Telling {
-    /// These apps and no others; gives those that are followed no more.
+    /// These apps and no others; gives those that are followed no more. Whose turn it was stays so, however often the set
+    /// changes.
     pub fn follow(&mut self, now: Now, follow: Follow) -> Vec<AppId> {
         let until = now.at + Duration::from_millis(FOLLOW_MS);
-        let mut before = std::mem::take(&mut self.apps);
+        let is_gone = |one: &mut One| !follow.apps.iter().any(|followed| followed.id == one.followed.id);
+        let gone = self.apps.extract_if(.., is_gone).map(|one| one.followed.id).collect();
         for followed in follow.apps {
-            let same = before.iter().position(|one| one.followed == followed);
-            self.apps.push(match same {
-                Some(at) => One { until, ..before.swap_remove(at) },
-                None => One { followed, until, asked_us: now.us, told: Told::default(), then: None },
-            });
+            match self.apps.iter_mut().find(|one| one.followed.id == followed.id) {
+                Some(one) => one.renew(now, until, followed.asked),
+                None => self.apps.push(One {
+                    followed,
+                    next: None,
+                    until,
+                    asked_us: now.us,
+                    told: Told::default(),
+                    then: None,
+                }),
+            }
         }
-        let gone = |id: &AppId| !self.apps.iter().any(|one| one.followed.id == *id);
-        before.into_iter().map(|one| one.followed.id).filter(gone).collect()
+        gone
     }
 
     /// Forgets those that nobody spoke of for long; gives them.
@@ -90,11 +100,32 @@ impl Telling {
     pub fn taken(&mut self) {
         for one in &mut self.apps {
             one.told = one.then.take().unwrap_or(one.told);
+            one.begin_next();
         }
     }
 }
 
 impl One {
+    fn renew(&mut self, now: Now, until: Instant, asked: u64) {
+        self.until = until;
+        if asked == self.followed.asked {
+            self.next = None;
+        } else if self.next.is_none_or(|(next, _)| next != asked) {
+            self.next = Some((asked, now.us));
+        }
+        self.begin_next();
+    }
+
+    /// Begins anew for who asked meanwhile, once all was told.
+    fn begin_next(&mut self) {
+        if self.told.caught_up
+            && let Some((asked, asked_us)) = self.next.take()
+        {
+            (self.followed.asked, self.asked_us) = (asked, asked_us);
+            (self.told, self.then) = (Told::default(), None);
+        }
+    }
+
     fn tell(&mut self, now: Now, read: Read) -> Option<AppLogs> {
         self.then = None;
         // Lines from before it was asked for may still be on their way to the tail.

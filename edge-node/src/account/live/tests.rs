@@ -74,6 +74,49 @@ fn nothing_is_told_of_an_app_that_nobody_follows_and_its_lines_are_remembered() 
 }
 
 #[test]
+fn who_asks_again_and_again_hears_all_and_so_do_the_others() {
+    let live = Live::default();
+    let shop = live.app(&id("shop"));
+    follow(&live, 0, &[("shop", 1)]);
+    tell(&live, 50);
+    let long = "x".repeat(4_000);
+    (0..60).for_each(|number| note(&shop, 0, &format!("{number} {long}")));
+    let (mut asked, mut ends) = (1, Vec::new());
+    for round in 1..=40 {
+        asked += 1;
+        follow(&live, 100 * round, &[("shop", asked)]);
+        let told = live.tell(at(100 * round + 50));
+        ends.extend(told.iter().filter(|app| app.caught_up).map(|app| (app.asked, app.first)));
+        live.taken();
+    }
+    assert!(ends.len() > 5 && ends.iter().all(|(_, first)| *first > 0), "{ends:?}");
+    assert!(ends.is_sorted() && ends.last().is_some_and(|(newest, _)| *newest > asked - 10), "{ends:?}");
+}
+
+#[test]
+fn whose_turn_it_is_does_not_change_with_the_set() {
+    let live = Live::default();
+    let names = ["a", "b", "c"];
+    let apps = names.map(|name| live.app(&id(name)));
+    let long = "x".repeat(4_000);
+    let first = |live: &Live, ms| live.tell(at(ms))[0].id.app.to_string();
+    follow(&live, 0, &[("a", 1), ("b", 1), ("c", 1)]);
+    tell(&live, 0);
+    live.tell(at(0)); // gives them the room of those who are followed, and the first its turn again
+    live.tell(at(0));
+    apps.iter().for_each(|app| (0..60).for_each(|_| note(app, 0, &long)));
+    let turns: Vec<String> = (1..=3)
+        .map(|round| {
+            follow(&live, 100 * round, &[("a", 1), ("b", 1), ("c", 1), ("d", round)]);
+            let turn = first(&live, 100 * round);
+            live.taken();
+            turn
+        })
+        .collect();
+    assert_eq!(turns, names);
+}
+
+#[test]
 fn following_ends_by_itself_unless_it_is_renewed() {
     let live = Live::default();
     let shop = live.app(&id("shop"));
