@@ -132,7 +132,7 @@ pub const TOP: &[Key] = &[
         name: "methods",
         kind: Kind::List { of: &METHOD, items: 1..=bounds::METHODS_MAX },
         absent: Absent::Means("all"),
-        doc: "Methods the app answers. Nodes answer another one 405 with `Allow`, without running the program. `HEAD` is not implied by `GET`.",
+        doc: "Methods the app answers. Nodes answer another one 405 with `Allow`, without running the program. `HEAD` is not implied by `GET`, and a browser's preflight before a request of another origin (CORS) is an `OPTIONS`: list it where the program answers them.",
         example: "[\"GET\", \"HEAD\"]",
     },
     Key {
