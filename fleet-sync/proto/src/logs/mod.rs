@@ -72,7 +72,7 @@ pub struct AppLogs {
     pub id: AppId,
     /// The [`Followed::asked`] that this answers: everything remembered was told since, or is being told.
     pub asked: u64,
-    /// Names the numbering: when the node began to remember this app, µs. Later ones replace earlier ones.
+    /// Names the numbering: when the node began to remember this app, µs by its clock. Another one replaces it.
     pub run: u64,
     /// Number of the first of `lines`. A hole before it is lines that the node lost before it could tell them.
     pub first: u64,
