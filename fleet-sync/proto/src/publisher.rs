@@ -8,6 +8,7 @@ use artifact::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RawRecord, Rev, UnixM
 use artifact::{Digest, checkpoint::Checkpoint};
 
 use crate::{
+    follower::TAKEN_MS_MAX,
     logs::{FOLLOW_RENEWAL_MS, Follow, Logs},
     projection::RecordHead,
     wire::{Ack, Hello, Position, Report, ResetReason, ToOrigin},
@@ -41,6 +42,8 @@ pub enum Input {
     },
     /// These apps, and no others, are listened to from now on.
     Follow(Follow),
+    /// The node is being told that its last [`Output::Told`] was taken.
+    LogsTaken,
     /// Time has passed. At least once a second.
     Tick,
 }
@@ -93,7 +96,7 @@ pub enum Cut {
     /// No ack within [`ACK_MS_MAX`].
     #[error("the node does not acknowledge: it is cut and catches up when it comes back")]
     Slow,
-    /// It acknowledged what it was not sent, or spoke before its hello.
+    /// It acknowledged what it was not sent, spoke before its hello, or told lines before the last ones were taken.
     #[error("the node broke the protocol")]
     Protocol,
     /// The log that was read does not end in its own head.
@@ -132,6 +135,8 @@ pub struct Publisher {
     last_sent_ms: UnixMs,
     followed: Follow,
     followed_sent_ms: UnixMs,
+    /// Lines were told, and their node was not told yet that they were taken.
+    telling_since_ms: Option<UnixMs>,
 }
 
 impl Publisher {
@@ -149,6 +154,7 @@ impl Publisher {
             last_sent_ms: now_ms,
             followed: Follow::default(),
             followed_sent_ms: now_ms,
+            telling_since_ms: None,
         }
     }
 
@@ -164,10 +170,8 @@ impl Publisher {
             Input::Message(ToOrigin::Hello(hello)) => self.hello(now_ms, hello, &mut out),
             Input::Message(ToOrigin::Ack(ack)) => self.ack(now_ms, ack, &mut out),
             Input::Message(ToOrigin::Report(report)) => out.push(Output::Reported(report)),
-            Input::Message(ToOrigin::Logs(_)) if self.phase == Phase::Silent => {
-                out.push(Output::Cut(Cut::Protocol));
-            }
-            Input::Message(ToOrigin::Logs(logs)) => out.push(Output::Told(logs.bounded())),
+            Input::Message(ToOrigin::Logs(logs)) => self.told(now_ms, logs, &mut out),
+            Input::LogsTaken => self.telling_since_ms = None,
             Input::Message(ToOrigin::Unknown) => {}
             Input::Follow(follow) => {
                 self.followed = follow;
@@ -201,6 +205,18 @@ impl Publisher {
             self.followed_sent_ms = now_ms;
             out.push(Output::Follow(self.followed.clone()));
         }
+    }
+
+    /// One message on its way at a time, as a node promises: more would be work that no pace of ours holds back. A node
+    /// tells another one when the first was not taken for long.
+    fn told(&mut self, now_ms: UnixMs, logs: Logs, out: &mut Vec<Output>) {
+        let is_early =
+            self.telling_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < TAKEN_MS_MAX / 2);
+        if self.phase == Phase::Silent || is_early {
+            return out.push(Output::Cut(Cut::Protocol));
+        }
+        self.telling_since_ms = Some(now_ms);
+        out.push(Output::Told(logs.bounded()));
     }
 
     fn ack(&mut self, now_ms: UnixMs, ack: Ack, out: &mut Vec<Output>) {

@@ -307,7 +307,10 @@ impl World {
                     cut = true;
                     continue;
                 }
-                publisher::Output::Told(logs) => ToNode::LogsTaken { number: logs.number },
+                publisher::Output::Told(logs) => {
+                    todo.extend(publisher.handle(self.now_ms, publisher::Input::LogsTaken));
+                    ToNode::LogsTaken { number: logs.number }
+                }
                 publisher::Output::Follow(follow) => ToNode::Follow(follow),
                 publisher::Output::Identified(_)
                 | publisher::Output::Acked(_)

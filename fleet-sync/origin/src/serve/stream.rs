@@ -124,6 +124,7 @@ impl Session {
                 }
                 number = taken(self.taken) => {
                     self.taken = None;
+                    self.publisher.handle(now_ms(), Input::LogsTaken);
                     self.send(&ToNode::LogsTaken { number }).await
                 }
                 changed = followed.changed() => {

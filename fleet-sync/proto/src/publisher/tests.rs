@@ -193,3 +193,19 @@ fn lines_are_handed_on_within_their_bounds_and_only_of_a_node_that_said_who_it_i
     let [Output::Told(logs)] = &out[..] else { panic!("{out:?}") };
     assert!(logs.apps[0].lines.len() < 6, "{}", logs.apps[0].lines.len());
 }
+
+#[test]
+fn a_node_that_tells_lines_before_the_last_were_taken_is_cut() {
+    let told = || Input::Message(ToOrigin::Logs(Logs::default()));
+    let is_told = |out: Vec<Output>| matches!(out[..], [Output::Told(_)]);
+    let mut publisher = Publisher::new(0, at(5));
+    publisher.handle(0, hello(at(5)));
+    for now_ms in 1..5 {
+        assert!(is_told(publisher.handle(now_ms, told())));
+        assert_eq!(publisher.handle(now_ms, Input::LogsTaken), []);
+    }
+    assert!(is_told(publisher.handle(5, told())));
+    // It waits for so long by its own clock, which is not ours.
+    assert!(is_told(publisher.handle(5 + TAKEN_MS_MAX - 1_000, told())));
+    assert_eq!(publisher.handle(TAKEN_MS_MAX, told()), [Output::Cut(Cut::Protocol)]);
+}
