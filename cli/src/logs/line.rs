@@ -44,6 +44,11 @@ pub enum Said {
         /// How many.
         nodes: u64,
     },
+    /// A node begins to tell: with which number its line itself says.
+    From {
+        /// Number of the first line that it had; what is between was not asked for.
+        since: u64,
+    },
     /// A line of standard output. Hostile until it is made visible.
     Stdout {
         /// The line.
@@ -72,7 +77,7 @@ pub enum Said {
     Dropped {
         /// How many.
         lines: u64,
-        /// `node` or `reader`.
+        /// `node`, `reader`, or `away`: said while no stream was open, which only we know.
         #[serde(default)]
         by: String,
     },
@@ -112,6 +117,17 @@ pub struct Place {
 }
 
 impl Line {
+    /// So many lines of the node that `from` is about were told to nobody while no stream was open.
+    pub fn missed(from: &Line, lines: u64) -> Line {
+        let Line { time_ms, node, pop, .. } = from.clone();
+        let json = serde_json::json!({
+            "kind": "dropped", "time_ms": time_ms, "node": node, "pop": pop, "lines": lines, "by": "away"
+        });
+        let said = Said::Dropped { lines, by: "away".into() };
+        let json = visible::for_json(&json.to_string()).into_owned();
+        Line { time_ms, node, pop, version: None, request: None, run: None, seq: None, said, json }
+    }
+
     /// Reads it; `None` when it is none.
     pub fn parse(text: &str) -> Option<Line> {
         let line: Line = serde_json::from_str(text).ok()?;

@@ -105,6 +105,10 @@ fn follow(
     let (mut seen, mut stream) = (Seen::default(), first);
     loop {
         let ended = take(&stream, stop, &mut |line| {
+            let missed = seen.missed(line);
+            if missed > 0 {
+                sink(Heard::Line(&Line::missed(line, missed)))?;
+            }
             if seen.is_new(line) { sink(Heard::Line(line)) } else { Ok(()) }
         })?;
         let mut lost =
@@ -163,7 +167,7 @@ fn remembered(
     let mut lines = std::collections::VecDeque::new();
     let mut left_out = 0;
     let ended = take(stream, stop, &mut |line| {
-        if !matches!(line.said, Said::Listening { .. }) {
+        if !matches!(line.said, Said::Listening { .. } | Said::From { .. }) {
             lines.push_back(line.clone());
         }
         if lines.len() > REMEMBERED_LINES_MAX {

@@ -78,6 +78,24 @@ fn a_lost_connection_is_said_and_what_was_seen_is_not_shown_again() {
 }
 
 #[test]
+fn what_nobody_told_between_two_streams_is_said_where_it_is_missing() {
+    let from = |seq: u64| {
+        format!(
+            "{{\"kind\":\"from\",\"time_ms\":1,\"node\":\"fra1-1\",\"pop\":\"fra1\",\"run\":7,\"seq\":{seq},\"since\":{seq}}}\n"
+        )
+    };
+    let (api, _server) = serve(vec![
+        (200, from(5) + &said(5, 1, "a") + AGAIN),
+        (200, from(5) + &said(5, 1, "a") + AGAIN),
+        (200, from(9) + &said(9, 2, "b")),
+    ]);
+    let (all, ended) = heard(&api, true, 2);
+    ended.unwrap();
+    let all: Vec<_> = all.iter().filter(|line| !line.starts_with("From")).cloned().collect();
+    assert_eq!(all, ["a", "Dropped { lines: 3, by: \"away\" }", "b"]);
+}
+
+#[test]
 fn a_control_plane_that_ends_a_stream_and_is_away_then_is_said_once() {
     let (api, server) = serve(vec![
         (200, said(0, 1, "a") + AGAIN),

@@ -48,14 +48,16 @@ impl Style {
                 ("request".into(), if failed { RED } else { CYAN }, cost(request))
             }
             Said::Dropped { lines, by } => {
-                let why = if by == "reader" {
-                    "they came faster than they were read"
-                } else {
-                    "the node had no room"
+                let why = match by.as_str() {
+                    "reader" => "they came faster than they were read",
+                    "away" => "they came while nobody listened",
+                    _ => "the node had no room",
                 };
                 ("dropped".into(), RED, format!("{lines} lines are missing here: {why}"))
             }
-            Said::Listening { .. } | Said::Again | Said::End { .. } | Said::Unknown => return None,
+            Said::Listening { .. } | Said::From { .. } | Said::Again | Said::End { .. } | Said::Unknown => {
+                return None;
+            }
         };
         let mut head = clock(line.time_ms);
         line.pop.iter().for_each(|pop| head.push_str(&format!(" {}", for_people(pop))));

@@ -45,7 +45,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// The last lines of an app, and, with `follow`, what comes: one JSON object a line, `kind` says which.
 ///
 /// `stdout`, `stderr`, `log`: what the program said. `request`: a request has ended, and what it cost. `cut`: an execution
-/// said more than one may. `dropped`: so many lines are missing here, and `by` whom. `listening` is the first;
+/// said more than one may. `dropped`: so many lines are missing here, and `by` whom. `from`: a node begins to tell, with the
+/// number `seq`; what is before its `since` and was not heard earlier is lost. `listening` is the first;
 /// `end` the last, without `follow`, and names nodes that did not answer. Otherwise the last is `again`: ask anew, and
 /// leave out what `node`, `run` and `seq` say you have. Empty lines mean nothing.
 #[utoipa::path(
@@ -206,6 +207,16 @@ enum Told {
         /// Nodes that are connected.
         nodes: usize,
     },
+    From {
+        time_ms: UnixMs,
+        #[serde(flatten)]
+        place: Place,
+        run: u64,
+        /// Number of the first line that comes.
+        seq: u64,
+        /// Of the first line that the node had: what is between was not asked for.
+        since: u64,
+    },
     Stdout {
         #[serde(flatten)]
         at: At,
@@ -281,6 +292,10 @@ impl Told {
     fn of(heard: Heard) -> Option<Told> {
         let (node, pop, run, seq, line) = match heard {
             Heard::Line { node, pop, run, seq, line } => (node, pop, run, seq, line),
+            Heard::From { node, pop, run, seq, since } => {
+                let place = Place { node, pop };
+                return Some(Told::From { time_ms: now_ms(), place, run, seq, since });
+            }
             Heard::Lost { node, pop, lines } => {
                 let place = Some(Place { node, pop });
                 return Some(Told::missing(place, lines, "node"));
@@ -423,8 +438,9 @@ mod tests {
             of(Said::Unknown),
         ];
         let time_ms = 1_795_232_821_014;
-        let place = || Place { node: node.clone(), pop: pop.clone() };
         let mut told = vec![Told::Listening { time_ms, nodes: 2 }];
+        let place = || Place { node: node.clone(), pop: pop.clone() };
+        told.push(Told::From { time_ms, place: place(), run: 1_795_232_820_809_168, seq: 7, since: 5 });
         told.extend(heard.into_iter().filter_map(Told::of));
         told.push(Told::Dropped { time_ms, place: None, run: None, seq: None, lines: 4, by: "reader" });
         told.push(Told::Again { time_ms });

@@ -29,6 +29,20 @@ pub enum Heard {
         /// The line.
         line: LogLine,
     },
+    /// Where a node begins to tell. Of its numbers before `seq` nothing comes any more: those from `since` on were not asked
+    /// for, and those before `since` that somebody has not heard before are lost to it.
+    From {
+        /// Which.
+        node: NodeName,
+        /// Where that is.
+        pop: PopName,
+        /// Names the numbering.
+        run: u64,
+        /// Number of the first line that is told.
+        seq: u64,
+        /// Number of the first line that the node had.
+        since: u64,
+    },
     /// Lines that a node lost before it could tell them.
     Lost {
         /// Which.
@@ -106,13 +120,24 @@ impl Listener {
             Some(cursor) => Cursor { caught_up: cursor.caught_up, ..fresh },
             None => fresh,
         };
+        let is_fresh = self.nodes.get(node).is_none_or(|cursor| cursor.run != logs.run);
         let end = logs.first.saturating_add(logs.lines.len() as u64);
         if logs.first > before.next {
             let lines = logs.first - before.next;
             self.keep(Heard::Lost { node: node.clone(), pop: pop.clone(), lines });
         }
-        for (seq, line) in in_order(logs, before.next) {
-            if before.caught_up || line.time_us >= self.since_us {
+        let since_us = if before.caught_up { 0 } else { self.since_us };
+        let is_wanted = |line: &LogLine| line.time_us >= since_us;
+        let lines = in_order(logs, before.next);
+        let old_end =
+            lines.iter().filter(|(_, line)| !is_wanted(line)).map(|(seq, _)| seq.saturating_add(1)).max();
+        if is_fresh || old_end.is_some() {
+            let (node, pop, run) = (node.clone(), pop.clone(), logs.run);
+            let seq = old_end.unwrap_or(before.next);
+            self.keep(Heard::From { node, pop, run, seq, since: before.next });
+        }
+        for (seq, line) in lines {
+            if is_wanted(line) {
                 let line = line.clone();
                 self.keep(Heard::Line { node: node.clone(), pop: pop.clone(), run: logs.run, seq, line });
             }
@@ -140,6 +165,7 @@ impl Listener {
             let lines = match &heard {
                 Heard::Line { line: LogLine { said: Said::Dropped { lines }, .. }, .. } => *lines,
                 Heard::Line { .. } => 1,
+                Heard::From { .. } => 0,
                 Heard::Lost { lines, .. } | Heard::Slow { lines } => *lines,
             };
             self.unheard = self.unheard.saturating_add(lines);
@@ -169,7 +195,7 @@ fn in_order(logs: &AppLogs, from: u64) -> Vec<(u64, &LogLine)> {
 fn bytes(heard: &Heard) -> usize {
     match heard {
         Heard::Line { line, .. } => line.bytes(),
-        Heard::Lost { .. } | Heard::Slow { .. } => super::LINE_OVERHEAD_BYTES,
+        Heard::From { .. } | Heard::Lost { .. } | Heard::Slow { .. } => super::LINE_OVERHEAD_BYTES,
     }
 }
 
@@ -190,6 +216,7 @@ mod tests {
 
     fn said(listener: &mut Listener) -> Vec<String> {
         let text = |heard| match heard {
+            Heard::From { seq, since, .. } => format!("from {seq} since {since}"),
             Heard::Line { line: LogLine { said: Said::Stdout { text }, .. }, seq, .. } => {
                 format!("{seq} {text}")
             }
@@ -197,7 +224,7 @@ mod tests {
             Heard::Slow { lines } => format!("{lines} too many"),
             other => panic!("{other:?}"),
         };
-        std::iter::from_fn(|| listener.take()).map(text).collect()
+        std::iter::from_fn(|| listener.take()).map(text).filter(|text| !text.starts_with("from")).collect()
     }
 
     #[test]
@@ -251,6 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn where_a_node_begins_is_said_once_and_after_what_is_too_old() {
+        let mut listener = Listener::new(1, 5_000);
+        let mut froms = |logs: &AppLogs| {
+            listener.hear(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), logs);
+            let from = |heard| match heard {
+                Heard::From { run, seq, since, .. } => Some((run, since, seq)),
+                _ => None,
+            };
+            std::iter::from_fn(|| listener.take()).filter_map(from).collect::<Vec<_>>()
+        };
+        let mut old = told(1, 5, 10, &["old", "old", "young"]);
+        old.lines[2].time_us = 5_000;
+        assert_eq!(froms(&old), [(5, 10, 12)]);
+        assert_eq!(froms(&AppLogs { caught_up: true, ..told(1, 5, 13, &["old"]) }), [(5, 13, 14)]);
+        assert_eq!(froms(&told(1, 5, 16, &["new"])), []);
+        assert_eq!(froms(&told(1, 6, 3, &["of a node started again"])), [(6, 3, 3)]);
+    }
+
+    #[test]
     fn a_slow_reader_loses_lines_and_is_told_how_many_where_they_are_missing() {
         let mut listener = Listener::new(1, 0);
         let text = "x".repeat(8_000);
@@ -258,7 +304,7 @@ mod tests {
         let (node, pop) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
         listener.hear(&node, &pop, &told(1, 5, 0, &many));
         let room = WAITING_BYTES_MAX / line(&text).bytes();
-        assert_eq!(listener.waiting.len(), room);
+        assert_eq!(listener.waiting.len(), 1 + room, "and where it begins");
         // A little room is not enough: it would be one line, then a hole, then one line.
         listener.take();
         listener.hear(&node, &pop, &told(1, 5, 200, &["not yet"]));
