@@ -289,6 +289,10 @@ impl Activator for Activating {
         self.node.metrics.live.follow(Now::get(), follow);
     }
 
+    fn tick(&self) {
+        self.node.metrics.live.expire(Now::get());
+    }
+
     fn logs(&self) -> Vec<AppLogs> {
         self.node.metrics.live.tell(Now::get())
     }

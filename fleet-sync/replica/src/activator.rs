@@ -34,6 +34,10 @@ pub trait Activator: Send + Sync + 'static {
     /// Somebody listens to these apps, and to no others; for [`fleet_sync_proto::logs::FOLLOW_MS`]. Must not block.
     fn follow(&self, _follow: Follow) {}
 
+    /// Some 100 ms have passed, with a connection to the origin or without: to end what [`Activator::follow`] began. Must not
+    /// block.
+    fn tick(&self) {}
+
     /// The next lines of those apps, at most [`fleet_sync_proto::logs::LOGS_BYTES_MAX`]: the same ones each time, and perhaps
     /// more, until [`Activator::logs_taken`]. Called each 100 ms at most; must not block.
     fn logs(&self) -> Vec<AppLogs> {

@@ -72,6 +72,7 @@ pub(crate) async fn run(
             },
             _ = tick.tick() => {
                 shell.handle(Input::Tick);
+                shell.activator.tick();
                 match shell.next_logs() {
                     Some(logs) => Input::Logs(logs),
                     None => continue,

@@ -28,6 +28,7 @@ struct State {
     followed: Follow,
     /// Number of the next line.
     next: u64,
+    ticks: u64,
     told: u64,
     taken: u64,
 }
@@ -44,6 +45,10 @@ impl Activator for Talker {
 
     fn follow(&self, follow: Follow) {
         self.state.lock().followed = follow;
+    }
+
+    fn tick(&self) {
+        self.state.lock().ticks += 1;
     }
 
     fn logs(&self) -> Vec<AppLogs> {
@@ -109,6 +114,9 @@ async fn lines_arrive_once_each_while_somebody_listens_and_over_a_restart_of_the
     drop(listening);
     eventually("the node is told that nobody listens", || talker.state.lock().followed.apps.is_empty()).await;
 
+    // It goes on although nobody is there who says so.
+    let ticks = talker.state.lock().ticks;
+    eventually("time passes", || talker.state.lock().ticks > ticks + 3).await;
     control.restart().await;
     let listening = control.origin.listen(&id("shop"), 0).unwrap();
     let (_, _, first) = line(&listening).await;

@@ -110,12 +110,16 @@ impl Live {
         ended.iter().filter_map(|id| self.0.app(id)).for_each(|app| app.set_followed(false));
     }
 
+    /// Ends what nobody renewed. To be called now and then also while no origin is there to tell lines to.
+    pub fn expire(&self, now: Now) {
+        let ended = self.0.telling.lock().expire(now);
+        ended.iter().filter_map(|id| self.0.app(id)).for_each(|app| app.set_followed(false));
+    }
+
     /// The next lines to tell, the same ones until they were [`Live::taken`].
     pub fn tell(&self, now: Now) -> Vec<AppLogs> {
-        let mut telling = self.0.telling.lock();
-        let ended = telling.expire(now);
-        ended.iter().filter_map(|id| self.0.app(id)).for_each(|app| app.set_followed(false));
-        telling.tell(now, |id, read| {
+        self.expire(now);
+        self.0.telling.lock().tell(now, |id, read| {
             let app = self.0.app(id)?;
             app.set_followed(true);
             Some(read(&app.held.lock().tail))

@@ -1,9 +1,14 @@
 //! Which apps are followed, and how far each was told: pure, time and tails are arguments.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use artifact::AppId;
-use fleet_sync_replica::logs::{AppLogs, FOLLOW_MS, Follow, Followed, LOGS_BYTES_MAX, LogLine, UnixUs};
+use fleet_sync_replica::logs::{
+    AppLogs, FOLLOW_MS, FOLLOWED_MAX, Follow, Followed, LOGS_BYTES_MAX, LogLine, UnixUs,
+};
 
 use super::{
     Now,
@@ -15,11 +20,17 @@ const YOUNG_US: u64 = 25_000;
 /// What is later than this is not young: the clock was set back.
 const AHEAD_US: u64 = 1_000_000;
 
+/// How long an app that was followed keeps its memory: a stream that ended is asked for anew within this.
+pub(super) const LEFT_KEPT: Duration = Duration::from_secs(10);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Telling {
     /// In the order in which they are told: who found no room in a message is the first of the next.
     apps: Vec<One>,
+    /// Those that nobody follows any more, and until when they remember as much as if somebody did: who asks anew hears what
+    /// was said meanwhile. Oldest first; with `apps` never more than may be followed.
+    left: VecDeque<(AppId, Instant)>,
 }
 
 struct One {
@@ -44,12 +55,14 @@ struct Told {
 }
 
 impl Telling {
-    /// These apps and no others; gives those that are followed no more. Whose turn it was stays so, however often the set
+    /// These apps and no others; gives those that are to forget. Whose turn it was stays so, however often the set
     /// changes.
     pub fn follow(&mut self, now: Now, follow: Follow) -> Vec<AppId> {
         let until = now.at + Duration::from_millis(FOLLOW_MS);
         let is_gone = |one: &mut One| !follow.apps.iter().any(|followed| followed.id == one.followed.id);
-        let gone = self.apps.extract_if(.., is_gone).map(|one| one.followed.id).collect();
+        let gone = self.apps.extract_if(.., is_gone).map(|one| (one.followed.id, now.at + LEFT_KEPT));
+        self.left.extend(gone);
+        self.left.retain(|(id, _)| !follow.apps.iter().any(|followed| followed.id == *id));
         for followed in follow.apps {
             match self.apps.iter_mut().find(|one| one.followed.id == followed.id) {
                 Some(one) => one.renew(now, until, followed.asked),
@@ -63,12 +76,15 @@ impl Telling {
                 }),
             }
         }
-        gone
+        let too_many = (self.apps.len() + self.left.len()).saturating_sub(FOLLOWED_MAX);
+        self.left.drain(..too_many.min(self.left.len())).map(|(id, _)| id).collect()
     }
 
-    /// Forgets those that nobody spoke of for long; gives them.
+    /// Forgets those that nobody spoke of for long, and those that were left some time ago; gives them.
     pub fn expire(&mut self, now: Now) -> Vec<AppId> {
-        self.apps.extract_if(.., |one| one.until <= now.at).map(|one| one.followed.id).collect()
+        let left = self.left.iter().take_while(|(_, until)| *until <= now.at).count();
+        let left = self.left.drain(..left).map(|(id, _)| id);
+        left.chain(self.apps.extract_if(.., |one| one.until <= now.at).map(|one| one.followed.id)).collect()
     }
 
     /// The next lines. `tail` calls with the tail of an app, if the node has one.

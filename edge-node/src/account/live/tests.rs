@@ -131,6 +131,28 @@ fn following_ends_by_itself_unless_it_is_renewed() {
 }
 
 #[test]
+fn what_was_followed_remembers_as_much_for_a_while_and_no_more_apps_than_may_be_followed_do() {
+    let kept_ms = telling::LEFT_KEPT.as_millis() as u64;
+    let live = Live::default();
+    let names: Vec<String> = (0..FOLLOWED_MAX + 1).map(|number| format!("app-{number}")).collect();
+    let apps: Vec<_> = names.iter().map(|name| live.app(&id(name))).collect();
+    let is_followed = |app: &AppTail| app.held.lock().is_followed;
+    follow(&live, 0, &[("app-0", 1), ("app-1", 1)]);
+    tell(&live, 100);
+    follow(&live, 200, &[]);
+    assert!(is_followed(&apps[0]), "who asks anew hears what is said meanwhile");
+    follow(&live, 300, &[("app-1", 2)]);
+    live.expire(at(200 + kept_ms));
+    assert!(!is_followed(&apps[0]) && is_followed(&apps[1]), "without an origin that asks for lines");
+    let asked: Vec<(&str, u64)> = names[1..].iter().map(|name| (name.as_str(), 1)).collect();
+    follow(&live, 20_000, &asked);
+    tell(&live, 20_100);
+    follow(&live, 20_200, &[("app-0", 1)]);
+    tell(&live, 20_300);
+    assert_eq!(apps.iter().filter(|app| is_followed(app)).count(), FOLLOWED_MAX);
+}
+
+#[test]
 fn an_app_that_comes_while_it_is_followed_is_told() {
     let live = Live::default();
     follow(&live, 0, &[("shop", 7)]);
@@ -211,6 +233,7 @@ fn the_memory_of_all_apps_is_bounded_and_a_loud_one_takes_nothing_from_a_quiet_o
     assert_eq!(tell(&live, 100), ["quiet 0 last words", "quiet !"]);
     assert_eq!(live.0.bytes.load(Relaxed), sum() - quiet.held.lock().tail.capacity());
     follow(&live, 0, &[]);
+    live.expire(at(telling::LEFT_KEPT.as_millis() as u64));
     assert_eq!(live.0.bytes.load(Relaxed), sum());
     drop((apps, quiet));
     assert_eq!(live.0.bytes.load(Relaxed), 0);
