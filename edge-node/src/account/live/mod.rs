@@ -27,6 +27,8 @@ use artifact::AppId;
 use fleet_sync_replica::logs::{AppLogs, Follow, UnixUs};
 use parking_lot::Mutex;
 
+use crate::exchange::RequestId;
+
 use tail::Tail;
 pub use tail::{Ended, Line, What};
 use telling::Telling;
@@ -122,6 +124,7 @@ impl Live {
         self.0.telling.lock().tell(now, |id, read| {
             let app = self.0.app(id)?;
             app.set_followed(true);
+            app.note_lost(now);
             Some(read(&app.held.lock().tail))
         })
     }
@@ -178,7 +181,17 @@ impl AppTail {
         }
     }
 
-    /// A line found no room on its way here. On a serving thread: the next one that is noted says so.
+    /// Says what was lost and was not said with a line that came after it: perhaps none does.
+    fn note_lost(&self, now: Now) {
+        let lost = self.lost.swap(0, Relaxed);
+        if lost > 0 {
+            // Of no version and no request: nobody is told of either with it.
+            let request = RequestId::new();
+            self.note(&Line { time_us: now.us, version: 0, request, what: What::Dropped(lost) });
+        }
+    }
+
+    /// A line found no room on its way here. On a serving thread: the next one that is noted says so, or who follows is told.
     pub fn lost(&self) {
         self.lost.fetch_add(1, Relaxed);
     }

@@ -153,6 +153,16 @@ fn what_was_followed_remembers_as_much_for_a_while_and_no_more_apps_than_may_be_
 }
 
 #[test]
+fn what_was_lost_is_said_also_when_nothing_comes_after_it() {
+    let live = Live::default();
+    let shop = live.app(&id("shop"));
+    (0..3).for_each(|_| shop.lost());
+    follow(&live, 0, &[("shop", 7)]);
+    tell(&live, 100);
+    assert_eq!(tell(&live, 200), ["shop 0 (3 dropped)", "shop !"]);
+}
+
+#[test]
 fn an_app_that_comes_while_it_is_followed_is_told() {
     let live = Live::default();
     follow(&live, 0, &[("shop", 7)]);
