@@ -87,6 +87,10 @@ pub enum Output {
     Cut(Cut),
 }
 
+/// Which apps are listened to is sent again only after this, ms, and then with the next tick: listeners that come and go in a
+/// crowd are one message to each node and not one each.
+const FOLLOW_PAUSE_MS: u64 = 250;
+
 /// Why a stream is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cut {
@@ -135,6 +139,8 @@ pub struct Publisher {
     last_sent_ms: UnixMs,
     followed: Follow,
     followed_sent_ms: UnixMs,
+    /// It changed soon after it was sent, and waits for the next tick.
+    is_follow_due: bool,
     /// Lines were told, and their node was not told yet that they were taken.
     telling_since_ms: Option<UnixMs>,
 }
@@ -154,6 +160,7 @@ impl Publisher {
             last_sent_ms: now_ms,
             followed: Follow::default(),
             followed_sent_ms: now_ms,
+            is_follow_due: false,
             telling_since_ms: None,
         }
     }
@@ -175,7 +182,10 @@ impl Publisher {
             Input::Message(ToOrigin::Unknown) => {}
             Input::Follow(follow) => {
                 self.followed = follow;
-                self.follow(now_ms, &mut out);
+                match now_ms.saturating_sub(self.followed_sent_ms) < FOLLOW_PAUSE_MS {
+                    true => self.is_follow_due = true,
+                    false => self.follow(now_ms, &mut out),
+                }
             }
             Input::Head(head) if head.rev > self.head.rev => self.head = head,
             Input::Head(_) => {}
@@ -202,7 +212,7 @@ impl Publisher {
     /// Never counts as a heartbeat: nothing in it is signed.
     fn follow(&mut self, now_ms: UnixMs, out: &mut Vec<Output>) {
         if self.phase != Phase::Silent {
-            self.followed_sent_ms = now_ms;
+            (self.followed_sent_ms, self.is_follow_due) = (now_ms, false);
             out.push(Output::Follow(self.followed.clone()));
         }
     }
@@ -301,7 +311,8 @@ impl Publisher {
             }
             _ => {}
         }
-        if !self.followed.apps.is_empty() && passed(self.followed_sent_ms, FOLLOW_RENEWAL_MS) {
+        let is_old = !self.followed.apps.is_empty() && passed(self.followed_sent_ms, FOLLOW_RENEWAL_MS);
+        if self.is_follow_due || is_old {
             self.follow(now_ms, out);
         }
     }

@@ -167,12 +167,19 @@ fn who_is_followed_is_said_after_hello_at_each_change_and_again_while_anybody_li
     let out = publisher.handle(0, hello(at(5)));
     assert!(out.contains(&Output::Follow(followed("a"))), "{out:?}");
     publisher.handle(0, records(5, 5, 512));
-    assert_eq!(publisher.handle(1, Input::Follow(followed("b"))), [Output::Follow(followed("b"))]);
-    assert_eq!(publisher.handle(FOLLOW_RENEWAL_MS, Input::Tick), []);
-    let again = publisher.handle(FOLLOW_RENEWAL_MS + 1, Input::Tick);
+    // A crowd that comes and goes is one message.
+    for app in ["b", "c", "b"] {
+        assert_eq!(publisher.handle(1, Input::Follow(followed(app))), []);
+    }
+    assert_eq!(publisher.handle(2, Input::Tick), [Output::Follow(followed("b"))]);
+    assert_eq!(publisher.handle(3, Input::Tick), []);
+    assert_eq!(publisher.handle(500, Input::Follow(followed("c"))), [Output::Follow(followed("c"))]);
+    assert_eq!(publisher.handle(1_000, Input::Follow(followed("b"))), [Output::Follow(followed("b"))]);
+    assert_eq!(publisher.handle(999 + FOLLOW_RENEWAL_MS, Input::Tick), []);
+    let again = publisher.handle(1_000 + FOLLOW_RENEWAL_MS, Input::Tick);
     assert_eq!(again, [Output::Follow(followed("b"))]);
     const { assert!(FOLLOW_RENEWAL_MS * 2 < crate::logs::FOLLOW_MS) }; // one may be lost
-    let none = publisher.handle(FOLLOW_RENEWAL_MS + 2, Input::Follow(Follow::default()));
+    let none = publisher.handle(2_000 + FOLLOW_RENEWAL_MS, Input::Follow(Follow::default()));
     assert_eq!(none, [Output::Follow(Follow::default())]);
     // Neither counts as a heartbeat, and silence is not repeated.
     let out = publisher.handle(HEARTBEAT_MS, Input::Tick);
