@@ -141,6 +141,8 @@ fn reopen(
         match open(api, app, true, past()) {
             Ok(stream) => return Ok(Some(stream)),
             Err(Error::Unreachable { .. } | Error::ControlPlane { .. }) => {}
+            // We had a place: it may be our own of before that is not given back yet.
+            Err(Error::Rejected { code, .. }) if code == "too_many_listeners" => {}
             Err(error) => return Err(error),
         }
         if pause == PAUSE {

@@ -110,6 +110,18 @@ fn a_control_plane_that_ends_a_stream_and_is_away_then_is_said_once() {
 }
 
 #[test]
+fn who_had_a_place_waits_for_one() {
+    let full = r#"{"error":{"code":"too_many_listeners","message":"full"}}"#;
+    let (api, _server) =
+        serve(vec![(200, said(0, 1, "a") + AGAIN), (429, full.into()), (200, said(1, 2, "b"))]);
+    let (all, ended) = heard(&api, true, 2);
+    ended.unwrap();
+    assert_eq!((&all[0], &all[2]), (&"a".into(), &"b".into()), "{all:?}");
+    let (api, _server) = serve(vec![(429, full.into())]);
+    assert_eq!(heard(&api, true, 9).1.unwrap_err().exit().code(), 3);
+}
+
+#[test]
 fn an_app_that_is_gone_ends_listening_with_the_refusal() {
     let (api, _server) = serve(vec![(200, said(0, 1, "a") + AGAIN), (404, GONE.into())]);
     let (all, ended) = heard(&api, true, 9);
