@@ -226,7 +226,10 @@ impl StaticFiles {
                 response.headers_mut().remove(header::CONTENT_ENCODING);
                 return Ok(said(response, StatusCode::NOT_MODIFIED, account));
             }
-            Condition::Failed => return Ok(said(response, StatusCode::PRECONDITION_FAILED, account)),
+            Condition::Failed => {
+                not_for_others(&mut response);
+                return Ok(said(response, StatusCode::PRECONDITION_FAILED, account));
+            }
         }
         response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let part = match asked.head.method == Method::GET {
@@ -238,9 +241,9 @@ impl StaticFiles {
             Part::Whole => self.whole(response, site, asked, blob, StatusCode::OK, account).await,
             Part::Unsatisfiable => {
                 let range = content_range(format!("bytes */{}", blob.bytes))?;
+                not_for_others(&mut response);
+                response.headers_mut().remove(header::ETAG);
                 response.headers_mut().insert(header::CONTENT_RANGE, range);
-                response.headers_mut().remove(header::CONTENT_TYPE);
-                response.headers_mut().remove(header::CONTENT_ENCODING);
                 Ok(said(response, StatusCode::RANGE_NOT_SATISFIABLE, account))
             }
             Part::Bytes(bytes) => {
@@ -402,6 +405,14 @@ fn head(site: &Site, file: &AssetFile, coding: Coding, found: Found) -> Response
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }
     response
+}
+
+/// What one client's conditions or ranges made fail: no cache is to give it to others in the file's place.
+fn not_for_others(response: &mut Response<OutboundBody>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.remove(header::CONTENT_TYPE);
+    headers.remove(header::CONTENT_ENCODING);
 }
 
 /// The response with its status, which the account is told.
