@@ -208,12 +208,13 @@ impl Handler for Server {
     }
 }
 
-/// 308: the method stays, as everything else of the request.
+/// 308: the method stays, as everything else of the request. Caches ask again: a later version may have a file of that name.
 fn moved(to: HeaderValue, account: &Account) -> Response<OutboundBody> {
     let mut response = Response::new(OutboundBody::Empty);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     account.responded(StatusCode::PERMANENT_REDIRECT);
     response.headers_mut().insert(header::LOCATION, to);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 

@@ -215,6 +215,7 @@ fn a_folder_is_moved_to_its_slash_and_the_query_stays() {
         let site = plain_site();
         let moved = site.get("/dir?a=b/c").await;
         assert_eq!((moved.status, moved.header("location")), (308, "/dir/?a=b/c"));
+        assert_eq!(moved.header("cache-control"), "no-cache", "there may be a file of that name tomorrow");
         assert_eq!(site.get("/dir/").await.text(), "dir");
         assert_eq!(site.get("//dir").await.status, 404, "never to another host");
     });
