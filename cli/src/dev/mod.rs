@@ -33,10 +33,14 @@ pub fn run(args: &Dev) -> Result<()> {
         if stop.is_raised() {
             break; // whatever it says, it was ended in the middle
         }
-        if let Err(error) = outcome {
-            eprintln!("{}", error.report());
-        }
-        print_line(&format!("watching {}; Ctrl-C stops", watch.shown()))?;
+        let again = match &outcome {
+            Err(error) => {
+                eprintln!("{}", error.report());
+                "; the next save tries again"
+            }
+            Ok(()) => "",
+        };
+        print_line(&format!("watching {}{again}; Ctrl-C stops", watch.shown()))?;
         if !watch.changed(&stop) {
             break;
         }
