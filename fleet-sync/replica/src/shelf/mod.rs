@@ -199,18 +199,24 @@ impl BlobShelf {
         self.inner.root.join(&hex[..2]).join(hex)
     }
 
-    /// The bytes on disk, if they are those of the digest. A damaged file is removed, so that the next fetch replaces it.
+    /// The bytes on disk, if they are those of the digest. A damaged file is removed, and one that cannot be read is replaced by
+    /// the next fetch.
     async fn local(&self, digest: Digest) -> Result<Option<Vec<u8>>, FetchError> {
         let path = self.path(digest);
         let read = blocking(move || match fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == digest => Ok(Some(bytes)),
             Ok(_) => {
                 tracing::warn!(%digest, "a damaged blob on this node's disk; fetching it again");
-                fs::remove_file(&path)?;
-                Ok(None)
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(None),
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => {
+                tracing::error!(%digest, %error, "a blob on this node's disk cannot be read; fetching it again");
+                Ok(None)
+            }
         });
         read.await.map_err(|error| FetchError::disk(digest, error))
     }
@@ -312,5 +318,15 @@ mod tests {
         file.set_modified(std::time::SystemTime::now() - PARTIAL_KEPT - Duration::from_secs(1)).unwrap();
         BlobShelf::open(folder.path().to_owned(), "localhost:1".into(), Arc::default()).unwrap();
         assert!(!old.exists() && young.exists());
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_cannot_be_read_is_as_if_it_were_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = BlobShelf::open(folder.path().to_owned(), "localhost:1".into(), Arc::default()).unwrap();
+        let digest = Digest::of(b"blob");
+        // A folder is read with an error, as a bad sector would be.
+        fs::create_dir_all(shelf.path(digest)).unwrap();
+        assert!(shelf.local(digest).await.unwrap().is_none());
     }
 }
