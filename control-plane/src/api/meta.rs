@@ -13,7 +13,9 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{apps, config, kv, logs, nodes, rollback, secrets, tenants, tokens, types::Healthz, uploads};
+use super::{
+    apps, assets, config, kv, logs, nodes, rollback, secrets, tenants, tokens, types::Healthz, uploads,
+};
 use crate::plane::Plane;
 
 /// The process answers, and how far its log is.
@@ -40,8 +42,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "Skerry deploy API", description = "Tenants, tokens, apps, versions, config, secrets, key-value stores, nodes."),
     paths(
-        healthz, openapi, uploads::put_wasm, uploads::head_wasm, apps::create_version, apps::list_apps, apps::get_app,
-        apps::convergence, logs::get_logs, rollback::rollback_app, rollback::delete_app, config::get_config, config::change_config,
+        healthz, openapi, uploads::put_wasm, uploads::head_wasm, assets::ask_missing, assets::put_asset,
+        apps::create_version, apps::list_apps, apps::get_app, apps::get_version, apps::convergence,
+        logs::get_logs, rollback::rollback_app, rollback::delete_app, config::get_config, config::change_config,
         secrets::list_secrets, secrets::set_secret, secrets::set_secrets, secrets::unset_secret,
         kv::list_keys, kv::get_entry, kv::put_entry,
         kv::delete_entry, tenants::create_tenant, tenants::list_tenants,
