@@ -142,7 +142,7 @@ fn a_bad_project_is_said_and_leaves_the_fleet_running() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("skerry.toml"), "name = \"Bad\"\n").unwrap();
     let fleet = Fleet::up().with_project(folder.path()).start();
-    wait_for("the mistakes", 5, || fleet.up_said().contains("skerry.toml:1: name").then_some(()));
+    wait_for("the mistakes", 5, || fleet.up_said().contains("skerry.toml:1:8]").then_some(()));
     fleet.deploy("wstd-hello");
     fleet.get(Proto::H2, "wstd-hello", "/").expect(200);
 }
