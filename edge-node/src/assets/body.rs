@@ -26,28 +26,63 @@ pub struct FileBody {
     first: Option<Bytes>,
     reading: Option<JoinHandle<Result<Bytes, Unavailable>>>,
     account: Arc<Account>,
-    _room: Room,
+    _permit: Permit,
+    /// Of one piece. The last one that was sent holds it when the body is gone.
+    memory: Arc<Memory>,
 }
 
 /// The right to read files for one request, and to hold a piece.
 pub struct Room {
     _permit: Permit,
-    budget: Budget,
+    memory: Memory,
 }
 
 impl Room {
     /// With the memory of one piece, or [`Failure::NodeMemory`].
     pub fn take(permit: Permit, budget: &Budget) -> Result<Room, Failure> {
-        match budget.take(PIECE_BYTES) {
-            true => Ok(Room { _permit: permit, budget: budget.clone() }),
-            false => Err(Failure::NodeMemory),
-        }
+        Ok(Room { _permit: permit, memory: Memory::take(budget, PIECE_BYTES)? })
+    }
+
+    /// What is left when nothing more is read: the memory of what was.
+    pub fn into_memory(self) -> Memory {
+        self.memory
     }
 }
 
-impl Drop for Room {
+/// Memory of the guests' that a reader's bytes have, given back with them.
+pub struct Memory {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Memory {
+    /// So many bytes, or [`Failure::NodeMemory`].
+    pub fn take(budget: &Budget, bytes: u64) -> Result<Memory, Failure> {
+        match budget.take(bytes) {
+            true => Ok(Memory { budget: budget.clone(), bytes }),
+            false => Err(Failure::NodeMemory),
+        }
+    }
+
+    /// Bytes that hold this until nobody has them any more. They may lie long in the buffers of a connection whose client
+    /// does not read.
+    pub fn held_by(self: Arc<Self>, bytes: Bytes) -> Bytes {
+        struct Held {
+            bytes: Bytes,
+            _memory: Arc<Memory>,
+        }
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        Bytes::from_owner(Held { bytes, _memory: self })
+    }
+}
+
+impl Drop for Memory {
     fn drop(&mut self) {
-        self.budget.give(PIECE_BYTES);
+        self.budget.give(self.bytes);
     }
 }
 
@@ -61,7 +96,17 @@ impl FileBody {
         account: Arc<Account>,
         room: Room,
     ) -> FileBody {
-        FileBody { files, blob, left, first: Some(first), reading: None, account, _room: room }
+        let Room { _permit, memory } = room;
+        FileBody {
+            files,
+            blob,
+            left,
+            first: Some(first),
+            reading: None,
+            account,
+            _permit,
+            memory: Arc::new(memory),
+        }
     }
 }
 
@@ -97,7 +142,8 @@ impl Body for FileBody {
             return Poll::Ready(Some(Err(BodyError::FileUnavailable)));
         };
         this.left.start += end - start;
-        Poll::Ready(Some(Ok(Frame::data(piece.slice(start as usize..end as usize)))))
+        let part = piece.slice(start as usize..end as usize);
+        Poll::Ready(Some(Ok(Frame::data(Arc::clone(&this.memory).held_by(part)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use self::{
-    body::{FileBody, Room},
+    body::{FileBody, Memory, Room},
     cache::Cache,
     negotiate::{Condition, Part},
     path::Named,
@@ -283,7 +283,9 @@ impl StaticFiles {
         let part = bytes.start as usize..bytes.end as usize;
         let key = (site.tenant, blob.digest);
         if let Some(Held::File(held)) = self.cache.get(&key).filter(|_| blob.pieces.is_empty()) {
-            *response.body_mut() = OutboundBody::Full(held.slice(part));
+            // The cache may let go of it while a reader that is slow still has it.
+            let memory = Arc::new(Memory::take(&self.budget, held.len() as u64)?);
+            *response.body_mut() = OutboundBody::Full(memory.held_by(held.slice(part)));
             return Ok(said(response, status, account));
         }
         let room = Room::take(self.room.admit(asked.worker, asked.id, 1)?, &self.budget)?;
@@ -295,7 +297,8 @@ impl StaticFiles {
         *response.body_mut() = match blob.pieces.is_empty() {
             true => {
                 self.cache.put(key, Held::File(first.clone()), blob.bytes);
-                OutboundBody::Full(first.slice(part))
+                let memory = Arc::new(room.into_memory());
+                OutboundBody::Full(memory.held_by(first.slice(part)))
             }
             false => {
                 let (files, account) = (Arc::clone(self), Arc::clone(account));

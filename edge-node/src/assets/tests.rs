@@ -281,6 +281,28 @@ fn requests_for_files_are_counted_and_give_back_their_room() {
 }
 
 #[test]
+fn bytes_of_small_files_and_last_pieces_are_counted_until_their_reader_lets_go() {
+    local(async {
+        let site = plain_site();
+        let ask = async |path: &str| {
+            let request =
+                Request::get(path).header("host", "site.localhost").body(InboundBody::Empty).unwrap();
+            let response = site.server.handle(request, &connection()).await;
+            http_body_util::BodyExt::collect(response.into_body()).await
+        };
+        let files = &site.node.node.files;
+        for (path, counted) in [("/", PIECE_BYTES), ("/", PAGE.len() as u64), ("/large.bin", PIECE_BYTES)] {
+            // As a connection has them in its buffers when the body itself is gone.
+            let held = ask(path).await.unwrap();
+            assert_eq!(files.running(), 0, "{path}");
+            let before = files.budget.bytes();
+            drop(held);
+            assert_eq!(before - files.budget.bytes(), counted, "{path}");
+        }
+    });
+}
+
+#[test]
 fn one_app_reads_a_quarter_of_what_a_worker_may() {
     local(async {
         let site = plain_site();
