@@ -5,13 +5,14 @@
 //! What lies here is checked again at every read (the node's work): a file that vanished or rotted after its fetch is
 //! [`BlobShelf::mend`]ed, and nobody is sent other bytes meanwhile.
 
-use std::{collections::BTreeMap, fs, io, ops::Range, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, ops::Range, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use artifact::{
     Digest,
     assets::{AssetIndex, FILE_BYTES_MAX, INDEX_BYTES_MAX, IndexRef},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use parking_lot::Mutex;
 
 use super::{BlobShelf, FetchError, blocking};
 
@@ -34,7 +35,7 @@ impl BlobShelf {
         self.mend(at.index, at.index_bytes).await?;
         let (shelf, at_disk) = (self.clone(), *at);
         let missing = blocking(move || shelf.missing(&at_disk)).await;
-        let missing = missing.map_err(|error| FetchError::disk(at.index, error))??;
+        let (missing, _promised) = missing.map_err(|error| FetchError::disk(at.index, error))??;
         let fetches: Vec<_> =
             missing.into_iter().map(|(digest, bytes)| self.ensure_blob(digest, bytes)).collect();
         stream::iter(fetches).buffer_unordered(ASKED_AT_ONCE_MAX).try_collect::<()>().await?;
@@ -43,9 +44,9 @@ impl BlobShelf {
         marked.map_err(|error| FetchError::disk(at.index, error))
     }
 
-    /// Were all of them here once? Says nothing of their bytes.
+    /// Were all of them here once, and is their index still? Says nothing of their bytes.
     pub fn has_assets(&self, at: &IndexRef) -> bool {
-        self.complete_path(at.index).exists()
+        self.complete_path(at.index).exists() && self.path(at.index).exists()
     }
 
     /// The index, checked. `None`: it is not here, or damaged. Blocking.
@@ -74,8 +75,8 @@ impl BlobShelf {
         }
     }
 
-    /// What is to be fetched, if there is room for it.
-    fn missing(&self, at: &IndexRef) -> io::Result<Result<BTreeMap<Digest, u64>, FetchError>> {
+    /// What is to be fetched, if there is room for it beside what others are to fetch.
+    fn missing(&self, at: &IndexRef) -> io::Result<Result<Missing, FetchError>> {
         let text = fs::read(self.path(at.index))?;
         let index = match AssetIndex::decode(&text) {
             Ok(index) => index,
@@ -86,14 +87,18 @@ impl BlobShelf {
         let missing: BTreeMap<_, _> =
             named.into_iter().filter(|(digest, bytes)| !self.is_here(*digest, *bytes)).collect();
         let wanted: u64 = missing.values().sum();
-        let disk = rustix::fs::statvfs(&self.inner.root)?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if !has_room(wanted, free) {
-            let why = format!("{wanted} bytes are needed and {FREE_BYTES_MIN} stay free; {free} are");
-            let full = io::Error::new(io::ErrorKind::StorageFull, why);
-            return Ok(Err(FetchError::NoSpace(at.index, full)));
+        let free = || {
+            let disk = rustix::fs::statvfs(&self.inner.root)?;
+            Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        };
+        match self.inner.promises.take(wanted, free)? {
+            Ok(promised) => Ok(Ok((missing, promised))),
+            Err(free) => {
+                let why = format!("{wanted} bytes are needed and {FREE_BYTES_MIN} stay free; {free} are");
+                let full = io::Error::new(io::ErrorKind::StorageFull, why);
+                Ok(Err(FetchError::NoSpace(at.index, full)))
+            }
         }
-        Ok(Ok(missing))
     }
 
     async fn ensure_blob(&self, digest: Digest, bytes: u64) -> Result<(), FetchError> {
@@ -108,6 +113,38 @@ impl BlobShelf {
     }
 }
 
+/// Blobs that are not here, with their sizes, and room for them.
+type Missing = (BTreeMap<Digest, u64>, Promised);
+
+/// Bytes of the disk that fetches under way are still to fill: each would see them as free.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Promises(Arc<Mutex<u64>>);
+
+/// Some of them, until they are here or the fetch has ended.
+struct Promised {
+    of: Promises,
+    bytes: u64,
+}
+
+impl Promises {
+    /// So many bytes of the disk; or what of it is free, if that is too little. What is half here counts twice.
+    fn take(&self, bytes: u64, free: impl FnOnce() -> io::Result<u64>) -> io::Result<Result<Promised, u64>> {
+        let mut promised = self.0.lock();
+        let free = free()?.saturating_sub(*promised);
+        if !has_room(bytes, free) {
+            return Ok(Err(free));
+        }
+        *promised += bytes;
+        Ok(Ok(Promised { of: self.clone(), bytes }))
+    }
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        *self.of.0.lock() -= self.bytes;
+    }
+}
+
 /// Do so many bytes fit a disk that has so many free?
 fn has_room(wanted: u64, free: u64) -> bool {
     wanted == 0 || wanted.saturating_add(FREE_BYTES_MIN) <= free
@@ -116,6 +153,20 @@ fn has_room(wanted: u64, free: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fetches_at_once_do_not_count_on_the_same_bytes() {
+        let promises = Promises::default();
+        let take = |bytes| promises.take(bytes, || Ok(FREE_BYTES_MIN + 100)).unwrap();
+        let one = take(60).ok().unwrap();
+        assert_eq!(take(41).err(), Some(FREE_BYTES_MIN + 40));
+        let two = take(40).ok().unwrap();
+        assert!(take(1).is_err() && take(0).is_ok());
+        drop(one);
+        assert!(take(60).is_ok());
+        drop(two);
+        assert!(take(100).is_ok() && take(101).is_err());
+    }
 
     #[test]
     fn a_disk_is_not_filled_to_its_end_with_files() {

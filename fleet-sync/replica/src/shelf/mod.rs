@@ -50,6 +50,8 @@ struct Inner {
     partial: PathBuf,
     origin: fetch::Bulk,
     room: Semaphore,
+    /// What static files on their way are still to fill of the disk.
+    promises: assets::Promises,
     /// One lock for each digest being fetched.
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -151,6 +153,7 @@ impl BlobShelf {
             origin: fetch::Bulk::new(control, identity),
             room: Semaphore::new(FETCHES_MAX),
             flights: Mutex::new(HashMap::new()),
+            promises: assets::Promises::default(),
         };
         Ok(BlobShelf { inner: Arc::new(inner) })
     }
