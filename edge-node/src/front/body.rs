@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
-use super::h3::H3Body;
+use super::{h3::H3Body, unread::HyperBody};
 
 /// Why a body ended before its end. Each variant is somebody's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ pub enum InboundBody {
     /// All bytes at hand: tests and benchmarks.
     Full(Bytes),
     /// From an h1 or h2 connection.
-    Hyper(hyper::body::Incoming),
+    Hyper(HyperBody),
     /// From an h3 stream. Boxed: five times the size of the others.
     H3(Box<H3Body>),
 }
@@ -90,8 +90,8 @@ impl Body for InboundBody {
                 *self = InboundBody::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            InboundBody::Hyper(incoming) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            InboundBody::Hyper(body) => {
+                let frame = ready!(body.poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| hyper_fault(&error))))
             }
             InboundBody::H3(body) => body.poll_frame(cx),
@@ -102,7 +102,7 @@ impl Body for InboundBody {
         match self {
             InboundBody::Empty => true,
             InboundBody::Full(bytes) => bytes.is_empty(),
-            InboundBody::Hyper(incoming) => incoming.is_end_stream(),
+            InboundBody::Hyper(body) => body.is_end_stream(),
             InboundBody::H3(body) => body.is_end_stream(),
         }
     }
@@ -111,7 +111,7 @@ impl Body for InboundBody {
         match self {
             InboundBody::Empty => SizeHint::with_exact(0),
             InboundBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            InboundBody::Hyper(incoming) => incoming.size_hint(),
+            InboundBody::Hyper(body) => body.size_hint(),
             InboundBody::H3(body) => body.size_hint(),
         }
     }

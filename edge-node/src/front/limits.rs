@@ -36,6 +36,11 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection that was told to go may take to say goodbye.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What is read, and thrown away, of a request body that was answered without being read (`unread`).
+pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
+/// How long that may take, and how long more than that is held back before its stream is reset or its connection closed.
+pub const UNREAD_WAIT: Duration = Duration::from_secs(2);
+
 /// Connections of one worker on one listener. More stay in the kernel's backlog until one ends.
 pub const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
 /// Connections the kernel completes before we accept them.

@@ -14,6 +14,7 @@
 //! | [`authority`] | which host a request is for: the tenant key |
 //! | [`limits`] | every bound of the front |
 //! | [`body`] | request and response bodies |
+//! | [`unread`] | what becomes of a request body that nobody reads |
 //! | `watched` | a stream whose reads are looked at |
 //! | [`drain`] | going down without dropping a request |
 
@@ -36,6 +37,7 @@ mod quic;
 pub mod sockets;
 pub mod tcp;
 pub mod tls;
+pub mod unread;
 pub(crate) mod watched;
 
 #[cfg(test)]

@@ -23,11 +23,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Connection, Draining, Handler, InboundBody, Protocol, TlsInfo,
+    Connection, Draining, Handler, Protocol, TlsInfo,
     answer::answer,
     connection::{Activity, CountedBody, HeadTimer},
     limits::{self, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT},
     tls::ALPN_H2,
+    unread,
     watched::Watched,
 };
 
@@ -189,7 +190,7 @@ fn requests<H: Handler>(
         let in_flight = activity.begin();
         let (connection, shared) = (Arc::clone(&connection), Rc::clone(&shared));
         Box::pin(async move {
-            let request = request.map(InboundBody::Hyper);
+            let request = unread::receive(request);
             let response = answer(&*shared.handler, request, &connection, shared.alt_svc.as_ref()).await;
             Ok(response.map(|body| CountedBody::new(body, in_flight)))
         })
@@ -248,7 +249,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::front::{Drain, OutboundBody};
+    use crate::front::{Drain, InboundBody, OutboundBody};
 
     struct Hello;
 

@@ -256,7 +256,7 @@ impl Server {
         config
     }
 
-    async fn handshake(&self, name: &str, alpn: &[u8]) -> Result<TlsStream<TcpStream>, String> {
+    pub async fn handshake(&self, name: &str, alpn: &[u8]) -> Result<TlsStream<TcpStream>, String> {
         let connector = TlsConnector::from(Arc::new(self.client_tls(alpn)));
         let stream = TcpStream::connect(self.address).await.map_err(chain)?;
         connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await.map_err(chain)

@@ -3,12 +3,13 @@
 mod harness;
 mod hostile;
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{future::poll_fn, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use harness::{ALL, Server, local};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Protocol, limits};
 
@@ -289,5 +290,85 @@ fn a_body_streams_before_its_end() {
             let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
             assert!(!first.is_empty(), "{protocol:?}");
         }
+    });
+}
+
+/// Answered at once, while the client still has everything to send.
+#[test]
+fn a_body_that_nobody_reads_does_not_end_its_stream_before_it_was_sent() {
+    local(async {
+        let server = Server::start();
+        let stream = server.handshake("a.example", b"h2").await.unwrap();
+        let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::task::spawn_local(connection);
+        let request = Request::post("https://a.example/").body(()).unwrap();
+        let (answer, mut sent) = requests.send_request(request, false).unwrap();
+        let (head, mut body) = answer.await.unwrap().into_parts();
+        assert_eq!(head.status, 200);
+        assert_eq!(body.data().await.unwrap().unwrap(), "full");
+        sent.send_data(Bytes::from_static(b"late"), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sent.send_data(Bytes::from_static(b"later"), true).unwrap();
+        let reset = tokio::time::timeout(Duration::from_millis(300), poll_fn(|cx| sent.poll_reset(cx))).await;
+        assert!(!matches!(reset, Ok(Ok(_))), "reset: {reset:?}");
+    });
+}
+
+#[test]
+fn a_body_that_nobody_reads_leaves_an_h1_connection_as_it_was() {
+    local(async {
+        let server = Server::start();
+        let mut stream = server.handshake("a.example", b"http/1.1").await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 100000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut answer = [0; 1024];
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].ends_with(b"full"), "{}", String::from_utf8_lossy(&answer[..read]));
+        stream.write_all(&[b'x'; 100_000]).await.unwrap();
+        stream.write_all(b"GET /read HTTP/1.1\r\nhost: a.example\r\n\r\n").await.unwrap();
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].ends_with(b"read 0"), "{}", String::from_utf8_lossy(&answer[..read]));
+    });
+}
+
+/// Whoever expects `100 Continue` and gets an answer sends no body: what comes next would be taken for one.
+#[test]
+fn a_body_that_waits_for_a_word_is_not_asked_for_after_the_answer() {
+    local(async {
+        let server = Server::start();
+        let mut stream = server.handshake("a.example", b"http/1.1").await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nhost: a.example\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut answer = vec![0; 1024];
+        let read = stream.read(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer[..read]);
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("full"), "{text}");
+        let _ = stream.write_all(b"GET /read HTTP/1.1\r\nhost: a.example\r\n\r\n").await;
+        let more = stream.read(&mut answer).await.unwrap_or(0);
+        assert_eq!(more, 0, "{}", String::from_utf8_lossy(&answer[..more]));
+    });
+}
+
+/// Nobody may send for ever what nobody reads.
+#[test]
+fn what_nobody_reads_is_bounded() {
+    local(async {
+        let server = Server::start();
+        let mut stream = server.handshake("a.example", b"http/1.1").await.unwrap();
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1000000000\r\n\r\n")
+            .await
+            .unwrap();
+        let piece = [b'x'; 64 * 1024];
+        let sent = async {
+            for sent in 0..1_000_000_000 / piece.len() {
+                if stream.write_all(&piece).await.is_err() {
+                    return sent * piece.len();
+                }
+            }
+            1_000_000_000
+        };
+        // The socket buffers of both sides hold some.
+        assert!(sent.await < 64 << 20);
     });
 }

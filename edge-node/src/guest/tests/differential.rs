@@ -16,7 +16,7 @@ use tokio::{
 use super::reference;
 use crate::{
     failure::Failure,
-    front::{BodyError, InboundBody},
+    front::{BodyError, InboundBody, unread},
     guest::{Run, wasi},
     host::{
         door::{Event, Source},
@@ -186,7 +186,7 @@ async fn inbound(raw: String, end: End) -> Request<InboundBody> {
         let _ = connection.await;
         drop(keep);
     });
-    receive.recv().await.unwrap().map(InboundBody::Hyper)
+    unread::receive(receive.recv().await.unwrap())
 }
 
 #[derive(Clone, Copy)]
