@@ -8,7 +8,7 @@ use std::{
     os::fd::AsFd as _,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{self, Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -28,7 +28,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long a command that is told to stop may take.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
-/// What a program is made for. A project's own commands see it as `SKERRY_DEV=1`, or as no such variable.
+/// What a program is made for. A project's own commands see it as `SKERRY_DEV`, this process's
+/// number, or as no such variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aim {
     /// To be looked at in a moment: what takes longer than it saves may be left out.
@@ -124,7 +125,7 @@ impl Recipe {
         let to_stderr = io::stderr().as_fd().try_clone_to_owned().map_err(Error::io(doing()))?;
         let mut shell = Command::new("/bin/sh");
         match aim {
-            Aim::Dev => shell.env("SKERRY_DEV", "1"),
+            Aim::Dev => shell.env("SKERRY_DEV", process::id().to_string()),
             Aim::Release => shell.env_remove("SKERRY_DEV"),
         };
         let mut child = shell

@@ -64,7 +64,8 @@ fn what_is_saved_answers_and_what_does_not_build_leaves_the_version_before() {
 }
 
 /// A project made by `skerry new` answers a save in each of the languages whose builds are quick. The times are for people.
-fn a_save_answers(language: &str, source: &str, from: &str, to: &str) {
+/// The project, whose `dev` has ended.
+fn a_save_answers(language: &str, source: &str, from: &str, to: &str, compilers: usize) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("shop");
     let dir = folder.display().to_string();
@@ -86,12 +87,19 @@ fn a_save_answers(language: &str, source: &str, from: &str, to: &str) {
     let line =
         format!("dev in {language}: first answer after {first:.1?}, a save after {saved:.1?} ({built})\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
+    assert_eq!(compilers_that_stay(&folder), compilers);
     assert_eq!(dev.stop(), Some(0));
+    home
+}
+
+/// AssemblyScript's stays beside its project while `dev` runs.
+fn compilers_that_stay(folder: &Path) -> usize {
+    fs::read_dir(folder.join("node_modules/.cache")).map_or(0, |files| files.count())
 }
 
 #[test]
 fn a_save_in_rust_answers() {
-    a_save_answers("rust", "src/lib.rs", "Hello", "Moin");
+    a_save_answers("rust", "src/lib.rs", "Hello", "Moin", 0);
 }
 
 #[test]
@@ -100,7 +108,10 @@ fn a_save_in_assemblyscript_answers() {
     if !npm.is_ok_and(|output| output.status.success()) {
         return whole_flow::skipped("a project in AssemblyScript: there is no npm");
     }
-    a_save_answers("as", "assembly/index.ts", "Hello", "Moin");
+    let home = a_save_answers("as", "assembly/index.ts", "Hello", "Moin", 1);
+    wait_for("its compiler to end", 20, || {
+        (compilers_that_stay(&home.path().join("shop")) == 0).then_some(())
+    });
 }
 
 #[test]

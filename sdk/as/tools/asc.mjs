@@ -22,8 +22,8 @@ export async function asc(args, hooks = {}) {
   return !error;
 }
 
-// Not looked for from here: a package that is linked (`file:`) has none, and the app says which version it wants.
-function installed() {
+/** The file of the app's compiler, if it has one. Not looked for from here: a package that is linked (`file:`) has none, and the app says which version it wants. */
+export function installed() {
   const folders = createRequire(path.join(process.cwd(), 'package.json')).resolve.paths('assemblyscript');
   return folders.map((folder) => path.join(folder, 'assemblyscript/dist/asc.js')).find(existsSync);
 }
