@@ -24,6 +24,7 @@ pub struct Health {
     /// Its public key.
     pub key: PublicKey<Compiler>,
     /// Targets it compiles for, with the fingerprint it would state.
+    #[serde(deserialize_with = "crate::target::known_only")]
     pub targets: Vec<(Target, Fingerprint)>,
     /// Its version.
     pub compiler: String,

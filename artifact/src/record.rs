@@ -135,6 +135,7 @@ pub struct ArtifactSet {
     /// The version the code is for.
     pub version: VersionNumber,
     /// One entry a target.
+    #[serde(deserialize_with = "crate::target::known_only")]
     pub artifacts: Vec<ArtifactRef>,
 }
 

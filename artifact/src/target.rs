@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 use crate::Digest;
 
@@ -15,6 +15,9 @@ pub enum Target {
     /// x86-64 with AVX, AVX2, BMI, FMA and LZCNT: since about 2013 (Intel) and 2015 (AMD).
     #[serde(rename = "x86_64-v3")]
     X86_64V3,
+    /// x86-64-v3 with AVX-512 F, BW, CD, DQ and VL: servers since about 2017 (Intel) and 2022 (AMD).
+    #[serde(rename = "x86_64-v4")]
+    X86_64V4,
     /// Armv8.0 without optional features.
     #[serde(rename = "aarch64")]
     Aarch64,
@@ -39,13 +42,15 @@ pub struct UnknownTarget(String);
 
 impl Target {
     /// Every target, best level of an architecture last.
-    pub const ALL: [Target; 4] = [Target::X86_64V2, Target::X86_64V3, Target::Aarch64, Target::Aarch64Lse];
+    pub const ALL: [Target; 5] =
+        [Target::X86_64V2, Target::X86_64V3, Target::X86_64V4, Target::Aarch64, Target::Aarch64Lse];
 
     /// The name used in configuration, records, metrics and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Target::X86_64V2 => "x86_64-v2",
             Target::X86_64V3 => "x86_64-v3",
+            Target::X86_64V4 => "x86_64-v4",
             Target::Aarch64 => "aarch64",
             Target::Aarch64Lse => "aarch64-lse",
         }
@@ -54,7 +59,7 @@ impl Target {
     /// The architecture the level belongs to.
     pub fn arch(self) -> Arch {
         match self {
-            Target::X86_64V2 | Target::X86_64V3 => Arch::X86_64,
+            Target::X86_64V2 | Target::X86_64V3 | Target::X86_64V4 => Arch::X86_64,
             Target::Aarch64 | Target::Aarch64Lse => Arch::Aarch64,
         }
     }
@@ -85,6 +90,24 @@ impl FromStr for Target {
         let found = Target::ALL.into_iter().find(|target| target.name() == text);
         found.ok_or_else(|| UnknownTarget(text.chars().take(80).collect()))
     }
+}
+
+/// Reads a list of things that each name a target, and leaves out what this reader does not know: a fleet has nodes of several
+/// releases, and a level that came later is none an older one could run.
+pub fn known_only<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Item<T> {
+        Known(T),
+        Other(IgnoredAny),
+    }
+    let items = Vec::<Item<T>>::deserialize(list)?.into_iter();
+    Ok(items
+        .filter_map(|item| match item {
+            Item::Known(item) => Some(item),
+            Item::Other(_) => None,
+        })
+        .collect())
 }
 
 /// A set of engine settings that is baked into native code (epoch checks, fuel, concurrency).
@@ -144,6 +167,14 @@ mod tests {
             assert_eq!(target.name().parse(), Ok(target));
             assert_eq!(serde_json::to_string(&target).unwrap(), format!("\"{target}\""));
         }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Fleet {
+            #[serde(deserialize_with = "known_only")]
+            targets: Vec<(Target, u32)>,
+        }
+        let fleet = r#"{"targets":[["x86_64-v2",1],["riscv64-v9",2],["aarch64",3]]}"#;
+        let known = Fleet { targets: vec![(Target::X86_64V2, 1), (Target::Aarch64, 3)] };
+        assert_eq!(serde_json::from_str::<Fleet>(fleet).unwrap(), known);
         let error = "riscv64".parse::<Target>().unwrap_err().to_string();
         assert!(error.contains("riscv64") && error.contains("x86_64-v3"), "{error}");
     }

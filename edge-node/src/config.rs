@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZero, path::PathBuf};
 
+use artifact::Target;
 use serde::Deserialize;
 
 use crate::{host::outbound::address::Range, memory};
@@ -36,6 +37,9 @@ pub struct Config {
     /// Ranges of addresses that guests may fetch from beside public ones, such as `10.0.0.0/8`.
     #[serde(default)]
     pub outbound_allow: Vec<Range>,
+    /// The best processor level to run code of, such as `x86_64-v3` where AVX-512 is not wanted; the processor's best when absent.
+    #[serde(default)]
+    pub level_max: Option<Target>,
     /// Serving threads; the machine's cores when absent.
     #[serde(default)]
     pub threads: Option<NonZero<usize>>,

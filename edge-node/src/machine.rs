@@ -13,12 +13,29 @@ use engine::node::Reset;
 )]
 pub struct TooOld(Vec<&'static str>);
 
-/// Targets this machine runs with this build's fingerprint for each, best last.
-pub fn offers() -> Result<Vec<(Target, Fingerprint)>, TooOld> {
-    let targets = engine::levels::of_this_machine();
+/// The configuration's `level_max` is none of this machine's levels.
+#[derive(Debug, thiserror::Error)]
+#[error("level_max = \"{wanted}\": this processor runs {}; name one of these, or leave level_max out for the best", names(.passed))]
+pub struct NoSuchLevel {
+    wanted: Target,
+    passed: Vec<Target>,
+}
+
+fn names(targets: &[Target]) -> String {
+    targets.iter().map(|target| target.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Targets this machine runs, and the configuration lets it run, with this build's fingerprint for each, best last.
+pub fn offers(level_max: Option<Target>) -> anyhow::Result<Vec<(Target, Fingerprint)>> {
+    let mut targets = engine::levels::of_this_machine();
     if targets.is_empty() {
         let lowest = if cfg!(target_arch = "aarch64") { Target::Aarch64 } else { Target::X86_64V2 };
-        return Err(TooOld(engine::levels::missing(lowest)));
+        return Err(TooOld(engine::levels::missing(lowest)).into());
+    }
+    if let Some(wanted) = level_max {
+        let at = targets.iter().position(|target| *target == wanted);
+        let at = at.ok_or_else(|| NoSuchLevel { wanted, passed: targets.clone() })?;
+        targets.truncate(at + 1);
     }
     Ok(targets.into_iter().map(|target| (target, engine::fingerprint(target, Profile::Serve))).collect())
 }
@@ -120,6 +137,8 @@ fn page_scan_available() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use artifact::Target;
+
     #[test]
     fn programs_are_bounded_by_mappings_and_descriptors_whichever_is_less() {
         assert_eq!(super::programs_that_fit(65_530, 1 << 20, 1_000), 13_358);
@@ -139,6 +158,11 @@ mod tests {
 
     #[test]
     fn the_machine_tests_run_on_can_be_a_node() {
-        assert!(!super::offers().unwrap().is_empty());
+        let offers = super::offers(None).unwrap();
+        let lowest = super::offers(Some(offers[0].0)).unwrap();
+        assert_eq!(lowest, offers[..1]);
+        let foreign = if cfg!(target_arch = "aarch64") { Target::X86_64V2 } else { Target::Aarch64 };
+        let error = super::offers(Some(foreign)).unwrap_err().to_string();
+        assert!(error.contains(foreign.name()) && error.contains(offers[0].0.name()), "{error}");
     }
 }

@@ -55,7 +55,7 @@ const EPOCH_TICK: Duration = Duration::from_millis(1);
 
 /// Runs a node until the process is asked to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let offers = machine::offers()?;
+    let offers = machine::offers(config.level_max)?;
     let threads = config.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let (worker_instances_max, memory) = room(&config, threads)?;
     let instances_max = worker_instances_max * threads as u32;

@@ -12,7 +12,7 @@ async fn a_program_becomes_a_version_for_every_target_with_its_host_and_url() {
     let Some(plane) = Plane::with_real_compiler().await else { return };
     let wasm = program("hello");
     let made = plane.deploy(&plane.operator, "hello", &wasm, json!({})).await.ok();
-    assert_eq!(made["targets"], json!(["x86_64-v2", "x86_64-v3", "aarch64", "aarch64-lse"]));
+    assert_eq!(made["targets"], json!(["x86_64-v2", "x86_64-v3", "x86_64-v4", "aarch64", "aarch64-lse"]));
     assert_eq!(made["hosts"], json!(["hello.localhost"]));
     assert_eq!(made["urls"], json!(["https://hello.localhost:8443/"]));
     assert_eq!(

@@ -118,6 +118,7 @@ pub struct Hello {
     #[serde(flatten)]
     pub position: Position,
     /// Targets it runs with its engine's fingerprint for each, best level last.
+    #[serde(deserialize_with = "artifact::target::known_only")]
     pub targets: Vec<(Target, Fingerprint)>,
     /// `host:port` of its https listener, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
