@@ -5,7 +5,7 @@ mod support;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 
 use aot_compiler::{
     compile_in_process,
-    job::{JobCaps, JobRunner, caps::cap_this_process},
+    job::{JobCaps, JobRunner, caps::cap_this_process, filter::forbid_other_calls},
 };
 use artifact::{
     Profile, Target,
@@ -154,6 +154,64 @@ fn inside_its_caps_a_process_can_reach_nothing() {
     assert_eq!(output.status.code(), Some(42), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What a job that was taken over might try, each in a process of its own. `None`: no such thing.
+fn try_forbidden(what: &str) -> Option<bool> {
+    use rustix::process;
+    Some(match what {
+        "socket" => std::net::UdpSocket::bind("127.0.0.1:0").is_ok(),
+        "start a program" => Command::new("/bin/true").status().is_ok(),
+        "start a thread" => std::thread::Builder::new().spawn(|| ()).is_ok(),
+        "signal its parent" => {
+            process::kill_process(process::getppid().unwrap(), process::Signal::CONT).is_ok()
+        }
+        "make memory executable" => {
+            wasmtime::Module::new(&wasmtime::Engine::default(), support::module()).is_ok()
+        }
+        "write a file by its name" => std::fs::create_dir("/tmp/skerry-forbidden").is_ok(),
+        "look at a process" => process::getpgid(None).is_ok(),
+        _ => return None,
+    })
+}
+
+/// The other half of `a_forbidden_call_ends_the_job`: runs only in its child process.
+#[test]
+fn probe_forbidden_call() {
+    let Ok(what) = std::env::var("SKERRY_TEST_FORBIDDEN") else { return };
+    if std::env::var_os("SKERRY_TEST_UNFILTERED").is_none() {
+        forbid_other_calls().unwrap();
+    }
+    std::process::exit(match try_forbidden(&what) {
+        Some(true) => 1,
+        Some(false) => 2,
+        None => 42,
+    });
+}
+
+#[test]
+fn a_forbidden_call_ends_the_job() {
+    let probe = |what: &str| {
+        let mut probe = Command::new(std::env::current_exe().unwrap());
+        probe.args(["--exact", "probe_forbidden_call", "--nocapture"]).env("SKERRY_TEST_FORBIDDEN", what);
+        probe
+    };
+    for what in [
+        "socket",
+        "start a program",
+        "start a thread",
+        "signal its parent",
+        "make memory executable",
+        "write a file by its name",
+        "look at a process",
+    ] {
+        let output = probe(what).output().unwrap();
+        assert_eq!(output.status.signal(), Some(31), "{what}: {output:?}"); // SIGSYS
+        let unfiltered = probe(what).env("SKERRY_TEST_UNFILTERED", "1").output().unwrap();
+        assert_eq!(unfiltered.status.code(), Some(1), "{what} without the filter: {unfiltered:?}");
+    }
+    assert_eq!(probe("nothing").output().unwrap().status.code(), Some(42));
+    let _ = fs::remove_dir("/tmp/skerry-forbidden");
+}
+
 #[tokio::test]
 async fn a_memory_bomb_ends_at_its_cap_and_the_limit_is_named() {
     let caps = JobCaps { memory_bytes: 384 * MIB, ..JobCaps::DEFAULT };
@@ -203,6 +261,7 @@ async fn every_other_end_of_a_job_is_a_clear_answer() {
         ("kill -KILL $$", "killed from outside"),
         ("kill -ABRT $$", "failed (signal: 6"),
         ("kill -SEGV $$", "failed (signal: 11"),
+        ("kill -SYS $$", "a system call that compiling does not need"),
         ("exit 101", "failed (exit status: 101"),
         ("cat >/dev/null", "cut short"),
         ("echo hello; cat >/dev/null", "does not fit"),

@@ -7,7 +7,7 @@ use artifact::{
     compile::{Refusal, RefusalCode, WASM_BYTES_MAX},
 };
 
-use super::{JobCaps, caps::cap_this_process, frame};
+use super::{JobCaps, caps::cap_this_process, filter::forbid_other_calls, frame};
 use crate::{
     compile::{CompiledArtifact, compile_in_process},
     intake::refuse,
@@ -32,6 +32,7 @@ pub fn run(order: &JobOrder) -> io::Result<()> {
     // Every thread exists before the caps, which allow no further one, and before the input.
     rayon::ThreadPoolBuilder::new().num_threads(order.threads).build_global().map_err(io::Error::other)?;
     cap_this_process(&order.caps)?;
+    forbid_other_calls()?;
     let result = read_input().and_then(|wasm| compile(&wasm, order));
     frame::write(&result, &mut io::stdout().lock())
 }

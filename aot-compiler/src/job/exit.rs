@@ -30,6 +30,10 @@ pub(super) fn refusal(status: ExitStatus, stderr: &str, caps: &JobCaps) -> Refus
             "compiling ran out of stack, a limit of the compile job: nest blocks and types less deeply";
         return refuse(RefusalCode::JobLimit, message);
     }
+    if signal(Signal::SYS) {
+        let message = "the compile job made a system call that compiling does not need, and was ended for it";
+        return refuse(RefusalCode::Internal, message);
+    }
     if signal(Signal::KILL) {
         let message =
             "the compile job was killed from outside; the machine may be short of memory: try again later";

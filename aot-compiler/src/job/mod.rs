@@ -3,12 +3,14 @@
 //! Compiling is work on hostile input: a 1.3 MB module can take 26 s and 2 GB, and a bug in the code generator would
 //! run as whoever compiles. So the [child] caps itself before it reads a byte, and the [parent] bounds what is left:
 //! wall time, the size of the answer, and what an exit means. The [frame] is the child's one answer.
+//! The [filter] takes the system calls away that compiling does not need.
 //!
-//! Absent, and part of a later issue: seccomp, an own user id, no network namespace (`docs/design/0002-compile-jobs.md`).
+//! Absent: an own user id and namespaces (`docs/design/0002-compile-jobs.md`); without calls there is nothing to reach by them.
 
 pub mod caps;
 pub mod child;
 mod exit;
+pub mod filter;
 pub mod frame;
 pub mod parent;
 
