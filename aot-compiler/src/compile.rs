@@ -11,7 +11,10 @@ use artifact::{
     statement::{ARTIFACT_BYTES_MAX, Statement},
 };
 
-use crate::intake::{self, Admitted, refuse};
+use crate::{
+    intake::{self, Admitted, refuse},
+    prepare::prepare,
+};
 
 /// Native code and what is known of the program it was made from. Unsigned: no node loads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +55,10 @@ pub fn compile_in_process(
             format!("the compiler could not make an engine for {target}: {}", chain(&error)),
         )
     })?;
+    let prepared = prepare(wasm)?;
     let compiled = match admitted.lane {
-        Lane::Wasi => engine.precompile_component(wasm),
-        Lane::Fastly => engine.precompile_module(wasm),
+        Lane::Wasi => engine.precompile_component(&prepared),
+        Lane::Fastly => engine.precompile_module(&prepared),
     };
     // Intake and engine validate alike, so what is refused here is beyond the code generator: too large a frame or
     // function. wasmtime's sentence names it.

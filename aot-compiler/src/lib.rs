@@ -3,6 +3,7 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`intake`] | any bytes → a program a lane can run, or one sentence why not |
+//! | [`prepare`] | what is changed of a program before it is compiled |
 //! | [`compile`] | the work itself, in one process, and the signature |
 //! | [`job`] | one compile as a capped child process that never holds the key |
 //! | [`service`] | the HTTP service: token, fair queue, jobs, signature |
@@ -13,6 +14,7 @@ pub mod config;
 pub mod files;
 pub mod intake;
 pub mod job;
+pub mod prepare;
 pub mod server;
 pub mod service;
 

@@ -10,7 +10,7 @@ use crate::{levels, settings::Settings};
 /// The exact wasmtime release, compared with the lock file by a test.
 pub const WASMTIME_VERSION: &str = "48.0.8";
 /// Our own revision of how code is generated: raise it whenever the same wasm would give other native code.
-pub const CODEGEN_REVISION: u32 = 1;
+pub const CODEGEN_REVISION: u32 = 2;
 
 /// The fingerprint of native code for `target` under `profile`, as this build makes or runs it.
 pub fn fingerprint(target: Target, profile: Profile) -> Fingerprint {
