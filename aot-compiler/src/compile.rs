@@ -49,6 +49,16 @@ pub fn compile_in_process(
     profile: Profile,
 ) -> Result<CompiledArtifact, Refusal> {
     let admitted = intake::admit(wasm)?;
+    compile_admitted(wasm, admitted, target, profile)
+}
+
+/// The same of what intake has admitted.
+pub(crate) fn compile_admitted(
+    wasm: &[u8],
+    admitted: Admitted,
+    target: Target,
+    profile: Profile,
+) -> Result<CompiledArtifact, Refusal> {
     let engine = engine::compiler::engine(target, profile).map_err(|error| {
         refuse(
             RefusalCode::Internal,

@@ -22,7 +22,7 @@ pub struct Config {
     /// What it compiles for.
     #[serde(default = "default_targets")]
     pub targets: Vec<Target>,
-    /// Compile jobs at once. Each may take 4 GiB.
+    /// Compile jobs at once, and as many more that take longer than a second. Each may take 3 GiB.
     #[serde(default = "default_jobs_max")]
     pub jobs_max: usize,
     /// Written when ready to serve: `{"listen": "address:port", "pid": n}`.

@@ -28,7 +28,7 @@ fn runner(caps: JobCaps) -> JobRunner {
 }
 
 async fn compile(wasm: Vec<u8>, caps: JobCaps) -> Result<Vec<u8>, Refusal> {
-    let compiled = runner(caps).compile(wasm.into(), Target::X86_64V3, Profile::Serve, 2).await;
+    let compiled = runner(caps).compile(wasm.into(), Target::X86_64V3, Profile::Serve, 2, || ()).await;
     compiled.map(|compiled| compiled.native)
 }
 
@@ -39,8 +39,10 @@ async fn a_job_makes_the_same_bytes_as_any_other_with_any_number_of_threads() {
             let here = compile_in_process(&wasm, target, Profile::Serve).unwrap();
             for threads in [1, 2] {
                 let runner = runner(JobCaps::DEFAULT);
-                let there =
-                    runner.compile(wasm.clone().into(), target, Profile::Serve, threads).await.unwrap();
+                let there = runner
+                    .compile(wasm.clone().into(), target, Profile::Serve, threads, || ())
+                    .await
+                    .unwrap();
                 assert!(there == here, "{target} with {threads} threads differs");
             }
         }
@@ -251,7 +253,10 @@ impl Impostor {
     async fn refusal(&self) -> Refusal {
         let caps = JobCaps { wall: Duration::from_secs(20), ..JobCaps::DEFAULT };
         let runner = JobRunner::of_program(self.0.path().join("job"), caps);
-        runner.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 1).await.unwrap_err()
+        runner
+            .compile(support::module().into(), Target::X86_64V3, Profile::Serve, 1, || ())
+            .await
+            .unwrap_err()
     }
 }
 
@@ -274,7 +279,7 @@ async fn every_other_end_of_a_job_is_a_clear_answer() {
     }
     let gone = JobRunner::of_program(Path::new("/nonexistent/job").into(), JobCaps::DEFAULT);
     let refusal =
-        gone.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 1).await.unwrap_err();
+        gone.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 1, || ()).await.unwrap_err();
     assert!(refusal.message.contains("could not be started"), "{}", refusal.message);
 }
 
@@ -287,10 +292,13 @@ async fn an_endless_answer_is_cut_at_its_bound() {
 
 #[tokio::test]
 async fn a_job_that_answers_for_another_lane_is_not_believed() {
-    let head = r#"{"compiled":{"lane":"wasi","imports":[],"shape":{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"tables_per_module_most":0}}}"#;
+    let head = r#"{"admitted":{"lane":"wasi","imports":[],"shape":{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"function_largest":[0,0],"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"elements":0,"tables_per_module_most":0}}}"#;
+    let length = |text: &str| format!("\\{:03o}\\{:03o}\\000\\000", text.len() % 256, text.len() / 256);
+    let compiled = r#""compiled""#;
     let script = format!(
-        "cat >/dev/null; printf '\\{:03o}\\000\\000\\000'; printf '%s' '{head}'; printf native",
-        head.len()
+        "cat >/dev/null; printf '{}'; printf '%s' '{head}'; printf '{}'; printf '%s' '{compiled}'; printf native",
+        length(head),
+        length(compiled)
     );
     let refusal = Impostor::new(&script).refusal().await;
     assert!(refusal.message.contains("another lane"), "{}", refusal.message);

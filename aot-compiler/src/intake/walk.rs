@@ -6,8 +6,8 @@
 use artifact::compile::{Refusal, RefusalCode};
 use serde::{Deserialize, Serialize};
 use wasmparser::{
-    ComponentTypeRef, Encoding, Error, FuncToValidate, FuncValidatorAllocations, FunctionBody, Parser,
-    Payload, ValidPayload, Validator, ValidatorResources, types::Types,
+    ComponentTypeRef, ElementItems, Encoding, Error, FuncToValidate, FuncValidatorAllocations, FunctionBody,
+    Parser, Payload, ValidPayload, Validator, ValidatorResources, types::Types,
 };
 
 use super::{
@@ -29,10 +29,14 @@ pub struct Shape {
     pub functions: usize,
     /// Bytes of the largest function body.
     pub function_body_bytes_largest: usize,
+    /// That function's index, and its core module in the order of the file, from 0.
+    pub function_largest: (u32, usize),
     /// Initial bytes of the largest memory.
     pub memory_initial_bytes_largest: u64,
     /// Initial elements of the largest table.
     pub table_initial_elements_largest: u64,
+    /// Elements of all segments.
+    pub elements: u64,
     /// Tables of the core module that defines most.
     pub tables_per_module_most: usize,
 }
@@ -122,12 +126,29 @@ fn validate_bodies(bodies: Vec<Body<'_>>, core_modules: usize) -> Result<(), Ref
 }
 
 impl Place {
-    /// "function 7", and of which core module if there are several.
     fn name(&self, function: u32, core_modules: usize) -> String {
-        match core_modules {
-            0 | 1 => format!("function {function}"),
-            _ => format!("function {function} of core module {}", self.core_module),
-        }
+        function_name(function, self.core_module, core_modules)
+    }
+}
+
+/// "function 7", and of which core module if there are several.
+fn function_name(function: u32, core_module: usize, core_modules: usize) -> String {
+    match core_modules {
+        0 | 1 => format!("function {function}"),
+        _ => format!("function {function} of core module {core_module}"),
+    }
+}
+
+impl Shape {
+    /// What took a compile its time, as far as size tells: for a refusal.
+    pub fn most_to_compile(&self) -> String {
+        let (function, core_module) = self.function_largest;
+        format!(
+            "it has {} functions, the largest is {} with {} bytes",
+            self.functions,
+            function_name(function, core_module, self.core_modules),
+            self.function_body_bytes_largest,
+        )
     }
 }
 
@@ -140,7 +161,7 @@ impl<'a> Walk<'a> {
                 self.open.pop();
             }
             Payload::TypeSection(section) => {
-                at_most(section.count().into(), limits::MODULE_ITEMS_MAX as u64, "types in a core module")?;
+                at_most(section.count().into(), limits::TYPES_MAX as u64, "types in a core module")?;
             }
             Payload::ImportSection(section) => {
                 at_most(section.count().into(), limits::IMPORTS_MAX as u64, "imports of a core module")?;
@@ -161,6 +182,7 @@ impl<'a> Walk<'a> {
             }
             Payload::TableSection(section) => self.tables(section)?,
             Payload::MemorySection(section) => self.memories(section)?,
+            Payload::ElementSection(section) => self.elements(section)?,
             Payload::ComponentImportSection(section) if self.open.len() == 1 => {
                 at_most(section.count().into(), limits::IMPORTS_MAX as u64, "imports")?;
                 for import in section.clone() {
@@ -216,6 +238,22 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    fn elements(&mut self, section: &wasmparser::ElementSectionReader<'a>) -> Result<(), Refusal> {
+        for segment in section.clone() {
+            let count = match segment.map_err(|error| invalid(&error))?.items {
+                ElementItems::Functions(items) => items.count(),
+                ElementItems::Expressions(_, items) => items.count(),
+            };
+            self.shape.elements += u64::from(count);
+            at_most(
+                self.shape.elements,
+                limits::ELEMENTS_MAX,
+                "elements of tables in the program's segments",
+            )?;
+        }
+        Ok(())
+    }
+
     fn memories(&mut self, section: &wasmparser::MemorySectionReader<'a>) -> Result<(), Refusal> {
         let Some(place) = self.open.last_mut() else { return Ok(()) };
         place.memories += section.count() as usize;
@@ -238,8 +276,10 @@ impl<'a> Walk<'a> {
         let place =
             *self.open.last().ok_or_else(|| refuse(RefusalCode::Invalid, "a function outside a module"))?;
         let range = body.range();
-        let largest = &mut self.shape.function_body_bytes_largest;
-        *largest = range.len().max(*largest);
+        if range.len() > self.shape.function_body_bytes_largest {
+            self.shape.function_body_bytes_largest = range.len();
+            self.shape.function_largest = (index, place.core_module);
+        }
         let name = place.name(index, self.shape.core_modules);
         let what = format_args!("bytes in the body of {name} (at byte {:#x})", range.start);
         at_most(range.len() as u64, limits::FUNCTION_BODY_BYTES_MAX as u64, what)?;

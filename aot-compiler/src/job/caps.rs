@@ -19,8 +19,7 @@ impl JobCaps {
     /// What the service gives a job. A JS engine of 12.8 MB takes 18 s of processor time and 0.4 GB (compiler built with
     /// opt-level 2); five times that is the largest upload. Wall time is twice the processor
     /// time, because jobs share cores.
-    pub const DEFAULT: JobCaps =
-        JobCaps { memory_bytes: 4 << 30, cpu_s: 120, wall: Duration::from_secs(240) };
+    pub const DEFAULT: JobCaps = JobCaps { memory_bytes: 3 << 30, cpu_s: 60, wall: Duration::from_secs(240) };
 }
 
 /// Caps this process for good: hard limits, which only a privileged process could raise. To be called with every

@@ -9,8 +9,8 @@ use artifact::{
 
 use super::{JobCaps, caps::cap_this_process, filter::forbid_other_calls, frame};
 use crate::{
-    compile::{CompiledArtifact, compile_in_process},
-    intake::refuse,
+    compile::compile_admitted,
+    intake::{self, refuse},
 };
 
 /// What the parent asks for on the command line.
@@ -33,12 +33,15 @@ pub fn run(order: &JobOrder) -> io::Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(order.threads).build_global().map_err(io::Error::other)?;
     cap_this_process(&order.caps)?;
     forbid_other_calls()?;
-    let result = read_input().and_then(|wasm| compile(&wasm, order));
-    frame::write(&result, &mut io::stdout().lock())
-}
-
-fn compile(wasm: &[u8], order: &JobOrder) -> Result<CompiledArtifact, Refusal> {
-    compile_in_process(wasm, order.target, order.profile)
+    let mut answer = io::stdout().lock();
+    let native = match read_input().and_then(|wasm| Ok((intake::admit(&wasm)?, wasm))) {
+        Ok((admitted, wasm)) => {
+            frame::write_admitted(&admitted, &mut answer)?;
+            compile_admitted(&wasm, admitted, order.target, order.profile).map(|compiled| compiled.native)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    frame::write(&native, &mut answer)
 }
 
 fn read_input() -> Result<Vec<u8>, Refusal> {

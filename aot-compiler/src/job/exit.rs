@@ -6,22 +6,24 @@ use artifact::compile::{Refusal, RefusalCode};
 use rustix::process::Signal;
 
 use super::JobCaps;
-use crate::intake::refuse;
+use crate::intake::{Shape, refuse};
 
 /// The refusal for a job that ended by anything but success. `stderr` is its last words, for telling causes apart;
 /// they never reach the uploader.
-pub(super) fn refusal(status: ExitStatus, stderr: &str, caps: &JobCaps) -> Refusal {
+/// `shape` is that of the program, if it was admitted.
+pub(super) fn refusal(status: ExitStatus, stderr: &str, caps: &JobCaps, shape: Option<Shape>) -> Refusal {
     if ["memory allocation of", "Cannot allocate memory", "out of memory"]
         .iter()
         .any(|words| stderr.contains(words))
     {
-        return out_of_memory(caps);
+        return out_of_memory(caps, shape);
     }
     let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
     if signal(Signal::XCPU) {
         let message = format!(
-            "compiling took more than {} s of processor time, the limit of a compile job: make the largest functions smaller",
-            caps.cpu_s
+            "compiling took more than {} s of processor time, the limit of a compile job: {}",
+            caps.cpu_s,
+            cure(shape)
         );
         return refuse(RefusalCode::JobLimit, message);
     }
@@ -46,10 +48,11 @@ pub(super) fn refusal(status: ExitStatus, stderr: &str, caps: &JobCaps) -> Refus
 }
 
 /// The job ran into its cap on memory.
-pub(crate) fn out_of_memory(caps: &JobCaps) -> Refusal {
+pub(crate) fn out_of_memory(caps: &JobCaps, shape: Option<Shape>) -> Refusal {
     let message = format!(
-        "compiling took more than {} MiB of memory, the limit of a compile job: make the largest functions smaller",
-        caps.memory_bytes >> 20
+        "compiling took more than {} MiB of memory, the limit of a compile job: {}",
+        caps.memory_bytes >> 20,
+        cure(shape)
     );
     refuse(RefusalCode::JobLimit, message)
 }
@@ -59,4 +62,10 @@ pub(super) fn out_of_time(caps: &JobCaps) -> Refusal {
     let message =
         format!("compiling took longer than {} s, the limit of a compile job", caps.wall.as_secs_f32());
     refuse(RefusalCode::JobLimit, message)
+}
+
+/// What the uploader can do.
+fn cure(shape: Option<Shape>) -> String {
+    let of = shape.map(|shape| format!("; {}", shape.most_to_compile())).unwrap_or_default();
+    format!("make the largest functions smaller{of}")
 }

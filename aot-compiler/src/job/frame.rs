@@ -1,6 +1,6 @@
-//! The child's one answer on its standard output.
+//! What the child says on its standard output: what it admitted, before it compiles, and its one answer.
 //!
-//! Layout: u32 little-endian length of the head · head, JSON of [`Head`] · native code to the end of the stream. The
+//! Layout: heads, each a u32 little-endian length and JSON of [`Head`] · native code to the end of the stream. The
 //! parent does not believe it: it bounds it, and takes from it only what it cannot know itself.
 
 use std::io::Write;
@@ -18,53 +18,90 @@ use crate::{
 
 /// Largest head in bytes: the caps on import names, JSON escapes included, and some.
 pub const HEAD_BYTES_MAX: usize = 512 << 10;
-/// Largest whole answer in bytes.
-pub const ANSWER_BYTES_MAX: u64 = ARTIFACT_BYTES_MAX + HEAD_BYTES_MAX as u64 + 4;
+/// Largest whole answer in bytes: two heads and native code.
+pub const ANSWER_BYTES_MAX: u64 = ARTIFACT_BYTES_MAX + 2 * (HEAD_BYTES_MAX as u64 + 4);
 /// Longest refusal message passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Head {
-    Compiled(Admitted),
+    Admitted(Admitted),
+    Compiled,
     Refused(Refusal),
 }
 
-/// Writes the answer.
-pub fn write(result: &Result<CompiledArtifact, Refusal>, out: &mut impl Write) -> std::io::Result<()> {
-    let (head, native) = match result {
-        Ok(compiled) => (Head::Compiled(compiled.admitted.clone()), compiled.native.as_slice()),
-        Err(refusal) => (Head::Refused(refusal.clone()), [].as_slice()),
-    };
-    let head = serde_json::to_vec(&head)?;
-    out.write_all(&(head.len() as u32).to_le_bytes())?;
-    out.write_all(&head)?;
-    out.write_all(native)?;
+/// Writes what was admitted. If compiling it ends the job, the parent can say of what it was.
+pub fn write_admitted(admitted: &Admitted, out: &mut impl Write) -> std::io::Result<()> {
+    write_head(&Head::Admitted(admitted.clone()), out)?;
     out.flush()
+}
+
+/// Writes the answer: native code, if something was admitted before.
+pub fn write(native: &Result<Vec<u8>, Refusal>, out: &mut impl Write) -> std::io::Result<()> {
+    match native {
+        Ok(native) => {
+            write_head(&Head::Compiled, out)?;
+            out.write_all(native)?;
+        }
+        Err(refusal) => write_head(&Head::Refused(refusal.clone()), out)?,
+    }
+    out.flush()
+}
+
+fn write_head(head: &Head, out: &mut impl Write) -> std::io::Result<()> {
+    let head = serde_json::to_vec(head)?;
+    out.write_all(&(head.len() as u32).to_le_bytes())?;
+    out.write_all(&head)
+}
+
+/// What was admitted, out of an answer that may be cut anywhere.
+pub fn admitted(answer: &[u8]) -> Option<Admitted> {
+    match head(answer) {
+        Ok((Head::Admitted(admitted), _)) => Some(admitted),
+        _ => None,
+    }
 }
 
 /// Reads an answer that has ended.
 pub fn read(mut answer: Vec<u8>) -> Result<CompiledArtifact, Refusal> {
-    let broken =
-        |what: &str| refuse(RefusalCode::Internal, format!("the compile job gave a broken answer ({what})"));
-    let (length, rest) = answer.split_first_chunk::<4>().ok_or_else(|| broken("cut short"))?;
+    let (first, after) = head(&answer)?;
+    let admitted = match first {
+        Head::Admitted(admitted) => admitted,
+        Head::Refused(refusal) => return Err(shortened(refusal)),
+        Head::Compiled => return Err(broken("nothing was admitted")),
+    };
+    let (second, native) = head(&answer[after..])?;
+    match second {
+        Head::Compiled => {}
+        Head::Refused(refusal) => return Err(shortened(refusal)),
+        Head::Admitted(_) => return Err(broken("two programs")),
+    }
+    answer.drain(..after + native);
+    if answer.is_empty() {
+        return Err(broken("no native code"));
+    }
+    Ok(CompiledArtifact { admitted, native: answer })
+}
+
+/// The first head, and where what follows begins.
+fn head(bytes: &[u8]) -> Result<(Head, usize), Refusal> {
+    let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| broken("cut short"))?;
     let length = u32::from_le_bytes(*length) as usize;
     if length > HEAD_BYTES_MAX || length > rest.len() {
         return Err(broken("the head's length does not fit"));
     }
-    match serde_json::from_slice(&rest[..length]).map_err(|_| broken("a malformed head"))? {
-        Head::Refused(mut refusal) => {
-            refusal.message = refusal.message.chars().take(MESSAGE_CHARS_MAX).collect();
-            Err(refusal)
-        }
-        Head::Compiled(admitted) => {
-            answer.drain(..4 + length);
-            if answer.is_empty() {
-                return Err(broken("no native code"));
-            }
-            Ok(CompiledArtifact { admitted, native: answer })
-        }
-    }
+    let head = serde_json::from_slice(&rest[..length]).map_err(|_| broken("a malformed head"))?;
+    Ok((head, 4 + length))
+}
+
+fn broken(what: &str) -> Refusal {
+    refuse(RefusalCode::Internal, format!("the compile job gave a broken answer ({what})"))
+}
+
+fn shortened(mut refusal: Refusal) -> Refusal {
+    refusal.message = refusal.message.chars().take(MESSAGE_CHARS_MAX).collect();
+    refusal
 }
 
 #[cfg(test)]
@@ -83,19 +120,30 @@ mod tests {
         CompiledArtifact { admitted, native: b"native".to_vec() }
     }
 
+    fn written(compiled: &CompiledArtifact) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write_admitted(&compiled.admitted, &mut bytes).unwrap();
+        write(&Ok(compiled.native.clone()), &mut bytes).unwrap();
+        bytes
+    }
+
     #[test]
-    fn both_answers_are_read_back() {
-        for result in [Ok(compiled()), Err(refuse(RefusalCode::Invalid, "at byte 7"))] {
-            let mut bytes = Vec::new();
-            write(&result, &mut bytes).unwrap();
-            assert_eq!(read(bytes), result);
-        }
+    fn all_answers_are_read_back() {
+        let refusal = refuse(RefusalCode::Invalid, "at byte 7");
+        assert_eq!(read(written(&compiled())), Ok(compiled()));
+        let mut bytes = Vec::new();
+        write(&Err(refusal.clone()), &mut bytes).unwrap();
+        assert_eq!(read(bytes), Err(refusal.clone()), "by intake");
+        let mut bytes = Vec::new();
+        write_admitted(&compiled().admitted, &mut bytes).unwrap();
+        assert_eq!(admitted(&bytes), Some(compiled().admitted));
+        write(&Err(refusal.clone()), &mut bytes).unwrap();
+        assert_eq!(read(bytes), Err(refusal), "by the code generator");
     }
 
     #[test]
     fn no_broken_answer_is_taken_for_native_code() {
-        let mut whole = Vec::new();
-        write(&Ok(compiled()), &mut whole).unwrap();
+        let whole = written(&compiled());
         for length in 0..whole.len() - b"native".len() + 1 {
             assert_eq!(
                 read(whole[..length].to_vec()).unwrap_err().code,
@@ -103,8 +151,15 @@ mod tests {
                 "cut at {length}"
             );
         }
-        let mut long = whole;
+        let mut long = whole.clone();
         long[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(read(long).unwrap_err().code, RefusalCode::Internal);
+        let mut unadmitted = Vec::new();
+        write(&Ok(b"native".to_vec()), &mut unadmitted).unwrap();
+        assert_eq!(read(unadmitted).unwrap_err().code, RefusalCode::Internal);
+        let mut twice = Vec::new();
+        write_admitted(&compiled().admitted, &mut twice).unwrap();
+        twice.extend(whole);
+        assert_eq!(read(twice).unwrap_err().code, RefusalCode::Internal);
     }
 }

@@ -1,16 +1,17 @@
 //! The service's side of a job: start it, feed it, bound it, and judge how it ended.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{future, path::PathBuf, process::Stdio, time::Duration};
 
 use artifact::{
     Profile, Target,
     compile::{Refusal, RefusalCode},
 };
 use bytes::Bytes;
+use rustix::process::{Pid, setpriority_pgrp};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{JobCaps, exit, frame};
@@ -21,6 +22,11 @@ use crate::{
 
 /// Bytes of a job's standard error kept for the log and for telling causes apart.
 const STDERR_BYTES_MAX: u64 = 8 << 10;
+
+/// A job that takes longer stands back for the others: ten times what a hello takes.
+pub const LONG_AFTER: Duration = Duration::from_secs(1);
+/// Its niceness then: what nobody else wants.
+const LONG_NICE: i32 = 19;
 
 /// Starts jobs.
 #[derive(Debug, Clone)]
@@ -42,19 +48,30 @@ impl JobRunner {
 
     /// Compiles in a child process with `threads` threads. Dropping the future kills the child, and so does the end of
     /// the thread that polls it first: call it on a runtime's worker or main thread, not on a short-lived one.
+    ///
+    /// A job that takes longer than [`LONG_AFTER`] goes on with what the others leave of the processor, and `is_long` is called.
     pub async fn compile(
         &self,
         wasm: Bytes,
         target: Target,
         profile: Profile,
         threads: usize,
+        is_long: impl FnOnce(),
     ) -> Result<CompiledArtifact, Refusal> {
         let lane = intake::lane_of(&wasm)?;
         let mut child = self.spawn(target, profile, threads)?;
-        let answer = match timeout(self.caps.wall, self.converse(&mut child, wasm)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(exit::out_of_time(&self.caps)),
+        let group = child.id();
+        let long = async {
+            sleep(LONG_AFTER).await;
+            stand_back(group);
+            is_long();
+            future::pending().await
         };
+        let answer = tokio::select! {
+            answer = timeout(self.caps.wall, self.converse(&mut child, wasm)) => answer,
+            never = long => never,
+        };
+        let answer = answer.unwrap_or_else(|_| Err(exit::out_of_time(&self.caps)));
         // Ended or not: nothing of it stays. Killing what has exited already is no error.
         let _ = child.kill().await;
         let compiled = frame::read(answer?)?;
@@ -119,7 +136,7 @@ impl JobRunner {
         let Ok(((), answer, last_words)) = tokio::try_join!(fed, answer, last_words) else {
             return Err(check_native_size(frame::ANSWER_BYTES_MAX + 1)
                 .err()
-                .unwrap_or_else(|| exit::out_of_memory(&self.caps)));
+                .unwrap_or_else(|| exit::out_of_memory(&self.caps, None)));
         };
         let status = child.wait().await.map_err(|error| {
             tracing::error!(error = chain(&error), "waiting for a compile job failed");
@@ -130,7 +147,16 @@ impl JobRunner {
         }
         let last_words = String::from_utf8_lossy(&last_words);
         tracing::warn!(%status, stderr = last_words.trim(), "a compile job ended without an answer");
-        Err(exit::refusal(status, &last_words, &self.caps))
+        let shape = frame::admitted(&answer).map(|admitted| admitted.shape);
+        Err(exit::refusal(status, &last_words, &self.caps, shape))
+    }
+}
+
+/// Lowers the priority of every thread of a job's process group.
+fn stand_back(group: Option<u32>) {
+    let Some(group) = group.and_then(|group| Pid::from_raw(group as i32)) else { return };
+    if let Err(error) = setpriority_pgrp(Some(group), LONG_NICE) {
+        tracing::debug!(%error, "a job that ended meanwhile");
     }
 }
 

@@ -18,12 +18,22 @@ pub struct Slot {
     label: Option<String>,
     /// Jobs that run now, this one included.
     running: usize,
+    /// Others have its place, and the job goes on.
+    is_long: bool,
 }
 
 impl Slot {
     /// Jobs that ran when this one got its slot, itself included.
     pub fn running(&self) -> usize {
         self.running
+    }
+
+    /// The job takes long: others get its place, if there is room for one more beside them.
+    pub fn lengthen(&mut self) {
+        if !self.is_long && self.gate.queue().lengthened() {
+            self.is_long = true;
+            self.gate.pump();
+        }
     }
 }
 
@@ -53,12 +63,15 @@ impl Gate {
             let (sender, slot) = {
                 let mut queue = self.queue();
                 let Some((label, sender)) = queue.start() else { return };
-                (sender, Slot { gate: self.clone(), label: Some(label), running: queue.running() })
+                (
+                    sender,
+                    Slot { gate: self.clone(), label: Some(label), running: queue.running(), is_long: false },
+                )
             };
             if let Err(mut unwanted) = sender.send(slot) {
                 // Given back here and not by its drop, which would pump again inside this loop.
                 if let Some(label) = unwanted.label.take() {
-                    self.queue().finished(&label);
+                    self.queue().finished(&label, false);
                 }
             }
         }
@@ -73,7 +86,7 @@ impl Gate {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(label) = self.label.take() {
-            self.gate.queue().finished(&label);
+            self.gate.queue().finished(&label, self.is_long);
             self.gate.pump();
         }
     }
@@ -85,7 +98,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_goes_to_the_next_when_dropped_and_skips_those_who_left() {
-        let gate = Gate::new(QueueLimits { running_max: 1, waiting_max: 3, waiting_per_label_max: 3 });
+        let gate =
+            Gate::new(QueueLimits { running_max: 1, long_max: 1, waiting_max: 3, waiting_per_label_max: 3 });
         let first = gate.slot("a").await.unwrap();
         let left = tokio::spawn({
             let gate = gate.clone();
@@ -104,6 +118,13 @@ mod tests {
         let second = stayed.await.unwrap().unwrap();
         assert_eq!((second.running(), gate.queue().waiting()), (1, 0));
         drop(second);
+        assert_eq!(gate.queue().running(), 0);
+
+        let mut long = gate.slot("a").await.unwrap();
+        long.lengthen();
+        let beside = gate.slot("b").await.unwrap();
+        assert_eq!(beside.running(), 2);
+        drop((long, beside));
         assert_eq!(gate.queue().running(), 0);
     }
 }

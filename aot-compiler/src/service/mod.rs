@@ -88,6 +88,7 @@ impl Service {
     pub fn router(self) -> Router {
         let limits = QueueLimits {
             running_max: self.jobs_max,
+            long_max: self.jobs_max,
             waiting_max: WAITING_MAX,
             waiting_per_label_max: WAITING_PER_TENANT_MAX,
         };
@@ -150,8 +151,10 @@ impl Shared {
         // What needs no parsing is refused here, without a queue or a process.
         intake::lane_of(&wasm)?;
         let made = Made { wasm: digest(&wasm).await?, target, profile: PROFILE };
-        let slot = self.slot(tenant).await?;
-        let compiled = self.service.runner.compile(wasm, target, PROFILE, self.threads(&slot)).await?;
+        let mut slot = self.slot(tenant).await?;
+        let threads = self.threads(&slot);
+        let compiled =
+            self.service.runner.compile(wasm, target, PROFILE, threads, || slot.lengthen()).await?;
         // Hashing and compressing 50 MB takes a good part of a second. The slot is held on: it bounds memory.
         let key = self.service.key.clone();
         let signed = tokio::task::spawn_blocking(move || sign(&compiled, made, &key)).await;

@@ -1,7 +1,9 @@
 //! Who is next: a bounded queue, fair between labels. Pure: no clock, no tasks.
 //!
-//! The next job is of the label with the fewest running jobs; among equals, labels take turns. So a tenant that floods
-//! the queue delays another's first job by no more than one running job, and still gets every idle slot.
+//! The next job is of the label with the fewest running jobs; among equals, labels take turns. A job that turns out to be long
+//! gives its slot to others and goes on beside them, but a label never runs more jobs than there are slots, long ones
+//! included. So a tenant that floods the queue with bombs delays another's first job until its own are long, and still
+//! gets every idle slot.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,8 +19,10 @@ pub enum Full {
 /// How much may wait and run.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Jobs that run at once.
+    /// Jobs that run at once, long ones not counted; also the most that one label runs, long ones counted.
     pub running_max: usize,
+    /// Long jobs that run beside these.
+    pub long_max: usize,
     /// Jobs that wait, of all labels.
     pub waiting_max: usize,
     /// Jobs that wait, of one label.
@@ -32,14 +36,16 @@ pub struct Queue<T> {
     /// Labels with waiting jobs, in the order of their turns.
     turns: VecDeque<(String, VecDeque<T>)>,
     waiting: usize,
-    /// Running jobs by label; no zeros, so it is bounded by `running_max`.
+    /// Running jobs by label, long ones too; no zeros, so it is bounded by `running_max` and `long_max`.
     running: HashMap<String, usize>,
+    /// Those that gave their slots to others.
+    long: usize,
 }
 
 impl<T> Queue<T> {
     /// An empty queue.
     pub fn new(limits: QueueLimits) -> Queue<T> {
-        Queue { limits, turns: VecDeque::new(), waiting: 0, running: HashMap::new() }
+        Queue { limits, turns: VecDeque::new(), waiting: 0, running: HashMap::new(), long: 0 }
     }
 
     /// Adds a job at the end of its label's line.
@@ -58,12 +64,16 @@ impl<T> Queue<T> {
 
     /// Takes the next job to run, if one waits and there is room. Pair it with [`Queue::finished`].
     pub fn start(&mut self) -> Option<(String, T)> {
-        if self.running() >= self.limits.running_max {
+        if self.running() - self.long >= self.limits.running_max {
             return None;
         }
         let running_of = |label: &String| self.running.get(label).copied().unwrap_or(0);
         // `min_by_key` answers the first of equals: the one whose turn it is.
-        let (at, _) = self.turns.iter().enumerate().min_by_key(|(_, (label, _))| running_of(label))?;
+        let (at, (label, _)) =
+            self.turns.iter().enumerate().min_by_key(|(_, (label, _))| running_of(label))?;
+        if running_of(label) >= self.limits.running_max {
+            return None;
+        }
         let (label, mut line) = self.turns.remove(at)?;
         let job = line.pop_front()?;
         self.waiting -= 1;
@@ -74,8 +84,16 @@ impl<T> Queue<T> {
         Some((label, job))
     }
 
-    /// A started job of this label has ended.
-    pub fn finished(&mut self, label: &str) {
+    /// A started job turned out to be long. May it go on without its slot?
+    pub fn lengthened(&mut self) -> bool {
+        let may = self.long < self.limits.long_max;
+        self.long += usize::from(may);
+        may
+    }
+
+    /// A started job of this label has ended; it may have been one that [gave its slot away](Queue::lengthened).
+    pub fn finished(&mut self, label: &str, was_long: bool) {
+        self.long -= usize::from(was_long);
         if let Some(count) = self.running.get_mut(label) {
             *count -= 1;
             if *count == 0 {
@@ -84,7 +102,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Jobs that run.
+    /// Jobs that run, long ones too.
     pub fn running(&self) -> usize {
         self.running.values().sum()
     }
@@ -109,12 +127,12 @@ mod tests {
     use super::*;
 
     fn queue(running_max: usize) -> Queue<u32> {
-        Queue::new(QueueLimits { running_max, waiting_max: 6, waiting_per_label_max: 4 })
+        Queue::new(QueueLimits { running_max, long_max: 2, waiting_max: 6, waiting_per_label_max: 4 })
     }
 
     fn next(queue: &mut Queue<u32>) -> Option<u32> {
         let (label, job) = queue.start()?;
-        queue.finished(&label);
+        queue.finished(&label, false);
         Some(job)
     }
 
@@ -139,8 +157,26 @@ mod tests {
         queue.push("quiet", 10).unwrap();
         assert_eq!(queue.start(), Some(("quiet".into(), 10)), "although the flood was there first");
         assert_eq!(queue.start(), None, "two run");
-        queue.finished("quiet");
+        queue.finished("quiet", false);
         assert_eq!(queue.start(), Some(("flood".into(), 2)), "alone, it gets the idle slot too");
+    }
+
+    #[test]
+    fn long_jobs_make_room_for_others_and_not_for_more_of_their_label() {
+        let mut queue = queue(2);
+        for job in 1..4 {
+            queue.push("bombs", job).unwrap();
+        }
+        assert_eq!([queue.start(), queue.start()].map(|started| started.unwrap().1), [1, 2]);
+        assert!(queue.lengthened() && queue.lengthened());
+        assert!(!queue.lengthened(), "two at most");
+        assert_eq!(queue.start(), None, "bombs run two already");
+        queue.push("quiet", 10).unwrap();
+        assert_eq!(queue.start(), Some(("quiet".into(), 10)));
+        queue.finished("quiet", false);
+        queue.finished("bombs", true);
+        assert_eq!(queue.start(), Some(("bombs".into(), 3)));
+        assert!(queue.lengthened());
     }
 
     #[test]
