@@ -38,7 +38,8 @@ pub(super) fn project(text: &str) -> Result<Project, Vec<Mistake>> {
     }
 }
 
-/// Reads TOML, keeping positions; every mistake in its syntax.
+/// Reads TOML, keeping positions. Of mistakes in its syntax the first alone: what stands behind it is read by guess, and most of
+/// what is said of it is wrong.
 pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Mistake>> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("{} bytes, a manifest has at most {FILE_BYTES_MAX}", text.len());
@@ -55,9 +56,8 @@ pub fn document(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Mistake>> {
             None => mistake,
         }
     };
-    let mut mistakes: Vec<Mistake> = errors.iter().take(MISTAKES_MAX).map(mistake).collect();
-    mistakes.sort_by_key(place);
-    Err(mistakes)
+    let first = errors.iter().min_by_key(|error| error.span().map(|span| span.start));
+    Err(first.map(mistake).into_iter().collect())
 }
 
 fn place(mistake: &Mistake) -> Option<usize> {
@@ -474,10 +474,10 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_of_the_syntax_is_reported_at_once() {
-        let mistakes = project("name = \ncomponent = a.wasm\nhosts = [\n").unwrap_err();
+    fn the_first_mistake_of_the_syntax_stands_alone() {
+        let mistakes = project("name = \"a\"\ncomponent = a.wasm\nhosts = [\n").unwrap_err();
         let lines: Vec<_> = mistakes.iter().map(|one| one.line).collect();
-        assert_eq!(lines, [Some(1), Some(2), Some(3)], "{mistakes:?}");
+        assert_eq!(lines, [Some(2)], "{mistakes:?}");
     }
 
     #[test]
