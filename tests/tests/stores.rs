@@ -83,6 +83,14 @@ fn an_app_gets_its_config_and_secrets_as_versions_and_no_file_or_log_holds_a_val
     );
     let back = fleet.skerry(&["rollback", "shop", "--to", "1", "--json", "--timeout", "120s"]).ok().json();
     assert_eq!(back["outcome"], "live", "the node opened the values of then: {back}");
+    // A deploy brings the manifest's values again, and says so.
+    fleet.skerry(&["config", "set", "shop", "greeting=moin", "--no-wait"]).ok();
+    let undone = fleet.skerry(&["deploy", &folder, "--timeout", "120s"]).ok();
+    assert!(
+        undone.out.contains("config: greeting is \"hi\", as the manifest says; it was \"moin\""),
+        "{undone}"
+    );
+    assert!(!fleet.skerry(&["deploy", &folder, "--timeout", "120s"]).ok().out.contains("config:"));
 
     let listed = fleet.skerry(&["secrets", "list", "shop"]).ok();
     assert!(

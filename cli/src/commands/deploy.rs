@@ -9,6 +9,7 @@ use super::{
     convergence::{self, Waited},
     idempotency_key,
     items::{self, Entries},
+    replaced::{self, Replaced},
 };
 use crate::{
     api::{Api, Deployed, NewVersion},
@@ -34,6 +35,9 @@ pub struct Report {
     /// Its static files, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<Sent>,
+    /// Entries of its configuration that had other values before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub config_replaced: Vec<Replaced>,
     /// Absent with `--no-wait`.
     #[serde(flatten)]
     pub waited: Option<Waited>,
@@ -79,6 +83,8 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
     items::put_secrets(api, &package.app, &package.items.secrets)?;
     let entries = items::put_kv(api, &package.items.kv)?;
 
+    // Before the version is made: afterwards it is the manifest's.
+    let before = replaced::before(api, &package.app);
     progress.now(format!("{}: compiling", package.app));
     let wasm = program.map(|(digest, _)| digest);
     let body = NewVersion { wasm, assets: site.as_ref().map(|site| site.index), config: &package.config };
@@ -102,12 +108,14 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
         return Err(Error::Rejected { doing, code: "forbidden".into(), message, mistakes: vec![] });
     }
     let assets = site.map(|_| sent);
+    let config_replaced =
+        before.map(|before| replaced::entries(&before, &package.config)).unwrap_or_default();
     if args.no_wait {
-        return Ok(Report { deployed, wasm, assets, waited: None });
+        return Ok(Report { deployed, wasm, assets, config_replaced, waited: None });
     }
     progress.now(format!("{}: waiting for the nodes", package.app));
     let waited = convergence::wait(api, &package.app, deployed.rev, args.timeout, &progress)?;
-    Ok(Report { deployed, wasm, assets, waited: Some(waited) })
+    Ok(Report { deployed, wasm, assets, config_replaced, waited: Some(waited) })
 }
 
 impl Report {
@@ -127,7 +135,13 @@ impl Report {
             ),
         };
         let files = self.assets.iter().map(Sent::text);
-        files.chain(urls.iter().cloned()).fold(first, |text, line| format!("{text}\n  {line}"))
+        let lines = files.chain(self.undone()).chain(urls.iter().cloned());
+        lines.fold(first, |text, line| format!("{text}\n  {line}"))
+    }
+
+    /// What of `skerry config set` this deploy undid, a line for each entry.
+    pub fn undone(&self) -> Vec<String> {
+        replaced::lines(&self.config_replaced)
     }
 }
 
@@ -150,7 +164,7 @@ mod tests {
             compile_ms: 210,
             publish_ms: 4,
         };
-        Report { deployed, wasm: Some(Digest::ZERO), assets: None, waited }
+        Report { deployed, wasm: Some(Digest::ZERO), assets: None, config_replaced: vec![], waited }
     }
 
     fn live() -> Waited {

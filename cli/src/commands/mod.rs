@@ -12,6 +12,7 @@ pub mod kv;
 pub mod logs;
 pub mod node;
 mod released;
+mod replaced;
 pub mod secrets;
 pub mod shell;
 pub mod status;

@@ -62,6 +62,9 @@ impl<'a> Rounds<'a> {
         }
         let (ms, compile_ms) = (began.elapsed().as_millis(), report.deployed.compile_ms);
         print_line(&format!("{which} answers after {ms} ms (compile {compile_ms} ms)"))?;
+        for line in report.undone() {
+            print_line(&line)?;
+        }
         self.tell(&report)?;
         self.listen(&report)
     }
