@@ -201,8 +201,11 @@ pub struct Component {
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// The app; without it: the fleet
+    /// The app; default: that of skerry.toml here or above, else the fleet
     pub app: Option<AppName>,
+    /// The fleet, also in an app's folder
+    #[arg(long, conflicts_with = "app")]
+    pub fleet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -213,8 +216,8 @@ pub struct Status {
                   Times are UTC. What would do more in a terminal than show itself is spelled out: \\u{1b}."
 )]
 pub struct Logs {
-    /// The app
-    pub app: AppName,
+    /// The app; default: that of skerry.toml here or above
+    pub app: Option<AppName>,
     /// Go on with what comes, until it is stopped
     #[arg(long, short)]
     pub follow: bool,
@@ -250,10 +253,13 @@ pub struct Deploy {
 
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// The app
-    pub app: AppName,
+    /// The app; default: that of skerry.toml here or above
+    pub app: Option<AppName>,
     /// Version to go back to; default: the one before the active one
-    #[arg(long, value_name = "VERSION")]
+    #[arg(value_name = "VERSION", value_parser = project::version, conflicts_with = "to")]
+    pub version: Option<u64>,
+    /// The same, where no app is named
+    #[arg(long, value_name = "VERSION", value_parser = project::version)]
     pub to: Option<u64>,
     /// How long to wait until all nodes serve it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
@@ -288,12 +294,11 @@ pub enum Config {
     /// Set entries: a new version of the same program, released at once
     ///
     /// The next deploy brings the configuration of its manifest again: what is to stay belongs there too.
+    #[command(override_usage = "skerry config set [OPTIONS] [APP] <KEY=VALUE>...")]
     Set {
-        /// The app
-        app: AppName,
-        /// Entries to set
-        #[arg(value_name = "KEY=VALUE", required = true, value_parser = entry)]
-        entries: Vec<(String, String)>,
+        /// Entries to set, after the app if that is not the one of skerry.toml here or above
+        #[arg(value_name = "[APP] KEY=VALUE", required = true, value_parser = app_or_entry)]
+        entries: Vec<AppOrEntry>,
         /// The config store; default: the app's default one
         #[arg(long, value_name = "NAME")]
         store: Option<StoreName>,
@@ -302,15 +307,14 @@ pub enum Config {
     },
     /// List the entries of the active version
     List {
-        /// The app
-        app: AppName,
+        /// The app; default: that of skerry.toml here or above
+        app: Option<AppName>,
     },
     /// Take entries out: a new version of the same program, released at once
+    #[command(override_usage = "skerry config unset [OPTIONS] [APP] <KEY>...")]
     Unset {
-        /// The app
-        app: AppName,
-        /// Keys to take out
-        #[arg(value_name = "KEY", required = true)]
+        /// Keys to take out, after the app; with one word alone it is the app of skerry.toml here or above
+        #[arg(value_name = "[APP] KEY", required = true)]
         keys: Vec<String>,
         /// The config store; default: the app's default one
         #[arg(long, value_name = "NAME")]
@@ -326,11 +330,13 @@ pub enum Secrets {
     ///
     /// An app that declares it gets a new version of the same program, released at once. One line end at the value's end
     /// is dropped; --file keeps every byte.
+    #[command(allow_missing_positional = true)]
     Set {
-        /// The app; it need not be deployed yet
-        app: AppName,
+        /// The app, which need not be deployed yet; default: that of skerry.toml here or above
+        app: Option<AppName>,
         /// The secret's name
         // Text: an error of clap's own would repeat what was typed, and that may be a value.
+        #[arg(required = true)]
         key: String,
         /// The secret store; default: the app's default one
         #[arg(long, value_name = "NAME")]
@@ -348,8 +354,8 @@ pub enum Secrets {
     /// before a name, and a value may stand in '…', as it is, or in "…", with \n, \t, \" and \\ for a line end, a
     /// tab, a quote and a backslash. A value with a # behind a space must stand in quotes.
     Import {
-        /// The app; it need not be deployed yet
-        app: AppName,
+        /// The app, which need not be deployed yet; default: that of skerry.toml here or above
+        app: Option<AppName>,
         /// The secret store; default: the app's default one
         #[arg(long, value_name = "NAME")]
         store: Option<StoreName>,
@@ -361,14 +367,16 @@ pub enum Secrets {
     },
     /// List the secrets by name; values are never shown
     List {
-        /// The app
-        app: AppName,
+        /// The app; default: that of skerry.toml here or above
+        app: Option<AppName>,
     },
     /// Forget a secret that the active version does not declare
+    #[command(allow_missing_positional = true)]
     Unset {
-        /// The app
-        app: AppName,
+        /// The app; default: that of skerry.toml here or above
+        app: Option<AppName>,
         /// The secret's name
+        #[arg(required = true)]
         key: SecretName,
         /// The secret store; default: the app's default one
         #[arg(long, value_name = "NAME")]
@@ -411,8 +419,8 @@ pub enum Kv {
     },
     /// List keys, in the order of their bytes
     List {
-        /// The store
-        store: StoreName,
+        /// The store; without it: the stores
+        store: Option<StoreName>,
         /// Only keys that begin with this
         #[arg(long, value_name = "TEXT", default_value = "")]
         prefix: String,
@@ -458,6 +466,22 @@ impl KvMode {
             KvMode::Append => "append",
             KvMode::Prepend => "prepend",
         }
+    }
+}
+
+/// A word of `config set`.
+#[derive(Debug, Clone)]
+pub enum AppOrEntry {
+    /// The app.
+    App(AppName),
+    /// `KEY=VALUE`.
+    Entry(String, String),
+}
+
+fn app_or_entry(text: &str) -> Result<AppOrEntry, String> {
+    match text.parse() {
+        Ok(app) => Ok(AppOrEntry::App(app)),
+        Err(_) => entry(text).map(|(key, value)| AppOrEntry::Entry(key, value)),
     }
 }
 
@@ -631,6 +655,19 @@ mod tests {
             "skerry apps --json",
             "skerry logs shop -f --since 5m --json",
             "skerry rollback hello --to 3 --json",
+            "skerry rollback hello v3",
+            "skerry rollback --to 3",
+            "skerry logs -f",
+            "skerry versions",
+            "skerry status --fleet",
+            "skerry diff 1 2",
+            "skerry config set a=1",
+            "skerry config unset a",
+            "skerry config list",
+            "skerry secrets set KEY",
+            "skerry secrets unset KEY",
+            "skerry secrets list",
+            "skerry kv list",
             "skerry app delete hello --json",
             "skerry config set shop a=1 b=c=d --store s --no-wait --json",
             "skerry config list shop",

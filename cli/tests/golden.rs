@@ -174,6 +174,14 @@ fn usage() {
     check("bad-url", empty().path(), &["apps", "--api", "127.0.0.1:1", "--token", "skt_x"]);
     check("bad-time", empty().path(), &with(&["deploy", "--timeout", "5"]));
     check("no-such-command", empty().path(), &["deplyo"]);
+    check("no-app-named", empty().path(), &with(&["logs"]));
+    let folder = empty();
+    fs::write(folder.path().join("skerry.toml"), "name = \"shop\"\n").unwrap();
+    check("rollback-to-what", folder.path(), &with(&["rollback", "3"]));
+    check("app-of-the-folder", folder.path(), &with(&["versions"]));
+    check("config-set-nothing", folder.path(), &with(&["config", "set", "shop"]));
+    check("diff-of-one", folder.path(), &with(&["diff", "3"]));
+    check("diff-of-no-version", folder.path(), &with(&["diff", "3", "new"]));
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use artifact::{
-    AppId, Digest, NodeName,
-    names::PopName,
+    AppId, Digest, NodeName, TenantName,
+    names::{PopName, StoreName},
     record::{Body, Rev, UnixMs},
 };
 use bytes::Bytes;
@@ -118,6 +118,11 @@ impl Fleet {
     /// Does one operation on the tenants' key-value stores; a refusal is the tenant's or the caller's fault.
     pub async fn kv(&self, ask: Message<Ask>) -> Result<Result<Message<Said>, Refusal>, KvError> {
         Ok(decided(self.origin.kv().ask(ask).await?))
+    }
+
+    /// The names of a tenant's key-value stores that hold something.
+    pub async fn kv_stores(&self, tenant: &TenantName) -> Result<Vec<StoreName>, KvError> {
+        self.origin.kv().stores(tenant).await
     }
 
     /// The same for a write that a client may repeat under a name: it is done once.

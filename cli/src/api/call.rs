@@ -24,6 +24,7 @@ use super::types::{ErrorBody, ErrorSaid};
 use crate::{
     credentials::Credentials,
     error::{Error, Result},
+    near,
 };
 
 /// Retries after the first attempt; with the pauses below a restart of the control plane (about a second) is bridged.
@@ -40,6 +41,8 @@ const SEND_S_MAX: u64 = 300;
 const BODY_S_MAX: u64 = 60;
 /// Largest answer: a list of 10,000 apps at 200 B each is 2 MB.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Code of the refusal that names an app which is not there.
+const NO_SUCH_APP: &str = "no_such_app";
 /// Where Linux distributions keep the certificate authorities of the system, first that exists.
 const SYSTEM_CA_FILES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -328,8 +331,22 @@ impl Api {
             StatusCode::FORBIDDEN => "; this token may not do that",
             _ => "",
         };
-        let message = format!("{}{hint}", said.message);
+        let near = match said.code.as_str() {
+            NO_SUCH_APP => self.near_app(&call.path),
+            _ => String::new(),
+        };
+        let message = format!("{}{near}{hint}", said.message);
         Error::Rejected { doing, code: said.code, message, mistakes: said.mistakes }
+    }
+}
+
+impl Api {
+    /// Which app was meant by the one in this path. Asked for only once that one is known not to be there.
+    fn near_app(&self, path: &str) -> String {
+        let wrong = path.strip_prefix("/v1/apps/").unwrap_or_default();
+        let wrong = wrong.split(['/', '?']).next().unwrap_or_default();
+        let apps = self.apps().unwrap_or_default();
+        near::hint(wrong, apps.iter().map(|app| app.app.as_str()))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Api, Deployed,
     call::Call,
-    types::{AppConfigShown, KvEntry, KvKeys, KvPut, SecretSet, SecretsSet},
+    types::{AppConfigShown, KvEntry, KvKeys, KvPut, KvStores, SecretSet, SecretsSet},
 };
 use crate::error::Result;
 
@@ -106,6 +106,11 @@ impl Api {
             ttl_ms: text("skerry-ttl-ms").and_then(|text| text.parse().ok()),
             metadata: text("skerry-metadata").and_then(|text| BASE64.decode(text).ok()).unwrap_or_default(),
         })
+    }
+
+    /// The tenant's stores.
+    pub fn kv_stores(&self) -> Result<KvStores> {
+        self.answer(Call::new("listing key-value stores", "GET", "/v1/kv"))
     }
 
     /// One page of keys.

@@ -135,6 +135,20 @@ fn refusals_carry_code_reason_and_mistakes() {
 }
 
 #[test]
+fn an_app_that_is_not_there_is_told_with_the_one_that_was_meant() {
+    let refused = r#"{"error":{"code":"no_such_app","message":"this tenant has no app helo"}}"#;
+    let apps = r#"[{"app":"shop","active_version":1},{"app":"hello","active_version":1}]"#;
+    let (url, server) = serve(vec![Some((404, refused)), Some((200, apps))]);
+    let error = api(&url).config(&"helo".parse().unwrap()).unwrap_err();
+    assert!(
+        error.report().ends_with("this tenant has no app helo; did you mean hello?"),
+        "{}",
+        error.report()
+    );
+    assert_eq!(server.join().unwrap().len(), 2);
+}
+
+#[test]
 fn refused_tokens_are_rejections_and_faults_are_failures() {
     let (url, _server) = serve(vec![Some((401, "")), Some((500, "")), Some((200, "no json"))]);
     let api = api(&url);

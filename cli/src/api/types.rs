@@ -187,6 +187,12 @@ pub struct KvEntry {
     pub ttl_ms: Option<u64>,
 }
 
+/// `GET /v1/kv`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KvStores {
+    pub stores: Vec<String>,
+}
+
 /// One page of keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KvKeys {

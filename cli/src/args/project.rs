@@ -92,21 +92,20 @@ pub struct Dev {
 
 #[derive(Debug, Args)]
 pub struct Versions {
-    /// The app
-    pub app: AppName,
+    /// The app; default: that of skerry.toml here or above
+    pub app: Option<AppName>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  skerry diff shop 3 4")]
+#[command(
+    override_usage = "skerry diff [OPTIONS] [APP] <V1> <V2>",
+    after_help = "Examples:\n  skerry diff shop 3 4\n  skerry diff 3 4        in the app's folder"
+)]
 pub struct Diff {
-    /// The app
-    pub app: AppName,
-    /// The version to begin with
-    #[arg(value_name = "V1", value_parser = version)]
-    pub from: u64,
-    /// The version to compare with it
-    #[arg(value_name = "V2", value_parser = version)]
-    pub to: u64,
+    /// The version to begin with and the one to compare with it, after the app if that is not the one of skerry.toml here or
+    /// above
+    #[arg(value_name = "[APP] V1 V2", required = true, num_args = 1..=3)]
+    pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -121,11 +120,27 @@ pub struct Completions {
 }
 
 /// A version's number, as it is written or as it is shown: `4` or `v4`.
-fn version(text: &str) -> Result<u64, String> {
+pub(super) fn version(text: &str) -> Result<u64, String> {
     text.strip_prefix('v')
         .unwrap_or(text)
         .parse()
         .map_err(|_| format!("{text:?} is no version; write 4 or v4"))
+}
+
+impl Diff {
+    /// The app, if it is named, and the two versions.
+    pub fn parts(&self) -> Result<(Option<AppName>, u64, u64), String> {
+        let (app, versions) = match self.words.as_slice() {
+            [app, versions @ ..] if versions.len() == 2 => {
+                (Some(app.parse::<AppName>().map_err(|error| error.to_string())?), versions)
+            }
+            versions => (None, versions),
+        };
+        match versions {
+            [from, to] => Ok((app, version(from)?, version(to)?)),
+            _ => Err("two versions are wanted: skerry diff [APP] V1 V2".into()),
+        }
+    }
 }
 
 impl Publish {

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     api::{Api, Changed},
     args::{App, Rollback},
-    error::Result,
+    error::{Error, Result},
+    here,
     output::{Output, Progress, table},
 };
 
@@ -37,29 +38,37 @@ struct RolledBack {
     waited: Option<Waited>,
 }
 
-/// `skerry rollback APP [--to VERSION]`: like a deploy, it ends when the nodes serve it.
+/// `skerry rollback [APP] [VERSION]`: like a deploy, it ends when the nodes serve it.
 pub fn rollback(api: &Api, args: &Rollback, output: Output) -> Result<()> {
-    let progress = Progress::start(format!("{}: rolling back", args.app));
-    let changed = api.rollback(&args.app, args.to, &idempotency_key()?)?;
+    let app = here::app(args.app.as_ref())?;
+    if let (Some(word), None, None, Some(here)) =
+        (&args.app, args.version, args.to, here::app_if_any().filter(|here| *here != app))
+        && word.as_str().trim_start_matches('v').parse::<u64>().is_ok()
+    {
+        let message = format!("is {word} a version of {here}? Then: skerry rollback --to {word}");
+        return Err(Error::Usage(message));
+    }
+    let progress = Progress::start(format!("{}: rolling back", app));
+    let changed = api.rollback(&app, args.version.or(args.to), &idempotency_key()?)?;
     let waited = match args.no_wait {
         true => None,
-        false => Some(convergence::wait(api, &args.app, changed.rev, args.timeout, &progress)?),
+        false => Some(convergence::wait(api, &app, changed.rev, args.timeout, &progress)?),
     };
     drop(progress);
     let version = changed.version.map_or_else(String::new, |version| format!(" v{version}"));
     let done = RolledBack { changed, waited };
     output.print(&done, || match &done.waited {
         Some(Waited { convergence, .. }) if convergence.active == 0 => {
-            format!("{}{version} is durable, but no node serves it yet", args.app)
+            format!("{}{version} is durable, but no node serves it yet", app)
         }
         Some(Waited { convergence, active_ms, .. }) => format!(
             "{}{version} is live again on {} of {} nodes (active {active_ms} ms)",
-            args.app, convergence.active, convergence.nodes
+            app, convergence.active, convergence.nodes
         ),
-        None => format!("{}{version} is durable at rev {}", args.app, done.changed.rev),
+        None => format!("{}{version} is durable at rev {}", app, done.changed.rev),
     })?;
     match &done.waited {
-        Some(waited) => waited.verdict(&format!("{}{version}", args.app)),
+        Some(waited) => waited.verdict(&format!("{}{version}", app)),
         None => Ok(()),
     }
 }

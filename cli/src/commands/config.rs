@@ -7,23 +7,25 @@ use artifact::{AppName, names::StoreName};
 use super::{idempotency_key, released::Released};
 use crate::{
     api::Api,
-    args::{Config, Waiting},
-    error::Result,
+    args::{AppOrEntry, Config, Waiting},
+    error::{Error, Result},
+    here,
     output::{Output, table},
 };
 
 /// Runs it.
 pub fn run(api: &Api, command: &Config, output: Output) -> Result<()> {
     match command {
-        Config::Set { app, entries, store, waiting } => {
-            let set = entries.iter().cloned().collect();
-            change(api, app, store.as_ref(), &set, &[], waiting, output)
+        Config::Set { entries, store, waiting } => {
+            let (app, set) = set(entries)?;
+            change(api, &here::app(app.as_ref())?, store.as_ref(), &set, &[], waiting, output)
         }
-        Config::Unset { app, keys, store, waiting } => {
-            change(api, app, store.as_ref(), &BTreeMap::new(), keys, waiting, output)
+        Config::Unset { keys, store, waiting } => {
+            let (app, keys) = unset(keys)?;
+            change(api, &here::app(app.as_ref())?, store.as_ref(), &BTreeMap::new(), keys, waiting, output)
         }
         Config::List { app } => {
-            let shown = api.config(app)?;
+            let shown = api.config(&here::app(app.as_ref())?)?;
             output.print(&shown, || {
                 let head = ["STORE", "KEY", "VALUE"].map(str::to_owned).to_vec();
                 let default = shown.config.iter().map(|(key, value)| ("-", key, value));
@@ -36,6 +38,35 @@ pub fn run(api: &Api, command: &Config, output: Output) -> Result<()> {
                 table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
             })
         }
+    }
+}
+
+/// The app, if it is named, and the entries behind it.
+fn set(words: &[AppOrEntry]) -> Result<(Option<AppName>, BTreeMap<String, String>)> {
+    let (mut app, mut set) = (None, BTreeMap::new());
+    for (at, word) in words.iter().enumerate() {
+        match word {
+            AppOrEntry::App(named) if at == 0 => app = Some(named.clone()),
+            AppOrEntry::App(word) => {
+                return Err(Error::Usage(format!("{:?} is not of the form KEY=VALUE", word.as_str())));
+            }
+            AppOrEntry::Entry(key, value) => drop(set.insert(key.clone(), value.clone())),
+        }
+    }
+    if set.is_empty() {
+        return Err(Error::Usage("there is nothing to set: give KEY=VALUE after the app".into()));
+    }
+    Ok((app, set))
+}
+
+/// The app, if there is more than a key, and the keys behind it.
+fn unset(words: &[String]) -> Result<(Option<AppName>, &[String])> {
+    match words {
+        [app, keys @ ..] if !keys.is_empty() => {
+            let app = app.parse().map_err(|error| Error::Usage(format!("{app:?}: {error}")))?;
+            Ok((Some(app), keys))
+        }
+        keys => Ok((None, keys)),
     }
 }
 

@@ -12,14 +12,18 @@ use serde_json::{Value, json};
 
 use super::idempotency_key;
 use crate::{
-    api::{Api, KvEntry, KvPut},
+    api::{Api, KvEntry, KvPut, KvStores},
     args::Kv,
     error::{Error, Result},
+    near,
     output::Output,
 };
 
 /// Bytes of a value; the control plane has the last word, this spares sending what it will refuse.
 pub const VALUE_BYTES_MAX: u64 = 8 << 20;
+
+/// Stores that are named where another was meant.
+const STORES_NAMED_MAX: usize = 20;
 
 /// Runs it.
 pub fn run(api: &Api, command: &Kv, output: Output) -> Result<()> {
@@ -52,8 +56,18 @@ pub fn run(api: &Api, command: &Kv, output: Output) -> Result<()> {
                 }
             }
         }
-        Kv::List { store, prefix, limit, cursor } => {
+        Kv::List { store: None, .. } => {
+            let stores = api.kv_stores()?;
+            output.print(&stores, || match stores.stores.as_slice() {
+                [] => "no stores yet: one is made with its first entry".into(),
+                stores => stores.join("\n"),
+            })
+        }
+        Kv::List { store: Some(store), prefix, limit, cursor } => {
             let page = api.kv_list(store, prefix, *limit, cursor.as_deref())?;
+            if page.keys.is_empty() && page.next.is_none() {
+                require_store(api, store)?;
+            }
             output.print(&page, || page.keys.join("\n"))?;
             if let (Output::Text, Some(next)) = (output, &page.next) {
                 eprintln!("there are more; they begin with --cursor {next}");
@@ -69,6 +83,32 @@ pub fn run(api: &Api, command: &Kv, output: Output) -> Result<()> {
             })
         }
     }
+}
+
+/// A store without entries may be one that is not there. It is looked for only then: most lists are of stores that are.
+fn require_store(api: &Api, store: &StoreName) -> Result<()> {
+    let Ok(KvStores { stores }) = api.kv_stores() else { return Ok(()) };
+    match stores.iter().any(|known| known == store.as_str()) {
+        true => Ok(()),
+        false => Err(Error::Rejected {
+            doing: format!("listing keys of {store}"),
+            code: "no_such_store".into(),
+            message: no_such_store(store.as_str(), &stores),
+            mistakes: vec![],
+        }),
+    }
+}
+
+fn no_such_store(store: &str, stores: &[String]) -> String {
+    let known = match stores {
+        [] => "; there are none yet: one is made with its first entry".to_owned(),
+        stores if stores.len() > STORES_NAMED_MAX => {
+            format!("; `skerry kv list` names the {} there are", stores.len())
+        }
+        stores => format!("; there are: {}", stores.join(", ")),
+    };
+    let hint = near::hint(store, stores.iter().map(String::as_str));
+    format!("there is no store {store}{known}{hint}")
 }
 
 /// JSON holds text: a value or metadata that is none stands there in base64.
@@ -106,6 +146,16 @@ fn value(file: Option<&Path>) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_is_not_there_is_told_with_those_that_are() {
+        let stores = ["carts", "users"].map(str::to_owned);
+        let said = no_such_store("cart", &stores);
+        assert_eq!(said, "there is no store cart; there are: carts, users; did you mean carts?");
+        assert!(no_such_store("cart", &[]).contains("none yet"));
+        let many: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+        assert!(no_such_store("cart", &many).ends_with("names the 100 there are"));
+    }
 
     #[test]
     fn an_entry_is_shown_as_text_where_it_is_text() {

@@ -6,6 +6,7 @@ use crate::{
     api::Api,
     args::Logs,
     error::{Error, Result},
+    here,
     logs::{self, Heard, Said, Style, Wanted},
     output::Output,
     up::Stop,
@@ -13,6 +14,7 @@ use crate::{
 
 /// Prints lines: as text, or as JSON, one a line. Following ends with a signal, or when nobody reads any more.
 pub fn run(api: &Api, args: &Logs, output: Output) -> Result<()> {
+    let app = here::app(args.app.as_ref())?;
     let stop = Stop::listen()?;
     let (style, unread) = (Style::of_stdout(), Cell::new(false));
     let wanted = Wanted { follow: args.follow, past: args.since };
@@ -39,5 +41,5 @@ pub fn run(api: &Api, args: &Logs, output: Output) -> Result<()> {
         }
         Ok(())
     };
-    logs::listen(api, &args.app, wanted, &|| stop.is_raised() || unread.get(), &mut print)
+    logs::listen(api, &app, wanted, &|| stop.is_raised() || unread.get(), &mut print)
 }

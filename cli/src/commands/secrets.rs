@@ -21,6 +21,7 @@ use crate::{
     api::Api,
     args::Secrets,
     error::{Error, Result},
+    here,
     output::{Output, objects},
 };
 
@@ -52,6 +53,7 @@ struct Imported {
 pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
     match command {
         Secrets::Set { app, key, store, file, waiting } => {
+            let app = &here::app(app.as_ref())?;
             let key = &name(key)?;
             let value = value(key.as_str(), file.as_deref())?;
             let set = api.set_secret(app, store.as_ref(), key, &value, &idempotency_key()?)?;
@@ -69,6 +71,7 @@ pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
             set.released.as_ref().map_or(Ok(()), Released::verdict)
         }
         Secrets::Import { app, store, file, waiting } => {
+            let app = &here::app(app.as_ref())?;
             let secrets = lines::read(&text(file.as_deref(), io::stdin().lock())?)?;
             let set = api.set_secrets(app, store.as_ref(), &secrets, &idempotency_key()?)?;
             let released = match set.released {
@@ -92,10 +95,11 @@ pub fn run(api: &Api, command: &Secrets, output: Output) -> Result<()> {
             imported.released.as_ref().map_or(Ok(()), Released::verdict)
         }
         Secrets::List { app } => {
-            let secrets = api.secrets(app)?;
+            let secrets = api.secrets(&here::app(app.as_ref())?)?;
             output.print(&secrets, || objects(&["name", "store", "declared", "set_ms", "set_by"], &secrets))
         }
         Secrets::Unset { app, key, store } => {
+            let app = &here::app(app.as_ref())?;
             api.unset_secret(app, store.as_ref(), key)?;
             let unset = serde_json::json!({ "name": key, "store": store, "unset": true });
             output.print(&unset, || format!("the secret {key} of {app} is forgotten"))

@@ -10,6 +10,7 @@ use crate::{
     api::{Api, AppDetail, AppSummary, Convergence, NodeSummary},
     args::Status,
     error::{Error, Result},
+    here,
     output::{Output, table},
 };
 
@@ -29,8 +30,8 @@ struct FleetStatus {
 
 /// Prints the status; exit code 0 whatever it says, because asking worked.
 pub fn run(api: &Api, args: &Status, output: Output) -> Result<()> {
-    match &args.app {
-        Some(app) => of_app(api, app, output),
+    match args.app.clone().or_else(here::app_if_any).filter(|_| !args.fleet) {
+        Some(app) => of_app(api, &app, output),
         None => of_fleet(api, output),
     }
 }

@@ -10,13 +10,14 @@ use crate::{
     api::{Api, VersionDetail},
     args::{Diff, Versions},
     build::size,
-    error::Result,
+    error::{Error, Result},
+    here,
     output::{Output, moment, table},
 };
 
 /// `skerry versions APP`.
 pub fn list(api: &Api, args: &Versions, output: Output) -> Result<()> {
-    let versions = api.app(&args.app)?.versions;
+    let versions = api.app(&here::app(args.app.as_ref())?)?.versions;
     output.print(&versions, || {
         let head = ["VERSION", "MADE", "WASM", "SIZE", "LANE", "TARGETS"].map(str::to_owned).to_vec();
         let rows = versions.iter().map(|version| {
@@ -55,9 +56,10 @@ struct Change {
 
 /// `skerry diff APP V1 V2`.
 pub fn diff(api: &Api, args: &Diff, output: Output) -> Result<()> {
-    let (from, to) = (api.version(&args.app, args.from)?, api.version(&args.app, args.to)?);
-    let changes = changes(&pinned(&from), &pinned(&to));
-    let found = Difference { app: args.app.to_string(), from: args.from, to: args.to, changes };
+    let (app, from, to) = args.parts().map_err(Error::Usage)?;
+    let app = here::app(app.as_ref())?;
+    let changes = changes(&pinned(&api.version(&app, from)?), &pinned(&api.version(&app, to)?));
+    let found = Difference { app: app.to_string(), from, to, changes };
     output.print(&found, || found.text())
 }
 

@@ -3,10 +3,10 @@
 //!
 //! A token of one app reaches the stores that the app's active version declares.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use artifact::{
-    Digest, TenantName,
+    AppId, Digest, TenantName,
     names::{KvKey, StoreName},
 };
 use axum::{
@@ -27,12 +27,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     body::{Asked, Named, NamedTwo, Raw, RequestKey},
     error::{ApiError, ErrorBody},
-    types::{KvDeleteQuery, KvDeleted, KvKeys, KvListQuery, KvPutQuery, KvStored},
+    types::{KvDeleteQuery, KvDeleted, KvKeys, KvListQuery, KvPutQuery, KvStored, KvStores},
     write::{answered, audited, key_reused},
 };
 use crate::{
     admin::IdempotencyKey,
-    plane::Plane,
+    plane::{self, Plane},
     tokens::{Action, Caller, Forbidden},
 };
 
@@ -44,6 +44,29 @@ const TTL_MS: &str = "skerry-ttl-ms";
 const METADATA: &str = "skerry-metadata";
 /// Characters of a key in an audit row: enough to know it again, and a row stays small.
 const AUDITED_KEY_CHARS: usize = 128;
+
+/// The tenant's stores: those that hold something, and those that active versions declare.
+#[utoipa::path(
+    get, path = "/v1/kv", tag = "kv", security(("token" = [])), responses((status = 200, body = KvStores))
+)]
+pub async fn list_stores(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+) -> Result<Json<KvStores>, ApiError> {
+    caller.allow_somewhere(&[Action::Read])?;
+    let mut stores: BTreeSet<String> = BTreeSet::new();
+    // A token of one app reaches what that app declares.
+    if caller.only_app().is_none() {
+        let held = plane.fleet.kv_stores(&caller.tenant).await?;
+        stores.extend(held.iter().map(ToString::to_string));
+    }
+    let view = plane.fleet.view();
+    let reachable = |id: &AppId| caller.only_app().is_none_or(|only| *only == id.app);
+    for (_, app) in plane::apps_of(&view, &caller.tenant).filter(|(id, _)| reachable(id)) {
+        stores.extend(app.active_version().iter().flat_map(|active| active.version.config.kv_stores.clone()));
+    }
+    Ok(Json(KvStores { stores: stores.into_iter().collect() }))
+}
 
 /// One page of a store's keys, in the order of their bytes. A store that does not exist has none.
 #[utoipa::path(
@@ -218,7 +241,7 @@ fn digest(request: &impl Serialize) -> Result<Digest, ApiError> {
 fn reached(plane: &Plane, caller: &Caller, action: Action, store: StoreName) -> Result<Space, Forbidden> {
     caller.allow_somewhere(&[action])?;
     if let Some(app) = caller.only_app() {
-        let id = artifact::AppId { tenant: caller.tenant.clone(), app: app.clone() };
+        let id = AppId { tenant: caller.tenant.clone(), app: app.clone() };
         let view = plane.fleet.view();
         let declared = view.active(&id).map(|active| active.version.config.kv_stores.as_slice());
         if !declared.unwrap_or_default().iter().any(|declared| declared == store.as_str()) {

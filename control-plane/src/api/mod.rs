@@ -75,6 +75,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(secrets::set_secret, __path_set_secret),
         route!(secrets::set_secrets, __path_set_secrets),
         route!(secrets::unset_secret, __path_unset_secret),
+        route!(kv::list_stores, __path_list_stores),
         route!(kv::list_keys, __path_list_keys),
         route!(kv::get_entry, __path_get_entry),
         route!(kv::put_entry, __path_put_entry),

@@ -392,6 +392,13 @@ pub struct KvListQuery {
     pub cursor: Option<String>,
 }
 
+/// The tenant's key-value stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KvStores {
+    /// Their names, in order.
+    pub stores: Vec<String>,
+}
+
 /// One page of keys. It may be empty and not the last: only a null `next` says that there are no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KvKeys {

@@ -369,6 +369,13 @@ async fn tenants_do_not_meet_and_a_token_reaches_what_it_is_for() {
     let of_app = plane.token(json!({ "tenant": "a", "app": "shop", "actions": ["deploy", "read"] })).await;
     assert_eq!(plane.ask_as(&of_app, Method::GET, "/v1/kv/s/k").send().await.ok(), json!(1));
     assert_eq!(plane.ask_as(&of_app, Method::GET, "/v1/kv/other/k").send().await.code(), "forbidden");
+    // Nobody is told of stores out of reach; those that are declared and empty are there too.
+    plane.deploy(&a, "blog", &program("blog"), json!({ "kv_stores": ["posts"] })).await.ok();
+    let stores =
+        async |token: &str| plane.ask_as(token, Method::GET, "/v1/kv").send().await.ok()["stores"].clone();
+    assert_eq!(stores(&a).await, json!(["other", "posts", "s"]));
+    assert_eq!(stores(&of_app).await, json!(["s"]));
+    assert_eq!(stores(&b).await, json!([]));
     let reader = plane.token(json!({ "tenant": "a", "actions": ["read"] })).await;
     for (method, path) in [
         (Method::PUT, "/v1/kv/s/k"),

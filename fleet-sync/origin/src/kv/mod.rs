@@ -7,7 +7,7 @@
 mod sqlite;
 pub(crate) mod sweeper;
 
-use artifact::Digest;
+use artifact::{Digest, TenantName, names::StoreName};
 use async_trait::async_trait;
 use fleet_sync_proto::kv::{Ask, Message, Said};
 
@@ -25,6 +25,10 @@ pub trait KvStore: Send + Sync + 'static {
     /// whoever repeats it is told the same and nothing is written again, whenever this process ended in between. A
     /// refusal changed nothing and is not kept. Operations that only read are simply done.
     async fn ask_once(&self, ask: Message<Ask>, once: Once) -> Result<Message<Said>, OnceError>;
+
+    /// The names of a tenant's stores that hold something, in order; what has expired and was not swept yet may count. As
+    /// many as the tenant's quota lets there be.
+    async fn stores(&self, tenant: &TenantName) -> Result<Vec<StoreName>, KvError>;
 
     /// Takes a bounded batch of what has expired out. For whoever holds the store, now and then.
     async fn sweep(&self) -> Result<Swept, KvError>;

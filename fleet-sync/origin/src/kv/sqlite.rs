@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use artifact::TenantName;
+use artifact::{TenantName, names::StoreName};
 use async_trait::async_trait;
 use fleet_sync_proto::kv::{
     Ask, At, Generation, METADATA_BYTES_MAX, Message, Mode, PutAsk, Refusal, Said, Space, VALUE_BYTES_MAX,
@@ -172,6 +172,21 @@ impl KvStore for SqliteKv {
             Ok(said) => Ok(said),
             Err(NotDone::Refused(refusal)) => Ok(refused(refusal)),
             Err(NotDone::Reused) => Err(OnceError::Reused),
+        }
+    }
+
+    async fn stores(&self, tenant: &TenantName) -> Result<Vec<StoreName>, KvError> {
+        let room = self.inner.room.clone().acquire_owned().await.expect("this semaphore is never closed");
+        let (inner, tenant) = (self.inner.clone(), tenant.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            let _room = room;
+            inner.readers.with(|reader| list::stores(reader, &tenant))
+        });
+        let failed = |source| KvError { doing: "listing stores", at: self.inner.at.clone(), source };
+        match task.await {
+            Ok(Ok(stores)) => Ok(stores),
+            Ok(Err(error)) => Err(failed(error.into())),
+            Err(panicked) => Err(failed(panicked.into())),
         }
     }
 

@@ -55,6 +55,10 @@ mod tests {
             unreachable!("the loop only sweeps")
         }
 
+        async fn stores(&self, _: &artifact::TenantName) -> Result<Vec<artifact::names::StoreName>, KvError> {
+            unreachable!("the loop only sweeps")
+        }
+
         async fn sweep(&self) -> Result<Swept, KvError> {
             self.asked_ms.lock().push(self.began.elapsed().as_millis());
             self.answers.lock().pop_front().expect("the store is gone before")

@@ -1,6 +1,7 @@
 //! Pages of keys, in the order of their bytes. The work of a page is bounded, not only its length: expired entries that were
 //! not swept yet are passed over, and a page that met many of them ends early, with a cursor that goes on behind them.
 
+use artifact::{TenantName, names::StoreName};
 use fleet_sync_proto::kv::{ListAsk, Message, Refusal, Said, Space};
 use rusqlite::{Connection, params};
 
@@ -41,6 +42,14 @@ pub(super) fn page(connection: &Connection, list: &ListAsk, now_ms: u64) -> Deci
     }
     let next = more.then(|| cursor_after(&last));
     Ok(Ok(Message::bare(Said::Page { keys, next })))
+}
+
+/// The names of the tenant's stores that hold something.
+pub(super) fn stores(connection: &Connection, tenant: &TenantName) -> rusqlite::Result<Vec<StoreName>> {
+    let mut query = connection.prepare_cached("SELECT store FROM stores WHERE tenant = ?1 ORDER BY store")?;
+    let names = query.query_map([tenant.as_str()], |row| row.get::<_, String>(0))?;
+    // What is no name any more, by a release that was stricter, can be asked for by nobody.
+    Ok(names.collect::<rusqlite::Result<Vec<_>>>()?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 fn unreadable(error: std::string::FromUtf8Error) -> rusqlite::Error {

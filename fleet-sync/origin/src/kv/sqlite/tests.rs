@@ -116,6 +116,24 @@ impl Kv {
 }
 
 #[test]
+fn the_stores_of_a_tenant_are_those_that_hold_something_and_nobody_elses() {
+    let kv = Kv::open();
+    let stores = |tenant: &str| {
+        let stores = kv.runtime.block_on(kv.store.stores(&tenant.parse().unwrap())).unwrap();
+        stores.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let other = of("other", "theirs", "a");
+    kv.put(at("users", "a"), "1");
+    kv.put(at("carts", "a"), "1");
+    kv.put(other.clone(), "1");
+    let tenant = at("carts", "a").space.tenant;
+    assert_eq!(stores(tenant.as_str()), ["carts", "users"]);
+    assert_eq!(stores("other"), ["theirs"]);
+    kv.delete(other, None).unwrap();
+    assert_eq!(stores("other"), [""; 0]);
+}
+
+#[test]
 fn what_was_written_is_there_after_reopening_and_only_for_its_tenant() {
     let kv = Kv::open();
     let generation = kv.put(at("carts", "a"), "1");
