@@ -102,9 +102,10 @@ impl Package {
 
 fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<Package> {
     let Imported { name, config, items, notes, file, program, build: _ } = imported;
-    let wasm = match program {
-        Program::Bytes(bytes) => checked_size(&file, bytes.len() as u64).map(|()| bytes)?,
-        Program::File { cure, .. } => read_wasm(&file, Some(&cure))?,
+    let (wasm, assets) = match program {
+        Program::Bytes(bytes) => (Some(checked_size(&file, bytes.len() as u64).map(|()| bytes)?), None),
+        Program::File { cure, .. } => (Some(read_wasm(&file, Some(&cure))?), None),
+        Program::Folder(_) => (None, Some(file.clone())),
     };
     let app = app.cloned().or(name).ok_or_else(|| {
         let file = source.display();
@@ -112,7 +113,7 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
             "the manifest of {file} does not give a name for the app; give one with --app NAME"
         ))
     })?;
-    Ok(Package { app, config, file, wasm: Some(wasm), assets: None, items, notes })
+    Ok(Package { app, config, file, wasm, assets, items, notes })
 }
 
 /// The program and manifest files of a folder that is a project of another platform; none when it is no such.

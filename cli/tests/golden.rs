@@ -270,6 +270,18 @@ command = "cargo build --target wasm32-wasip2 --release"
 watch = ["src/**/*.rs", "Cargo.toml"]
 "#;
 
+const FILE_SERVER: &str = r#"
+spin_manifest_version = 2
+[application]
+name = "site"
+[[trigger.http]]
+route = "/..."
+component = "files"
+[component.files]
+source = "modules/spin_static_fs.wasm"
+files = [{ source = "assets", destination = "/" }]
+"#;
+
 const FASTLY: &str = r#"
 manifest_version = 3
 name = "shop"
@@ -323,6 +335,8 @@ fn a_project_of_another_platform_becomes_one_of_ours() {
         &["--from", "spin", "apps/shop", "--json"],
         "apps/shop/skerry.toml",
     );
+    write("site/spin.toml", FILE_SERVER);
+    initialised("init-spin-files", folder.path(), &["--from", "site"], "site/skerry.toml");
     write("fastly/fastly.toml", FASTLY);
     initialised("init-fastly", folder.path(), &["--from", "fastly/fastly.toml"], "fastly/skerry.toml");
     // Deployed as it is: that there is no program is what is wrong.

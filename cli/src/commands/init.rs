@@ -51,13 +51,14 @@ pub fn run(args: &Init, output: Output) -> Result<()> {
 
     fs::create_dir_all(&folder).map_err(Error::io(format!("making the folder {}", folder.display())))?;
     let way = way(&folder, &source.folder())?;
-    let (component, program) = match imported.program {
-        Program::Bytes(bytes) => (PROGRAM.to_owned(), Some(bytes)),
-        Program::File { within, .. } => (joined(&way, &within), None),
+    let (component, program, assets_folder) = match imported.program {
+        Program::Bytes(bytes) => (Some(PROGRAM.to_owned()), Some(bytes), None),
+        Program::File { within, .. } => (Some(joined(&way, &within)), None, None),
+        Program::Folder(folder) => (None, None, Some(joined(&way, &folder))),
     };
     let build = imported.build.map(|build| from_there(build, &way));
-    let (component, config) = (Some(component), imported.config);
-    let project = Project { name: app, component, build, assets_folder: None, config };
+    let config = imported.config;
+    let project = Project { name: app, component, build, assets_folder, config };
     let text = written::manifest(&project)
         .map_err(|why| Error::Usage(format!("{} cannot be a {MANIFEST_FILE}: {why}", args.from.display())))?;
     if let Some(bytes) = program {

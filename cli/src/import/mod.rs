@@ -112,6 +112,8 @@ pub enum Program {
         /// How the project builds it.
         cure: String,
     },
+    /// There is none: this folder of static files, relative to the manifest, is the app.
+    Folder(String),
 }
 
 /// Does a folder hold a project or a package of this kind?
@@ -188,13 +190,17 @@ pub fn spin_file(
             )));
         }
     };
-    let spin::Spin { name, source, build, config, items, notes } = spin;
+    let spin::Spin { name, source, assets, build, config, items, notes } = spin;
     let cure = match &build {
         Some(build) => format!("build the app first, as {} says: {}", spin::FILE, build.command),
         None => "build the app first, as with `spin build`".to_owned(),
     };
-    let file = path.parent().unwrap_or(Path::new("")).join(&source);
-    Ok(Imported { name, config, items, notes, file, program: Program::File { within: source, cure }, build })
+    let file = path.parent().unwrap_or(Path::new("")).join(assets.as_ref().unwrap_or(&source));
+    let program = match assets {
+        Some(folder) => Program::Folder(folder),
+        None => Program::File { within: source, cure },
+    };
+    Ok(Imported { name, config, items, notes, file, program, build })
 }
 
 /// Reads the `spin.toml` of a folder that is to be deployed; `None` when there is none.

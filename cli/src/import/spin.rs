@@ -4,6 +4,7 @@
 //! a warning, and every thing that has no effect is named. Deliberately absent: profiles, and fetching components from
 //! registries.
 
+mod fileserver;
 mod hosts;
 mod routes;
 mod variables;
@@ -38,8 +39,10 @@ const ABOUT: [&str; 5] = ["description", "tool", "targets", "exclude_files", "pr
 pub struct Spin {
     /// The app's name, as it may be here.
     pub name: Option<AppName>,
-    /// The program's file, relative to the manifest.
+    /// The program's file, relative to the manifest; empty where static files are all there is.
     pub source: String,
+    /// The folder of static files, relative to the manifest: of the file server's component alone.
+    pub assets: Option<String>,
     /// How it is made.
     pub build: Option<Build>,
     /// What the version pins.
@@ -247,6 +250,12 @@ impl Walk<'_> {
     }
 
     fn component(&mut self, id: &str, table: &DeTable<'_>, variables: &BTreeMap<String, Variable>) -> Spin {
+        if fileserver::is_one(table) {
+            let mut config = AppConfig::default();
+            let assets = self.fileserver(&format!("component.{id}"), table, &mut config);
+            let (items, notes) = (Items::default(), vec![]);
+            return Spin { name: None, source: String::new(), assets, build: None, config, items, notes };
+        }
         let (mut source, mut build) = (None, None);
         let (mut config, mut items) = (AppConfig::default(), Items::default());
         for (key, value) in table {
@@ -267,7 +276,9 @@ impl Walk<'_> {
                     }
                 }
                 "files" => {
-                    self.ignored(&path, key, "programs have no files; static ones are served by `assets`")
+                    let what = "nothing of it is carried over: programs read no files. To have a folder served without the \
+                                program, write [assets] folder = \"...\"; what the program reads itself, build into it";
+                    self.ignored(&path, key, what);
                 }
                 "environment" => {
                     self.ignored(&path, key, "programs have no environment variables; see `config`")
@@ -290,7 +301,7 @@ impl Walk<'_> {
             self.reader.mistakes.push(mistake);
         }
         let (source, name, notes) = (source.unwrap_or_default(), None, vec![]);
-        Spin { name, source, build, config, items, notes }
+        Spin { name, source, assets: None, build, config, items, notes }
     }
 
     fn source(&mut self, path: &str, value: &Value<'_>) -> Option<String> {

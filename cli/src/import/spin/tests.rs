@@ -78,7 +78,7 @@ fn what_a_component_asks_for_becomes_what_an_app_does() {
             "warning: spin.toml: component.cart.allowed_outbound_hosts: \"http://self\" is ignored: a program does not call others of its app; each is an app with a host name of its own",
             "warning: spin.toml: component.cart.allowed_outbound_hosts: \"https://{{ region }}.example\" is ignored: it is made of a variable that has no value here",
             "warning: spin.toml:28: component.cart.environment is ignored: programs have no environment variables; see `config`",
-            "warning: spin.toml:27: component.cart.files is ignored: programs have no files; static ones are served by `assets`",
+            "warning: spin.toml:27: component.cart.files is ignored: nothing of it is carried over: programs read no files. To have a folder served without the program, write [assets] folder = \"...\"; what the program reads itself, build into it",
             "KV store default (from key_value_stores)",
             "warning: spin.toml:29: component.cart.sqlite_databases is ignored: databases are not offered",
             "config api (from component.cart.variables.api)",
@@ -162,6 +162,37 @@ fn a_program_that_spin_puts_together_is_told_of() {
     let spin = read(&SHOP.replace("target/cart", "target/wasm32-wasip1/release/cart"), None, None).unwrap();
     let notes = shown(&spin.notes);
     assert!(notes.iter().any(|note| note.ends_with("build for wasm32-wasip2")), "{notes:?}");
+}
+
+#[test]
+fn the_file_servers_folder_becomes_static_files_without_a_program() {
+    let site = r#"
+spin_manifest_version = 2
+[application]
+name = "site"
+[[trigger.http]]
+route = "/static/..."
+component = "files"
+[component.files]
+source = { url = "https://github.com/spinframework/spin-fileserver/releases/download/v0.3.0/spin_static_fs.wasm", digest = "sha256:ab" }
+files = [{ source = "assets/", destination = "/" }]
+environment = { CUSTOM_404_PATH = "/404.html", FALLBACK_PATH = "index.html" }
+"#;
+    let spin = read(site, None, None).unwrap();
+    assert_eq!((spin.source.as_str(), spin.assets.as_deref()), ("", Some("assets")));
+    assert_eq!(spin.config.path_prefix, "/static");
+    assert_eq!(spin.config.assets.unwrap().not_found.as_deref(), Some("404.html"));
+    assert_eq!(
+        shown(&spin.notes),
+        [
+            "warning: spin.toml:11: component.files.environment.FALLBACK_PATH is ignored: static files have no such setting here",
+            "static files of the folder assets (from component.files)",
+        ]
+    );
+    let several = site.replace("destination = \"/\" }]", "destination = \"/\" }, \"more/*\"]");
+    assert!(mistakes(&several)[0].contains("must be one whole folder"), "{:?}", mistakes(&several));
+    let none = site.replace("files = [{ source = \"assets/\", destination = \"/\" }]", "");
+    assert!(mistakes(&none)[0].contains("files: is missing"), "{:?}", mistakes(&none));
 }
 
 #[test]
