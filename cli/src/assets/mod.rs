@@ -5,6 +5,7 @@
 //! that was sent once is not sent again. Deliberately absent: watching the folder; a file that changes between reading and
 //! sending ends the deploy.
 
+mod kept;
 mod send;
 mod types;
 mod walk;
@@ -16,7 +17,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -31,8 +32,10 @@ use artifact::{
 
 use rustix::fs::OFlags;
 
+pub use kept::Kept;
 pub use send::Sent;
 
+use self::kept::Variants;
 use crate::{
     error::{Error, Result},
     output::Progress,
@@ -72,16 +75,17 @@ struct Source {
 #[derive(Debug)]
 enum From {
     Disk(PathBuf),
-    Memory(Vec<u8>),
+    Memory(Arc<Vec<u8>>),
 }
 
-/// Reads, hashes and compresses the files of `folder`.
-pub fn read(folder: &Path, progress: &Progress) -> Result<Site> {
+/// Reads and hashes the files of `folder`, and compresses those whose compressed forms are not kept.
+pub fn read(folder: &Path, progress: &Progress, kept: &Kept) -> Result<Site> {
+    kept.begin();
     let walked = walk::walk(folder)?;
     if walked.files.len() > FILES_MAX {
         return Err(refused(folder, &IndexError::TooManyFiles(walked.files.len()).to_string()));
     }
-    let made = all(&walked.files, folder, progress)?;
+    let made = all(&walked.files, folder, progress, kept)?;
     let (mut files, mut blobs) = (BTreeMap::new(), BTreeMap::new());
     for Made { path, disk, file, variants } in made {
         let add = |blobs: &mut BTreeMap<Digest, Source>, blob: &AssetBlob, from| {
@@ -99,7 +103,8 @@ pub fn read(folder: &Path, progress: &Progress) -> Result<Site> {
     let files = AssetIndex::new(files).map_err(|error| refused(folder, &error.to_string()))?;
     let text = files.encode().map_err(|error| refused(folder, &error.to_string()))?;
     let index = Digest::of(&text);
-    let source = Source { path: "the index".into(), bytes: text.len() as u64, from: From::Memory(text) };
+    let source =
+        Source { path: "the index".into(), bytes: text.len() as u64, from: From::Memory(Arc::new(text)) };
     blobs.insert(index, source);
     Ok(Site { index, notes: walked.notes, files, blobs })
 }
@@ -109,11 +114,11 @@ struct Made {
     path: String,
     disk: PathBuf,
     file: AssetFile,
-    variants: Vec<(Coding, Vec<u8>)>,
+    variants: Variants,
 }
 
 /// Each file on one of as many threads as there are cores: compressing is all the work.
-fn all(files: &[(String, PathBuf)], folder: &Path, progress: &Progress) -> Result<Vec<Made>> {
+fn all(files: &[(String, PathBuf)], folder: &Path, progress: &Progress, kept: &Kept) -> Result<Vec<Made>> {
     let (next, failed, made_bytes) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
     let made: Mutex<Vec<Made>> = Mutex::new(Vec::with_capacity(files.len()));
     let first_error = Mutex::new(None);
@@ -123,7 +128,7 @@ fn all(files: &[(String, PathBuf)], folder: &Path, progress: &Progress) -> Resul
                 while !failed.load(Relaxed)
                     && let Some((path, disk)) = files.get(next.fetch_add(1, Relaxed))
                 {
-                    let one = make(path, disk, folder).and_then(|one| {
+                    let one = make(path, disk, folder, kept).and_then(|one| {
                         // They are in memory until they are sent.
                         let bytes: u64 = one.variants.iter().map(|(_, bytes)| bytes.len() as u64).sum();
                         match made_bytes.fetch_add(bytes, Relaxed) + bytes {
@@ -151,30 +156,33 @@ fn all(files: &[(String, PathBuf)], folder: &Path, progress: &Progress) -> Resul
     }
 }
 
-fn make(path: &str, disk: &Path, folder: &Path) -> Result<Made> {
+fn make(path: &str, disk: &Path, folder: &Path, kept: &Kept) -> Result<Made> {
     let bytes = read_bounded(disk, folder, path)?;
     let (content_type, compresses) = types::of(path);
     let mut file =
         AssetFile { content_type: content_type.into(), plain: AssetBlob::of(&bytes), br: None, gzip: None };
-    let mut variants = Vec::new();
-    if compresses {
-        let saves =
-            |variant: &Vec<u8>| variant.len() as u64 * 100 <= bytes.len() as u64 * VARIANT_PERCENT_MAX;
-        let failed = |cause| Error::io(format!("compressing {}", disk.display()))(cause);
-        for (coding, variant) in
-            [(Coding::Br, brotli(&bytes).map_err(failed)?), (Coding::Gzip, gzip(&bytes).map_err(failed)?)]
-        {
-            if saves(&variant) {
-                let blob = Some(AssetBlob::of(&variant));
-                match coding {
-                    Coding::Br => file.br = blob,
-                    Coding::Gzip | Coding::Identity => file.gzip = blob,
-                }
-                variants.push((coding, variant));
-            }
+    let variants = match compresses {
+        false => Vec::new(),
+        true => kept
+            .get(file.plain.digest, || compressed(&bytes))
+            .map_err(Error::io(format!("compressing {}", disk.display())))?,
+    };
+    for (coding, variant) in &variants {
+        let blob = Some(AssetBlob::of(variant));
+        match coding {
+            Coding::Br => file.br = blob,
+            Coding::Gzip | Coding::Identity => file.gzip = blob,
         }
     }
     Ok(Made { path: path.to_owned(), disk: disk.to_owned(), file, variants })
+}
+
+/// The forms that save something.
+fn compressed(bytes: &[u8]) -> io::Result<Variants> {
+    let saves = |variant: &Vec<u8>| variant.len() as u64 * 100 <= bytes.len() as u64 * VARIANT_PERCENT_MAX;
+    let forms = [(Coding::Br, brotli(bytes)?), (Coding::Gzip, gzip(bytes)?)];
+    let saving = forms.into_iter().filter(|(_, variant)| saves(variant));
+    Ok(saving.map(|(coding, variant)| (coding, Arc::new(variant))).collect())
 }
 
 /// A file's bytes; no more of them than a file may have, however it grows meanwhile.
@@ -252,7 +260,7 @@ mod tests {
             ("a/image.png", &page),
             ("tiny.css", b"a"),
         ]);
-        let site = read(folder.path(), &quiet()).unwrap();
+        let site = read(folder.path(), &quiet(), &Kept::default()).unwrap();
         let files = site.files.files();
         assert_eq!(
             files.keys().collect::<Vec<_>>(),
@@ -276,7 +284,7 @@ mod tests {
         flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut unpacked).unwrap();
         assert_eq!(unpacked, page);
 
-        let again = read(folder.path(), &quiet()).unwrap();
+        let again = read(folder.path(), &quiet(), &Kept::default()).unwrap();
         assert_eq!(again.index, site.index, "the same folder gives the same blobs");
     }
 
@@ -285,14 +293,14 @@ mod tests {
         let folder = folder(&[("small.txt", b"x")]);
         let huge = fs::File::create(folder.path().join("huge.bin")).unwrap();
         huge.set_len(FILE_BYTES_MAX + 1).unwrap();
-        let error = read(folder.path(), &quiet()).unwrap_err().to_string();
+        let error = read(folder.path(), &quiet(), &Kept::default()).unwrap_err().to_string();
         assert!(error.contains("huge.bin has more than 26214400 bytes"), "{error}");
         huge.set_len(FILE_BYTES_MAX).unwrap();
         for copy in 0..10 {
             fs::hard_link(folder.path().join("huge.bin"), folder.path().join(format!("huge-{copy}.bin")))
                 .unwrap();
         }
-        let error = read(folder.path(), &quiet()).unwrap_err().to_string();
+        let error = read(folder.path(), &quiet(), &Kept::default()).unwrap_err().to_string();
         assert!(error.contains("more than 268435456 bytes"), "{error}");
     }
 }

@@ -141,7 +141,7 @@ impl Site {
 impl Source {
     fn send(&self, api: &Api, digest: &Digest, deadline: Instant) -> Result<()> {
         let bytes = match &self.from {
-            From::Memory(bytes) => Cow::Borrowed(bytes),
+            From::Memory(bytes) => Cow::Borrowed(bytes.as_slice()),
             From::Disk(disk) => {
                 let folder = disk.parent().unwrap_or(disk);
                 let bytes = read_bounded(disk, folder, &self.path)?;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{Api, Deployed, NewVersion},
     args::Deploy,
-    assets::{self, Sent},
+    assets::{self, Kept, Sent},
     error::{Error, Result},
     import::Purpose,
     output::{Output, Progress},
@@ -45,7 +45,7 @@ pub struct Report {
 
 /// Deploys and prints; fails if not every node serves it.
 pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
-    let report = deploy(api, args, Purpose::Deploy)?;
+    let report = deploy(api, args, Purpose::Deploy, &Kept::default())?;
     output.print(&report, || report.text())?;
     match &report.waited {
         Some(waited) => waited.verdict(&format!("{} v{}", report.deployed.app, report.deployed.version)),
@@ -53,8 +53,8 @@ pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
     }
 }
 
-/// Deploys and, unless told not to, waits for the nodes.
-pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
+/// Deploys and, unless told not to, waits for the nodes. `kept`: compressed files of the deploy before.
+pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose, kept: &Kept) -> Result<Report> {
     let reading = Reading { app: args.app.as_ref(), hosts: &args.hosts, env: args.env.as_deref(), purpose };
     let package = Package::read(&args.source, reading)?;
     for note in &package.notes {
@@ -63,7 +63,7 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose) -> Result<Report> {
     let progress = Progress::start(format!("{}: uploading", package.app));
     let deadline = Instant::now() + args.timeout;
 
-    let site = package.assets.as_ref().map(|folder| assets::read(folder, &progress)).transpose()?;
+    let site = package.assets.as_ref().map(|folder| assets::read(folder, &progress, kept)).transpose()?;
     for note in site.iter().flat_map(|site| &site.notes) {
         eprintln!("{note}");
     }

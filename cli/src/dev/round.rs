@@ -8,6 +8,7 @@ use std::{
 use super::{fleet::Serving, lines::Lines};
 use crate::{
     args::Deploy,
+    assets::Kept,
     build::{Aim, Recipe},
     commands::deploy::{self, Report},
     error::Result,
@@ -27,12 +28,14 @@ pub struct Rounds<'a> {
     told: Vec<String>,
     /// Prints the app's lines, from its first version on.
     lines: Option<Lines>,
+    /// Static files that are compressed already.
+    kept: Kept,
 }
 
 impl<'a> Rounds<'a> {
     /// Of this project, on this fleet.
     pub fn new(folder: &'a Path, serving: &'a Serving) -> Rounds<'a> {
-        Rounds { folder, serving, told: Vec::new(), lines: None }
+        Rounds { folder, serving, told: Vec::new(), lines: None, kept: Kept::default() }
     }
 
     /// Ends what prints, and returns when nothing prints any more.
@@ -78,7 +81,7 @@ impl<'a> Rounds<'a> {
             timeout: Duration::from_secs(ACTIVE_S_MAX),
             no_wait: false,
         };
-        deploy::deploy(&self.serving.api, &deploy, Purpose::Up)
+        deploy::deploy(&self.serving.api, &deploy, Purpose::Up, &self.kept)
     }
 
     /// Where it is and how it is asked from a shell, when that is news.

@@ -19,6 +19,7 @@ use std::{path::Path, time::Duration};
 use crate::{
     api::Api,
     args::{Deploy, Up},
+    assets::Kept,
     commands::deploy::{self, Report},
     error::{Error, Result},
     import::Purpose,
@@ -90,7 +91,7 @@ pub fn running_in(directory: &Path) -> Option<Ready> {
 fn deploy_project(source: std::path::PathBuf, env: Option<String>, api: &Api) -> Result<Report> {
     let timeout = Duration::from_secs(DEPLOY_S_MAX);
     let deploy = Deploy { source, app: None, hosts: vec![], env, timeout, no_wait: false };
-    deploy::deploy(api, &deploy, Purpose::Up)
+    deploy::deploy(api, &deploy, Purpose::Up, &Kept::default())
 }
 
 /// A deploy that failed is said, and leaves the fleet running: it is what one needs to try again.
