@@ -124,6 +124,24 @@ fn a_stop_in_a_build_that_hangs_ends_it_and_is_no_error() {
 }
 
 #[test]
+fn a_secret_that_was_missing_and_is_set_starts_a_round_by_itself() {
+    let project = project(BUILD);
+    let manifest = project.path().join("skerry.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, format!("secrets = [\"KEY\"]\n{text}")).unwrap();
+    let dev = Dev::start(project.path());
+    dev.wait_said("so do the secrets once they are set", 1);
+    assert!(dev.said().contains("skerry secrets set shop KEY"), "{}", dev.said());
+    let value = project.path().join("value");
+    fs::write(&value, "s3cret").unwrap();
+    let (data, value) = (project.path().join(".skerry").display().to_string(), value.display().to_string());
+    whole_flow::skerry(&["secrets", "set", "shop", "KEY", "--file", &value, "--data", &data]).ok();
+    dev.wait_said("shop v1 answers", 1);
+    assert_eq!(dev.get("shop").expect(200).text, FIRST);
+    assert_eq!(dev.stop(), Some(0));
+}
+
+#[test]
 fn a_fleet_that_runs_already_is_used_and_stays() {
     let project = project(BUILD);
     let fleet = Fleet::up().start();

@@ -7,6 +7,7 @@
 mod fleet;
 mod lines;
 mod round;
+mod secrets;
 mod watch;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     up::Stop,
 };
 
-use self::{fleet::Serving, round::Rounds, watch::Watch};
+use self::{fleet::Serving, round::Rounds, secrets::Awaited, watch::Watch};
 
 /// Runs until stopped.
 pub fn run(args: &Dev) -> Result<()> {
@@ -33,15 +34,17 @@ pub fn run(args: &Dev) -> Result<()> {
         if stop.is_raised() {
             break; // whatever it says, it was ended in the middle
         }
-        let again = match &outcome {
-            Err(error) => {
-                eprintln!("{}", error.report());
-                "; the next save tries again"
-            }
-            Ok(()) => "",
+        let mut awaited = outcome.as_ref().err().and_then(|error| {
+            eprintln!("{}", error.report());
+            Awaited::after(error, &args.folder, &serving.api)
+        });
+        let again = match (&outcome, &awaited) {
+            (Ok(()), _) => "",
+            (Err(_), None) => "; the next save tries again",
+            (Err(_), Some(_)) => "; the next save tries again, and so do the secrets once they are set",
         };
         print_line(&format!("watching {}{again}; Ctrl-C stops", watch.shown()))?;
-        if !watch.changed(&stop) {
+        if !watch.changed(&stop, &mut || awaited.as_mut().is_some_and(Awaited::are_set)) {
             break;
         }
         // The manifest may name other things to watch now. One with mistakes names none: what was watched stays.

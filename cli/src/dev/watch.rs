@@ -123,8 +123,9 @@ impl Watch {
         next
     }
 
-    /// Waits for a change. False: it is time to stop.
-    pub fn changed(&mut self, stop: &Stop) -> bool {
+    /// Waits for a change, or until `also` says that there is another reason; it is asked now and then. False: it is time to
+    /// stop.
+    pub fn changed(&mut self, stop: &Stop, also: &mut dyn FnMut() -> bool) -> bool {
         // What changed before this watch began was told to nobody.
         if self.look_at_all() {
             return !stop.is_raised();
@@ -142,7 +143,11 @@ impl Watch {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if waiting.is_empty() && also() {
+                        return !stop.is_raised();
+                    }
+                }
             }
             first = None;
             if self.is_change(std::mem::take(&mut waiting)) {
@@ -333,7 +338,7 @@ mod tests {
             std::thread::sleep(UNCHANGED);
             raise.raise();
         });
-        let changed = watch.changed(&stop);
+        let changed = watch.changed(&stop, &mut || false);
         timer.join().unwrap();
         changed
     }
