@@ -27,7 +27,7 @@ use rustls::sign::CertifiedKey;
 use crate::{
     account::live::Now,
     front::tls::{CertificateTable, SharedCertificates, certified_key},
-    generation::{Deployment, Generation},
+    generation::{self, Deployment, Generation},
     host::secrets::Secrets,
     load::chain,
     node::Node,
@@ -101,6 +101,7 @@ impl Activating {
             version: version.version,
             lane: version.lane,
             wasm: version.wasm,
+            allow: generation::allow(&version.config),
             config: version.config.clone(),
             state: state.clone(),
             site: self.node.files.site(version)?,
@@ -124,6 +125,7 @@ impl Activating {
             Some(serving) => {
                 let deployment = Deployment {
                     id: serving.id.clone(),
+                    allow: serving.allow.clone(),
                     config: serving.config.clone(),
                     state: state.clone(),
                     site: serving.site.clone(),

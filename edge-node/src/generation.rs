@@ -12,6 +12,7 @@ use artifact::{
     record::VersionNumber,
 };
 use fleet_sync_replica::VersionState;
+use http::HeaderValue;
 use rpds::HashTrieMapSync;
 
 use crate::{
@@ -30,6 +31,8 @@ pub struct Deployment {
     pub wasm: Digest,
     /// Routes, bindings and limits.
     pub config: AppConfig,
+    /// The value of `Allow`, if it answers some methods only: see [`allow`].
+    pub allow: Option<HeaderValue>,
     /// The version as the log has it: where its artifacts are.
     pub state: Arc<VersionState>,
     /// Its static files, if it has any.
@@ -49,6 +52,13 @@ impl Deployment {
     pub fn limits(&self) -> &Limits {
         &self.config.limits
     }
+}
+
+/// What `Allow` says of an app that answers some methods only. Made once for each deployment: anybody may ask for a method
+/// that is not answered, as often as they like.
+pub fn allow(config: &AppConfig) -> Option<HeaderValue> {
+    let methods = config.methods.as_ref()?;
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(methods.join(", "))).ok()
 }
 
 /// The routes of one host name, longest prefix first.
@@ -140,6 +150,20 @@ fn prefix_matches(prefix: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn allow_is_made_once_and_shared() {
+        let deployment = crate::testing::deployment(
+            "shop",
+            1,
+            AppConfig { methods: Some(vec!["GET".into(), "PURGE".into()]), ..AppConfig::default() },
+        );
+        let of = |value: &HeaderValue| (value.to_str().unwrap().to_owned(), value.as_bytes().as_ptr());
+        let (made, answered) = (deployment.allow.clone().unwrap(), deployment.allow.clone().unwrap());
+        assert_eq!(of(&made).0, "GET, PURGE");
+        assert_eq!(of(&made), of(&answered), "the same bytes");
+        assert_eq!(allow(&AppConfig::default()), None);
+    }
 
     #[test]
     fn prefixes_match_at_segment_boundaries() {

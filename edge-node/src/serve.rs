@@ -65,9 +65,8 @@ impl Server {
         account.responded(failure.status());
         account.ended(Some(failure));
         let mut response = failure.response(id);
-        let allowed = deployment.config.methods.iter().flatten().map(String::as_str).collect::<Vec<_>>();
-        if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
-            response.headers_mut().insert(header::ALLOW, allowed);
+        if let Some(allowed) = &deployment.allow {
+            response.headers_mut().insert(header::ALLOW, allowed.clone());
         }
         response
     }

@@ -477,6 +477,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         version: number,
         lane: Lane::Wasi,
         wasm: Digest::ZERO,
+        allow: crate::generation::allow(&config),
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),

@@ -111,6 +111,7 @@ fn deployment(metrics: &Metrics, number: u32) -> anyhow::Result<Deployment> {
         version: 1,
         lane: Lane::Wasi,
         wasm: Digest::ZERO,
+        allow: edge_node::generation::allow(&config),
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),

@@ -183,6 +183,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         version: 1,
         lane: guest.lane,
         wasm: guest.wasm,
+        allow: edge_node::generation::allow(&config),
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
         code: Default::default(),

@@ -211,6 +211,7 @@ impl Running {
             version: 1,
             lane: guest.lane,
             wasm: guest.wasm,
+            allow: edge_node::generation::allow(&config),
             config,
             state: Arc::new(VersionState { version, artifacts, rev: 1, time_ms: 0 }),
             code: Default::default(),
