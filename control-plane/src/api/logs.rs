@@ -303,7 +303,7 @@ impl Told {
             Heard::Slow { lines } => return Some(Told::missing(None, lines, "reader")),
         };
         let time_ms = line.time_ms();
-        let LogLine { version, request, said, .. } = line;
+        let LogLine { version, request, said, .. } = Arc::unwrap_or_clone(line);
         let place = Place { node, pop };
         let at = |place| At { time_ms, place, version, request, run, seq };
         Some(match said {
@@ -356,7 +356,7 @@ mod tests {
             let waiting = self.waiting.get();
             self.waiting.set(waiting.map(|lines| lines.saturating_sub(1)));
             let said = Said::Stdout { text: "x".repeat(8_192) };
-            let line = LogLine { time_us: 1, version: 1, request: "a1".into(), said };
+            let line = Arc::new(LogLine { time_us: 1, version: 1, request: "a1".into(), said });
             let (node, pop) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
             Some((waiting != Some(0)).then_some(Heard::Line { node, pop, run: 1, seq: 1, line }))
         }
@@ -409,12 +409,12 @@ mod tests {
             pop: pop.clone(),
             run: 1_795_232_820_809_168,
             seq: 7,
-            line: LogLine {
+            line: Arc::new(LogLine {
                 time_us: 1_795_232_821_013_999,
                 version: 2,
                 request: "68492523ef97f2cefedebe0000000000".into(),
                 said,
-            },
+            }),
         };
         let hostile = "\u{1b}[2J\r\n\u{202e}\u{9b}\u{e0041}".to_owned();
         let request = RequestLine {

@@ -4,12 +4,19 @@
 //! loses lines and is told so. Deliberately absent: who may listen to what, which is the API's work, and other origins:
 //! each knows the lines of its own nodes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use artifact::{AppId, NodeName, names::PopName, record::UnixMs};
 use fleet_sync_proto::logs::{
     FOLLOWED_MAX, Follow, Followed, LogLine, Logs,
-    listener::{Heard, Listener},
+    listener::{Heard, Lines, Listener},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -70,26 +77,47 @@ impl Pace {
 
 struct Inner {
     /// By the number under which it asked.
-    listeners: BTreeMap<u64, One>,
+    listeners: BTreeMap<u64, Arc<One>>,
     /// Numbers never come twice, also over restarts: they begin with the time.
     last: u64,
     closed: bool,
 }
 
+/// A listener. Its lock is never waited for under that of all: who tells and who reads meet at the one listener.
 struct One {
     app: AppId,
-    listener: Listener,
-    wake: Arc<Notify>,
-    read: Instant,
+    wake: Notify,
+    listener: Mutex<Listener>,
+    came: Instant,
+    /// When it read last, ms after it came.
+    read_ms: AtomicU64,
     /// It takes what waits for it, and nothing new.
-    is_done: bool,
+    is_done: AtomicBool,
+    /// Its place was taken from it.
+    is_gone: AtomicBool,
+}
+
+impl One {
+    fn end(&self) {
+        self.is_gone.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+
+    fn reads(&self) {
+        self.read_ms.store(self.came.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.came.elapsed() >= STUCK + Duration::from_millis(self.read_ms.load(Relaxed))
+    }
 }
 
 /// A place among the listeners; given back when dropped.
 pub struct Listening {
     origin: Arc<Origin>,
     number: u64,
-    wake: Arc<Notify>,
+    /// `None`: it was gone before it was there.
+    one: Option<Arc<One>>,
 }
 
 impl Listeners {
@@ -124,32 +152,50 @@ impl Listeners {
         inner.last += 1;
         let number = inner.last;
         let listener = Listener::new(number, since_ms.saturating_mul(1_000));
-        let (wake, read) = (Arc::new(Notify::new()), Instant::now());
-        let one = One { app: app.clone(), listener, wake, read, is_done: false };
-        inner.listeners.insert(number, one);
+        let one = One {
+            app: app.clone(),
+            wake: Notify::new(),
+            listener: Mutex::new(listener),
+            came: Instant::now(),
+            read_ms: AtomicU64::new(0),
+            is_done: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
+        };
+        inner.listeners.insert(number, Arc::new(one));
         self.tell(&inner);
         Ok(number)
     }
 
-    /// A node told lines. Never waits; says when the node may be told that they were taken.
-    pub(crate) fn told(&self, node: &NodeName, pop: &PopName, logs: &Logs) -> Instant {
-        let mut inner = self.inner.lock();
-        self.forget_stuck(&mut inner);
-        for app in &logs.apps {
-            for one in inner.listeners.values_mut().filter(|one| one.app == app.id && !one.is_done) {
-                one.listener.hear(node, pop, app);
+    /// A node told lines. Never waits; says when the node may be told that they were taken. The lines are put in order once, and
+    /// handed to each listener without the lock that all sessions meet at.
+    pub(crate) fn told(&self, node: &NodeName, pop: &PopName, logs: Logs) -> Instant {
+        let bytes = logs.apps.iter().flat_map(|app| &app.lines).map(LogLine::bytes).sum();
+        for app in logs.apps {
+            let listening = self.listening_to(&app.id);
+            if listening.is_empty() {
+                continue;
+            }
+            let lines = Lines::from(app);
+            for one in listening {
+                one.listener.lock().hear(node, pop, &lines);
                 one.wake.notify_one();
             }
         }
-        let bytes = logs.apps.iter().flat_map(|app| &app.lines).map(LogLine::bytes).sum();
         self.pace.lock().taken(Instant::now(), bytes)
+    }
+
+    fn listening_to(&self, app: &AppId) -> Vec<Arc<One>> {
+        let mut inner = self.inner.lock();
+        self.forget_stuck(&mut inner);
+        let hears = |one: &&Arc<One>| one.app == *app && !one.is_done.load(Relaxed);
+        inner.listeners.values().filter(hears).cloned().collect()
     }
 
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
         for (_, one) in std::mem::take(&mut inner.listeners) {
-            one.wake.notify_one();
+            one.end();
         }
         self.tell(&inner);
     }
@@ -162,16 +208,18 @@ impl Listeners {
     }
 
     fn hear_no_more(&self, number: u64) {
-        let mut inner = self.inner.lock();
-        if let Some(one) = inner.listeners.get_mut(&number).filter(|one| !one.is_done) {
-            one.is_done = true;
+        let inner = self.inner.lock();
+        if let Some(one) = inner.listeners.get(&number)
+            && !one.is_done.swap(true, Relaxed)
+        {
             self.tell(&inner);
         }
     }
 
     fn forget_stuck(&self, inner: &mut Inner) {
         let before = inner.listeners.len();
-        inner.listeners.retain(|_, one| one.read.elapsed() < STUCK);
+        inner.listeners.values().filter(|one| one.is_stuck()).for_each(|one| one.end());
+        inner.listeners.retain(|_, one| !one.is_gone.load(Relaxed));
         if inner.listeners.len() < before {
             self.tell(inner);
         }
@@ -179,7 +227,7 @@ impl Listeners {
 
     /// The set, from those who are there: each app once, under its newest number.
     fn tell(&self, inner: &Inner) {
-        let listeners = inner.listeners.iter().filter(|(_, one)| !one.is_done);
+        let listeners = inner.listeners.iter().filter(|(_, one)| !one.is_done.load(Relaxed));
         let newest: BTreeMap<&AppId, u64> = listeners.map(|(number, one)| (&one.app, *number)).collect();
         let apps = newest.into_iter().map(|(id, asked)| Followed { id: id.clone(), asked }).collect();
         self.followed.send_if_modified(|followed| {
@@ -193,8 +241,8 @@ impl Listeners {
 
 impl Listening {
     pub(crate) fn new(origin: Arc<Origin>, number: u64) -> Listening {
-        let wake = origin.listeners.inner.lock().listeners.get(&number).map(|one| one.wake.clone());
-        Listening { origin, number, wake: wake.unwrap_or_default() }
+        let one = origin.listeners.inner.lock().listeners.get(&number).cloned();
+        Listening { origin, number, one }
     }
 
     /// What was heard, as soon as there is something; `None` when listening has ended. May be dropped at any moment without
@@ -204,16 +252,15 @@ impl Listening {
             if let Some(heard) = self.now()? {
                 return Some(heard);
             }
-            self.wake.notified().await;
+            self.one.as_ref()?.wake.notified().await;
         }
     }
 
     /// What was heard already, if anything. The outer `None`: listening has ended.
     pub fn now(&self) -> Option<Option<Heard>> {
-        let mut inner = self.origin.listeners.inner.lock();
-        let one = inner.listeners.get_mut(&self.number)?;
-        one.read = Instant::now();
-        Some(one.listener.take())
+        let one = self.one.as_ref().filter(|one| !one.is_gone.load(Relaxed))?;
+        one.reads();
+        Some(one.listener.lock().take())
     }
 
     /// From now on only what waits already is given, and nodes need not tell more. The place is kept until this is dropped.
@@ -224,9 +271,9 @@ impl Listening {
     /// Connected nodes that have not told yet what they remembered when this listener came.
     pub fn awaited(&self) -> Vec<(NodeName, PopName)> {
         let connected = self.origin.nodes.connected_now();
-        let inner = self.origin.listeners.inner.lock();
-        let Some(one) = inner.listeners.get(&self.number) else { return Vec::new() };
-        connected.into_iter().filter(|(node, _)| !one.listener.has_all_of(node)).collect()
+        let Some(one) = self.one.as_ref().filter(|one| !one.is_gone.load(Relaxed)) else { return Vec::new() };
+        let listener = one.listener.lock();
+        connected.into_iter().filter(|(node, _)| !listener.has_all_of(node)).collect()
     }
 }
 
@@ -238,6 +285,8 @@ impl Drop for Listening {
 
 #[cfg(test)]
 mod tests {
+    use fleet_sync_proto::logs::AppLogs;
+
     use super::*;
 
     fn id(tenant: &str, app: &str) -> AppId {
@@ -267,9 +316,30 @@ mod tests {
         let all = Listeners::new(1);
         all.join(&id("a", "shop"), 0).unwrap();
         tokio::time::advance(STUCK).await;
-        let logs = Logs::default();
-        all.told(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), &logs);
+        let (id, lines) = (id("b", "shop"), vec![]);
+        let app = AppLogs { id, asked: 1, run: 1, first: 0, lines, caught_up: false };
+        let logs = Logs { number: 1, apps: vec![app] };
+        all.told(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), logs);
         assert_eq!(*all.followed.borrow(), Follow::default());
+    }
+
+    #[test]
+    fn lines_are_handed_on_while_somebody_else_holds_the_lock_of_all() {
+        let all = Listeners::new(1);
+        let number = all.join(&id("a", "shop"), 0).unwrap();
+        let one = all.inner.lock().listeners[&number].clone();
+        let app =
+            AppLogs { id: id("a", "shop"), asked: number, run: 1, first: 0, lines: vec![], caught_up: true };
+        let (node, pop): (NodeName, PopName) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
+        // A listener that is busy with its own lines holds up neither a new one nor a line of another app.
+        let busy = one.listener.lock();
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| all.told(&node, &pop, Logs { number: 1, apps: vec![app] }));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!told.is_finished() && all.inner.try_lock().is_some());
+            drop(busy);
+        });
+        assert!(one.listener.lock().has_all_of(&node));
     }
 
     #[test]

@@ -186,7 +186,8 @@ impl Session {
                 Output::Follow(follow) => self.send(&ToNode::Follow(follow)).await?,
                 Output::Told(logs) => {
                     let Some(pop) = self.origin.nodes.pop(&self.node) else { return Err(End::Revoked) };
-                    self.taken = Some((self.origin.listeners.told(&self.node, &pop, &logs), logs.number));
+                    let number = logs.number;
+                    self.taken = Some((self.origin.listeners.told(&self.node, &pop, logs), number));
                 }
                 Output::Cut(cut) => return Err(cut.into()),
             }

@@ -4,7 +4,10 @@
 //! A reader that is slow loses lines, never anybody else's: beyond [`WAITING_BYTES_MAX`] new ones are counted instead of
 //! kept, until half of that is read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use artifact::{NodeName, names::PopName};
 
@@ -26,8 +29,8 @@ pub enum Heard {
         run: u64,
         /// Its number there.
         seq: u64,
-        /// The line.
-        line: LogLine,
+        /// The line, shared by all who heard it.
+        line: Arc<LogLine>,
     },
     /// Where a node begins to tell. Of its numbers before `seq` nothing comes any more: those from `since` on were not asked
     /// for, and those before `since` that somebody has not heard before are lost to it.
@@ -57,6 +60,30 @@ pub enum Heard {
         /// How many.
         lines: u64,
     },
+}
+
+/// What a node told of an app, made ready once for all who listen to it.
+#[derive(Debug)]
+pub struct Lines {
+    asked: u64,
+    run: u64,
+    first: u64,
+    /// Number of the line after the last.
+    end: u64,
+    caught_up: bool,
+    /// With their numbers, by their times: a request's last line and its end reach a node's memory by two ways.
+    lines: Vec<(u64, Arc<LogLine>)>,
+}
+
+impl From<AppLogs> for Lines {
+    fn from(logs: AppLogs) -> Lines {
+        let AppLogs { id: _, asked, run, first, lines, caught_up } = logs;
+        let end = first.saturating_add(lines.len() as u64);
+        let numbers = (0..).map(|at| first.saturating_add(at));
+        let mut lines: Vec<_> = numbers.zip(lines.into_iter().map(Arc::new)).collect();
+        lines.sort_by_key(|(_, line)| line.time_us);
+        Lines { asked, run, first, end, caught_up, lines }
+    }
 }
 
 /// One listener.
@@ -107,7 +134,7 @@ impl Listener {
     }
 
     /// A node told lines of the app.
-    pub fn hear(&mut self, node: &NodeName, pop: &PopName, logs: &AppLogs) {
+    pub fn hear(&mut self, node: &NodeName, pop: &PopName, logs: &Lines) {
         // Told for somebody who came earlier: it comes again, with all before it.
         if logs.asked < self.asked {
             return;
@@ -121,29 +148,34 @@ impl Listener {
             None => fresh,
         };
         let is_fresh = self.nodes.get(node).is_none_or(|cursor| cursor.run != logs.run);
-        let end = logs.first.saturating_add(logs.lines.len() as u64);
         if logs.first > before.next {
             let lines = logs.first - before.next;
             self.keep(Heard::Lost { node: node.clone(), pop: pop.clone(), lines });
         }
         let since_us = if before.caught_up { 0 } else { self.since_us };
         let is_wanted = |line: &LogLine| line.time_us >= since_us;
-        let lines = in_order(logs, before.next);
+        let lines = || logs.lines.iter().filter(|(seq, _)| *seq >= before.next);
         let old_end =
-            lines.iter().filter(|(_, line)| !is_wanted(line)).map(|(seq, _)| seq.saturating_add(1)).max();
+            lines().filter(|(_, line)| !is_wanted(line)).map(|(seq, _)| seq.saturating_add(1)).max();
         if is_fresh || old_end.is_some() {
             let (node, pop, run) = (node.clone(), pop.clone(), logs.run);
             let seq = old_end.unwrap_or(before.next);
             self.keep(Heard::From { node, pop, run, seq, since: before.next });
         }
-        for (seq, line) in lines {
+        for (seq, line) in lines() {
             if is_wanted(line) {
                 let line = line.clone();
-                self.keep(Heard::Line { node: node.clone(), pop: pop.clone(), run: logs.run, seq, line });
+                self.keep(Heard::Line {
+                    node: node.clone(),
+                    pop: pop.clone(),
+                    run: logs.run,
+                    seq: *seq,
+                    line,
+                });
             }
         }
         let caught_up = before.caught_up || logs.caught_up;
-        let after = Cursor { run: logs.run, next: before.next.max(end), caught_up };
+        let after = Cursor { run: logs.run, next: before.next.max(logs.end), caught_up };
         self.nodes.insert(node.clone(), after);
     }
 
@@ -163,8 +195,10 @@ impl Listener {
         self.full |= self.waiting_bytes + bytes(&heard) > WAITING_BYTES_MAX;
         if self.full {
             let lines = match &heard {
-                Heard::Line { line: LogLine { said: Said::Dropped { lines }, .. }, .. } => *lines,
-                Heard::Line { .. } => 1,
+                Heard::Line { line, .. } => match line.said {
+                    Said::Dropped { lines } => lines,
+                    _ => 1,
+                },
                 Heard::From { .. } => 0,
                 Heard::Lost { lines, .. } | Heard::Slow { lines } => *lines,
             };
@@ -182,14 +216,6 @@ impl Listener {
         self.waiting_bytes += bytes(&heard);
         self.waiting.push_back(heard);
     }
-}
-
-/// The lines from this number on, by their times: a request's last line and its end reach a node's memory by two ways.
-fn in_order(logs: &AppLogs, from: u64) -> Vec<(u64, &LogLine)> {
-    let numbers = (0..).map(|at| logs.first.saturating_add(at));
-    let mut lines: Vec<_> = numbers.zip(&logs.lines).filter(|(seq, _)| *seq >= from).collect();
-    lines.sort_by_key(|(_, line)| line.time_us);
-    lines
 }
 
 fn bytes(heard: &Heard) -> usize {
@@ -210,19 +236,19 @@ mod tests {
     }
 
     fn hear(listener: &mut Listener, logs: &AppLogs) -> Vec<String> {
-        listener.hear(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), logs);
+        listener.hear(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), &Lines::from(logs.clone()));
         said(listener)
     }
 
     fn said(listener: &mut Listener) -> Vec<String> {
         let text = |heard| match heard {
             Heard::From { seq, since, .. } => format!("from {seq} since {since}"),
-            Heard::Line { line: LogLine { said: Said::Stdout { text }, .. }, seq, .. } => {
-                format!("{seq} {text}")
-            }
+            Heard::Line { line, seq, .. } => match &line.said {
+                Said::Stdout { text } => format!("{seq} {text}"),
+                other => panic!("{other:?}"),
+            },
             Heard::Lost { lines, .. } => format!("{lines} lost"),
             Heard::Slow { lines } => format!("{lines} too many"),
-            other => panic!("{other:?}"),
         };
         std::iter::from_fn(|| listener.take()).map(text).filter(|text| !text.starts_with("from")).collect()
     }
@@ -244,6 +270,20 @@ mod tests {
         assert!(!listener.has_all_of(&"fra1-1".parse().unwrap()));
         assert_eq!(hear(&mut listener, &all), ["9 a", "10 b", "11 c"], "the first is no hole");
         assert!(listener.has_all_of(&"fra1-1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_line_is_shared_by_all_who_heard_it() {
+        let lines = Lines::from(told(1, 5, 0, &["a"]));
+        let (node, pop) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
+        let heard = [0, 1].map(|_| {
+            let mut listener = Listener::new(1, 0);
+            listener.hear(&node, &pop, &lines);
+            let heard = std::iter::from_fn(|| listener.take()).last();
+            let Some(Heard::Line { line, .. }) = heard else { panic!("{heard:?}") };
+            line
+        });
+        assert!(Arc::ptr_eq(&heard[0], &heard[1]));
     }
 
     #[test]
@@ -281,7 +321,7 @@ mod tests {
     fn where_a_node_begins_is_said_once_and_after_what_is_too_old() {
         let mut listener = Listener::new(1, 5_000);
         let mut froms = |logs: &AppLogs| {
-            listener.hear(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), logs);
+            listener.hear(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), &Lines::from(logs.clone()));
             let from = |heard| match heard {
                 Heard::From { run, seq, since, .. } => Some((run, since, seq)),
                 _ => None,
@@ -302,22 +342,22 @@ mod tests {
         let text = "x".repeat(8_000);
         let many: Vec<&str> = vec![&text; 200];
         let (node, pop) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
-        listener.hear(&node, &pop, &told(1, 5, 0, &many));
+        listener.hear(&node, &pop, &told(1, 5, 0, &many).into());
         let room = WAITING_BYTES_MAX / line(&text).bytes();
         assert_eq!(listener.waiting.len(), 1 + room, "and where it begins");
         // A little room is not enough: it would be one line, then a hole, then one line.
         listener.take();
-        listener.hear(&node, &pop, &told(1, 5, 200, &["not yet"]));
+        listener.hear(&node, &pop, &told(1, 5, 200, &["not yet"]).into());
         for _ in 0..room / 2 {
             listener.take();
         }
-        listener.hear(&node, &pop, &told(1, 5, 201, &["again"]));
+        listener.hear(&node, &pop, &told(1, 5, 201, &["again"]).into());
         let rest = said(&mut listener);
         let missing = 200 - room + 1;
         assert_eq!(rest[rest.len() - 2..], [format!("{missing} too many"), "201 again".into()]);
 
         // Nothing more comes: it is told all the same.
-        listener.hear(&node, &pop, &told(1, 5, 202, &many));
+        listener.hear(&node, &pop, &told(1, 5, 202, &many).into());
         assert_eq!(said(&mut listener).last(), Some(&format!("{} too many", 200 - room)));
         assert_eq!((listener.waiting_bytes, listener.take()), (0, None));
     }
