@@ -30,6 +30,7 @@ mod local_ca;
 mod plane;
 mod random;
 mod server;
+mod stall;
 mod tokens;
 mod turns;
 mod upload;

@@ -38,6 +38,7 @@ use crate::{
     local_ca::{LocalCa, LocalCaError},
     plane::Plane,
     random,
+    stall::Noted,
     tokens::{Grant, Scope},
     upload,
 };
@@ -321,16 +322,21 @@ async fn serve_api(listener: TcpListener, router: Router, mut stopped: watch::Re
         };
         // Answers are small and asked for one at a time: waiting to fill a packet would only add delay.
         let _without_it_slower = stream.set_nodelay(true);
+        let (stream, waiting) = Noted::new(stream);
         let service = TowerToHyperService::new(router.clone());
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WAIT_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
+        let stalled = waiting.too_long(stopped.clone());
         tokio::spawn(async move {
             let _room = room;
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %chain(&error), "an API connection ended early");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error = %chain(&error), "an API connection ended early");
+                },
+                () = stalled => tracing::debug!("an API connection was cut: its client does not read"),
             }
         });
     }
