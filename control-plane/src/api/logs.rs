@@ -296,11 +296,10 @@ impl Told {
                 let place = Place { node, pop };
                 return Some(Told::From { time_ms: now_ms(), place, run, seq, since });
             }
-            Heard::Lost { node, pop, lines } => {
-                let place = Some(Place { node, pop });
-                return Some(Told::missing(place, lines, "node"));
+            Heard::Lost { node, pop, at, lines } => {
+                return Some(Told::missing(Some(Place { node, pop }), at, lines, "node"));
             }
-            Heard::Slow { lines } => return Some(Told::missing(None, lines, "reader")),
+            Heard::Slow { lines } => return Some(Told::missing(None, None, lines, "reader")),
         };
         let time_ms = line.time_ms();
         let LogLine { version, request, said, .. } = Arc::unwrap_or_clone(line);
@@ -320,8 +319,9 @@ impl Told {
         })
     }
 
-    fn missing(place: Option<Place>, lines: u64, by: &'static str) -> Told {
-        Told::Dropped { time_ms: now_ms(), place, run: None, seq: None, lines, by }
+    fn missing(place: Option<Place>, at: Option<(u64, u64)>, lines: u64, by: &'static str) -> Told {
+        let (run, seq) = at.unzip();
+        Told::Dropped { time_ms: now_ms(), place, run, seq, lines, by }
     }
 
     /// Appends it, safe to be looked at in a terminal, and a line end.

@@ -317,7 +317,7 @@ mod tests {
         all.join(&id("a", "shop"), 0).unwrap();
         tokio::time::advance(STUCK).await;
         let (id, lines) = (id("b", "shop"), vec![]);
-        let app = AppLogs { id, asked: 1, run: 1, first: 0, lines, caught_up: false };
+        let app = AppLogs { id, asked: 1, run: 1, first: 0, lines, gaps: vec![], caught_up: false };
         let logs = Logs { number: 1, apps: vec![app] };
         all.told(&"fra1-1".parse().unwrap(), &"fra1".parse().unwrap(), logs);
         assert_eq!(*all.followed.borrow(), Follow::default());
@@ -328,8 +328,15 @@ mod tests {
         let all = Listeners::new(1);
         let number = all.join(&id("a", "shop"), 0).unwrap();
         let one = all.inner.lock().listeners[&number].clone();
-        let app =
-            AppLogs { id: id("a", "shop"), asked: number, run: 1, first: 0, lines: vec![], caught_up: true };
+        let app = AppLogs {
+            id: id("a", "shop"),
+            asked: number,
+            run: 1,
+            first: 0,
+            lines: vec![],
+            gaps: vec![],
+            caught_up: true,
+        };
         let (node, pop): (NodeName, PopName) = ("fra1-1".parse().unwrap(), "fra1".parse().unwrap());
         // A listener that is busy with its own lines holds up neither a new one nor a line of another app.
         let busy = one.listener.lock();

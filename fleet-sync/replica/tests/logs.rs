@@ -63,7 +63,7 @@ impl Activator for Talker {
         };
         let lines = (0..self.lines as u64).map(line).collect();
         let (id, asked, first) = (followed.id, followed.asked, state.next);
-        vec![AppLogs { id, asked, run: 1, first, lines, caught_up: true }]
+        vec![AppLogs { id, asked, run: 1, first, lines, gaps: vec![], caught_up: true }]
     }
 
     fn logs_taken(&self) {

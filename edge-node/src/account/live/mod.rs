@@ -33,7 +33,7 @@ use tail::Tail;
 pub use tail::{Ended, Line, What};
 use telling::Telling;
 
-/// What an app's lines may take while nobody follows it: its last 300 requests, or seven lines of 4 KiB.
+/// What an app's lines may take while nobody follows it: its last 270 requests, or six lines of 4 KiB.
 pub const APP_BYTES_MAX: usize = 32 * 1024;
 /// While it is followed: what the node tells in 0.4 s at most. With [`fleet_sync_replica::logs::FOLLOWED_MAX`]
 /// apps 16 MiB.

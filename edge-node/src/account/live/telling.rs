@@ -152,9 +152,10 @@ impl One {
             return None;
         }
         let Followed { id, asked } = self.followed.clone();
-        let at = (read.run, read.first + read.lines.len() as u64);
+        let at = (read.run, read.next);
         self.then = Some(Told { at, caught_up });
-        Some(AppLogs { id, asked, run: read.run, first: read.first, lines: read.lines, caught_up })
+        let Read { run, first, lines, gaps, .. } = read;
+        Some(AppLogs { id, asked, run, first, lines, gaps, caught_up })
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Heard {
         node: NodeName,
         /// Where that is.
         pop: PopName,
+        /// Numbering, and number of the last of them, where they are missing among what it remembers: who heard of them
+        /// before knows it by that.
+        at: Option<(u64, u64)>,
         /// How many.
         lines: u64,
     },
@@ -71,18 +74,28 @@ pub struct Lines {
     /// Number of the line after the last.
     end: u64,
     caught_up: bool,
+    /// Numbers missing between the lines, each by the number behind it.
+    gaps: Vec<(u64, u64)>,
     /// With their numbers, by their times: a request's last line and its end reach a node's memory by two ways.
     lines: Vec<(u64, Arc<LogLine>)>,
 }
 
 impl From<AppLogs> for Lines {
     fn from(logs: AppLogs) -> Lines {
-        let AppLogs { id: _, asked, run, first, lines, caught_up } = logs;
-        let end = first.saturating_add(lines.len() as u64);
-        let numbers = (0..).map(|at| first.saturating_add(at));
-        let mut lines: Vec<_> = numbers.zip(lines.into_iter().map(Arc::new)).collect();
+        let AppLogs { id: _, asked, run, first, lines, gaps, caught_up } = logs;
+        let (mut next, mut gaps_left) = (first, gaps.into_iter().peekable());
+        let (mut numbered, mut gaps) = (Vec::with_capacity(lines.len()), Vec::new());
+        for (at, line) in lines.into_iter().enumerate() {
+            while let Some((_, missing)) = gaps_left.next_if(|(before, _)| *before <= at) {
+                next = next.saturating_add(missing);
+                gaps.push((next, missing));
+            }
+            numbered.push((next, Arc::new(line)));
+            next = next.saturating_add(1);
+        }
+        let (end, mut lines) = (next, numbered);
         lines.sort_by_key(|(_, line)| line.time_us);
-        Lines { asked, run, first, end, caught_up, lines }
+        Lines { asked, run, first, end, caught_up, gaps, lines }
     }
 }
 
@@ -150,7 +163,13 @@ impl Listener {
         let is_fresh = self.nodes.get(node).is_none_or(|cursor| cursor.run != logs.run);
         if logs.first > before.next {
             let lines = logs.first - before.next;
-            self.keep(Heard::Lost { node: node.clone(), pop: pop.clone(), lines });
+            self.keep(Heard::Lost { node: node.clone(), pop: pop.clone(), at: None, lines });
+        }
+        let gaps = || logs.gaps.iter().filter(|(behind, _)| *behind > before.next);
+        if let Some((behind, _)) = gaps().next_back() {
+            let lines = gaps().fold(0_u64, |lines, (_, missing)| lines.saturating_add(*missing));
+            let at = Some((logs.run, behind.saturating_sub(1)));
+            self.keep(Heard::Lost { node: node.clone(), pop: pop.clone(), at, lines });
         }
         let since_us = if before.caught_up { 0 } else { self.since_us };
         let is_wanted = |line: &LogLine| line.time_us >= since_us;
@@ -232,7 +251,7 @@ mod tests {
 
     fn told(asked: u64, run: u64, first: u64, texts: &[&str]) -> AppLogs {
         let lines = texts.iter().map(|text| line(text)).collect();
-        AppLogs { id: id("shop"), asked, run, first, lines, caught_up: false }
+        AppLogs { id: id("shop"), asked, run, first, lines, gaps: vec![], caught_up: false }
     }
 
     fn hear(listener: &mut Listener, logs: &AppLogs) -> Vec<String> {
@@ -270,6 +289,18 @@ mod tests {
         assert!(!listener.has_all_of(&"fra1-1".parse().unwrap()));
         assert_eq!(hear(&mut listener, &all), ["9 a", "10 b", "11 c"], "the first is no hole");
         assert!(listener.has_all_of(&"fra1-1".parse().unwrap()));
+    }
+
+    #[test]
+    fn numbers_missing_between_lines_are_told_and_shift_those_behind_them() {
+        let mut listener = Listener::new(1, 0);
+        let logs = AppLogs { gaps: vec![(1, 4), (2, 2)], ..told(1, 5, 10, &["a", "b", "c"]) };
+        assert_eq!(hear(&mut listener, &logs), ["6 lost", "10 a", "15 b", "18 c"]);
+        assert_eq!(hear(&mut listener, &logs), [""; 0], "nothing twice");
+        assert_eq!(hear(&mut listener, &told(1, 5, 19, &["d"])), ["19 d"]);
+        // A hostile node's gaps.
+        let gaps = vec![(0, u64::MAX), (0, u64::MAX), (9, 1)];
+        assert_eq!(hear(&mut listener, &AppLogs { gaps, ..told(1, 6, 0, &["e"]) }).len(), 2);
     }
 
     #[test]

@@ -76,9 +76,12 @@ pub struct AppLogs {
     pub run: u64,
     /// Number of the first of `lines`. A hole before it is lines that the node lost before it could tell them.
     pub first: u64,
-    /// Dense, in the order in which the node came by them, which is nearly that of their times.
+    /// Dense but for `gaps`, in the order in which the node came by them, which is nearly that of their times.
     #[serde(default)]
     pub lines: Vec<LogLine>,
+    /// Before the line at this place so many numbers are missing: lines that the node lost, while it kept older ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<(usize, u64)>,
     /// All that was remembered when the app was asked for has been told, with these.
     #[serde(default)]
     pub caught_up: bool,
@@ -181,6 +184,7 @@ impl Logs {
             });
             let kept = kept.count();
             app.lines.truncate(kept);
+            app.gaps.truncate(kept);
         }
         self
     }
@@ -242,7 +246,7 @@ pub(crate) mod tests {
     }
 
     fn app_logs(lines: Vec<LogLine>) -> AppLogs {
-        AppLogs { id: id("shop"), asked: 7, run: 1, first: 3, lines, caught_up: true }
+        AppLogs { id: id("shop"), asked: 7, run: 1, first: 3, lines, gaps: vec![(1, 2)], caught_up: true }
     }
 
     fn read_back<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(message: T) {

@@ -190,8 +190,15 @@ fn who_is_followed_is_said_after_hello_at_each_change_and_again_while_anybody_li
 fn lines_are_handed_on_within_their_bounds_and_only_of_a_node_that_said_who_it_is() {
     let line = crate::logs::tests::line(&"x".repeat(100_000));
     let id = crate::logs::tests::id("shop");
-    let app =
-        crate::logs::AppLogs { id, asked: 1, run: 1, first: 0, lines: vec![line; 99], caught_up: false };
+    let app = crate::logs::AppLogs {
+        id,
+        asked: 1,
+        run: 1,
+        first: 0,
+        lines: vec![line; 99],
+        gaps: vec![],
+        caught_up: false,
+    };
     let told = || Input::Message(ToOrigin::Logs(Logs { number: 1, apps: vec![app.clone()] }));
     let mut publisher = Publisher::new(0, at(5));
     assert_eq!(publisher.handle(0, told()), [Output::Cut(Cut::Protocol)]);
