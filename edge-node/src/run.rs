@@ -43,7 +43,7 @@ use crate::{
 
 /// Threads of the side runtime: fleet-sync, fetching, admin.
 const SIDE_THREADS: usize = 2;
-/// Threads that wait for disks at once.
+/// Threads of it that wait for disks at once. Static files have their own.
 const BLOCKING_THREADS_MAX: usize = 4;
 /// Attempts to enrol, this far apart: two minutes in all, then the service manager decides.
 const ENROL_ATTEMPTS_MAX: usize = 120;
@@ -90,7 +90,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let targets = offers.iter().map(|(target, _)| *target).collect();
     let executions = Executions::new(threads, worker_instances_max as usize);
-    let files = StaticFiles::new(replica.blobs(), side.handle().clone(), memory.clone(), threads);
+    let files = StaticFiles::new(replica.blobs(), side.handle().clone(), memory.clone(), threads)
+        .context("starting the threads that read static files")?;
     let code = CodeCache::new(
         engines.iter().map(Linker::new).collect::<Result<_, _>>()?,
         Loader::new(targets, replica.compiler_keys()),

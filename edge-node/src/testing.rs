@@ -72,7 +72,7 @@ impl Shop {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let (cache, shelf) = code_cache(dir.path(), bounds, &side, metrics.clone());
-        let files = StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1);
+        let files = StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1).unwrap();
         let node = Arc::new(Node {
             host: host(),
             generation: Default::default(),
@@ -408,11 +408,13 @@ impl ServingNode {
         files: Option<&AssetIndex>,
     ) -> ServingNode {
         let dir = tempfile::tempdir().unwrap();
-        let side =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut side = tokio::runtime::Builder::new_multi_thread();
+        // A test that takes its one thread for disks sees who waits for it.
+        let side = side.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let (cache, shelf) = code_cache(dir.path(), Bounds::NONE, &side, metrics.clone());
-        let static_files = StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1);
+        let static_files =
+            StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1).unwrap();
         let signed = text.map(|text| sign(&wat::parse_str(text).unwrap()));
         let mut deployment = deployment("test", 1, config);
         let mut version = deployment.state.version.clone();

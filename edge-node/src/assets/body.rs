@@ -11,7 +11,7 @@ use std::{
 use artifact::assets::{AssetBlob, PIECE_BYTES};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use super::{StaticFiles, Unavailable};
 use crate::{account::Account, failure::Failure, front::BodyError, memory::Budget, node::Permit};
@@ -24,7 +24,7 @@ pub struct FileBody {
     left: Range<u64>,
     /// The piece it begins in, if that is here already.
     first: Option<Bytes>,
-    reading: Option<JoinHandle<Result<Bytes, Unavailable>>>,
+    reading: Option<oneshot::Receiver<Result<Bytes, Unavailable>>>,
     account: Arc<Account>,
     _permit: Permit,
     /// Of one piece. The last one that was sent holds it when the body is gone.

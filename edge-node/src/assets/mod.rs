@@ -11,15 +11,18 @@
 //! | `negotiate` | coding, preconditions, ranges |
 //! | `cache` | small files and indexes in memory |
 //! | `body` | a file that is sent in pieces |
+//! | `readers` | the threads that wait for the disk |
 
 mod body;
 mod cache;
 mod negotiate;
 mod path;
+mod readers;
 
 use std::{
     collections::HashSet,
     hash::{BuildHasher as _, RandomState},
+    io,
     ops::Range,
     sync::Arc,
 };
@@ -35,13 +38,14 @@ use bytes::Bytes;
 use fleet_sync_replica::BlobShelf;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, sync::oneshot};
 
 use self::{
     body::{FileBody, Memory, Room},
     cache::Cache,
     negotiate::{Condition, Part},
     path::Named,
+    readers::Readers,
 };
 use crate::{
     account::Account, failure::Failure, front::OutboundBody, load::chain, memory::Budget, node::Executions,
@@ -62,8 +66,9 @@ const MENDS_AT_ONCE_MAX: usize = 16;
 /// The static files of all apps of a node.
 pub struct StaticFiles {
     shelf: BlobShelf,
-    /// Has the threads that may wait for disks.
+    /// Where what is damaged is fetched again.
     side: Handle,
+    readers: Readers,
     budget: Budget,
     cache: Cache<Held>,
     /// Requests that read the disk.
@@ -127,18 +132,19 @@ pub enum Found {
 }
 
 impl StaticFiles {
-    /// The files on this shelf. Pieces and cache are a part of `budget`.
-    pub fn new(shelf: BlobShelf, side: Handle, budget: Budget, workers: usize) -> StaticFiles {
+    /// The files on this shelf. Pieces and cache are a part of `budget`. Fails where no thread can be started.
+    pub fn new(shelf: BlobShelf, side: Handle, budget: Budget, workers: usize) -> io::Result<StaticFiles> {
         let cache_bytes = (budget.bytes_max() / CACHE_PART).clamp(CACHE_BYTES_MIN, CACHE_BYTES_MAX);
-        StaticFiles {
+        Ok(StaticFiles {
             shelf,
             side,
+            readers: Readers::start()?,
             cache: Cache::new(cache_bytes, budget.clone()),
             budget,
             room: Executions::new(workers, READS_AT_ONCE_MAX),
             mending: Arc::default(),
             tenants: RandomState::new(),
-        }
+        })
     }
 
     /// The files of a version, if it has any.
@@ -324,7 +330,7 @@ impl StaticFiles {
             return Ok(index);
         }
         let (shelf, at) = (self.shelf.clone(), site.at);
-        let read = self.side.spawn_blocking(move || shelf.read_index(&at)).await;
+        let read = self.readers.read(move || shelf.read_index(&at)).await;
         match read {
             Ok(Ok(Some(index))) => {
                 let index = Arc::new(index);
@@ -341,9 +347,9 @@ impl StaticFiles {
     }
 
     /// Reads a piece of a blob and checks it, on a thread that may wait.
-    fn read(&self, blob: &AssetBlob, number: u64) -> JoinHandle<Result<Bytes, Unavailable>> {
+    fn read(&self, blob: &AssetBlob, number: u64) -> oneshot::Receiver<Result<Bytes, Unavailable>> {
         let (shelf, digest, piece) = (self.shelf.clone(), blob.digest, blob.piece(number));
-        self.side.spawn_blocking(move || {
+        self.readers.read(move || {
             let (range, expected) = piece.ok_or(Unavailable)?;
             match shelf.read_part(digest, range) {
                 Ok(bytes) if Digest::of(&bytes) == expected => Ok(Bytes::from(bytes)),

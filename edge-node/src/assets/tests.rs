@@ -15,6 +15,7 @@ use crate::{
 
 const PAGE: &[u8] = b"<p>hello</p>";
 const BR: &[u8] = b"as if compressed";
+const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 /// Traps: 500 says that it ran.
 const PROGRAM: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
 
@@ -320,6 +321,24 @@ fn one_app_reads_a_quarter_of_what_a_worker_may() {
         assert_eq!(site.get("/").await.status, 503);
         held.clear();
         assert_eq!(site.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn files_and_the_nodes_own_records_do_not_wait_for_one_disks_thread() {
+    local(async {
+        let site = plain_site();
+        let side = &site.node.node.files.side;
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let stuck = side.spawn_blocking(move || held.recv().is_err());
+        let read = tokio::time::timeout(SOON, site.get("/large.bin")).await.unwrap();
+        assert_eq!(read.status, 200, "the side runtime has one thread, and that is taken");
+        drop(hold);
+        stuck.await.unwrap();
+
+        let held = site.node.node.files.readers.keep_busy();
+        tokio::time::timeout(SOON, side.spawn_blocking(|| ())).await.unwrap().unwrap();
+        drop(held);
     });
 }
 

@@ -108,7 +108,8 @@ impl Running {
         });
         let site = Site { node: "bench-1".parse()?, pop: "bench".parse()? };
         let memory = Budget::new(bytes_max, instances_max)?;
-        let files = StaticFiles::new(shelf.clone(), side.handle().clone(), memory.clone(), threads);
+        let files = StaticFiles::new(shelf.clone(), side.handle().clone(), memory.clone(), threads)
+            .context("starting the threads that read static files")?;
         let node = Arc::new(Node {
             host: Arc::new(Host {
                 site,
