@@ -2,6 +2,7 @@
 //! left: a reader that is slow holds one piece, and room for it was taken before.
 
 use std::{
+    mem,
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -22,30 +23,45 @@ pub struct FileBody {
     blob: AssetBlob,
     /// What is not sent yet.
     left: Range<u64>,
-    /// The piece it begins in, if that is here already.
-    first: Option<Bytes>,
-    reading: Option<oneshot::Receiver<Result<Bytes, Unavailable>>>,
+    next: Next,
     account: Arc<Account>,
-    _permit: Permit,
-    /// Of one piece. The last one that was sent holds it when the body is gone.
-    memory: Arc<Memory>,
+}
+
+/// The piece that `left` begins in.
+enum Next {
+    /// It was read.
+    Here(Piece),
+    /// It is read, or waits for that, and has the room.
+    Asked(oneshot::Receiver<Piece>),
+    /// It is not asked for before the one before it has left.
+    Unasked(Room),
+    /// There is none.
+    Nothing,
+}
+
+/// What a read gives, right or not.
+pub struct Piece {
+    pub bytes: Result<Bytes, Unavailable>,
+    /// Of the request that asked.
+    pub room: Room,
 }
 
 /// The right to read files for one request, and to hold a piece.
 pub struct Room {
     _permit: Permit,
-    memory: Memory,
+    /// Of one piece. The last one that was sent holds it when the body is gone.
+    memory: Arc<Memory>,
 }
 
 impl Room {
     /// With the memory of one piece, or [`Failure::NodeMemory`].
     pub fn take(permit: Permit, budget: &Budget) -> Result<Room, Failure> {
-        Ok(Room { _permit: permit, memory: Memory::take(budget, PIECE_BYTES)? })
+        Ok(Room { _permit: permit, memory: Arc::new(Memory::take(budget, PIECE_BYTES)?) })
     }
 
-    /// What is left when nothing more is read: the memory of what was.
-    pub fn into_memory(self) -> Memory {
-        self.memory
+    /// Bytes that were read in it. They hold its memory until nobody has them any more.
+    pub fn held_by(&self, bytes: Bytes) -> Bytes {
+        Arc::clone(&self.memory).held_by(bytes)
     }
 }
 
@@ -92,20 +108,29 @@ impl FileBody {
         files: Arc<StaticFiles>,
         blob: AssetBlob,
         left: Range<u64>,
-        first: Bytes,
+        first: Piece,
         account: Arc<Account>,
-        room: Room,
     ) -> FileBody {
-        let Room { _permit, memory } = room;
-        FileBody {
-            files,
-            blob,
-            left,
-            first: Some(first),
-            reading: None,
-            account,
-            _permit,
-            memory: Arc::new(memory),
+        FileBody { files, blob, left, next: Next::Here(first), account }
+    }
+
+    /// The next piece, asked for if it was not. `None`: there will be none.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        loop {
+            match mem::replace(&mut self.next, Next::Nothing) {
+                Next::Here(piece) => return Poll::Ready(Some(piece)),
+                Next::Unasked(room) => {
+                    self.next = Next::Asked(self.files.read(&self.blob, self.left.start / PIECE_BYTES, room));
+                }
+                Next::Asked(mut read) => {
+                    let piece = Pin::new(&mut read).poll(cx);
+                    if piece.is_pending() {
+                        self.next = Next::Asked(read);
+                    }
+                    return piece.map(Result::ok);
+                }
+                Next::Nothing => return Poll::Ready(None),
+            }
         }
     }
 }
@@ -122,28 +147,22 @@ impl Body for FileBody {
         if this.left.is_empty() {
             return Poll::Ready(None);
         }
-        let number = this.left.start / PIECE_BYTES;
-        let piece = match this.first.take() {
-            Some(first) => Ok(first),
-            None => {
-                let reading = this.reading.get_or_insert_with(|| this.files.read(&this.blob, number));
-                let read = ready!(Pin::new(reading).poll(cx));
-                this.reading = None;
-                read.unwrap_or(Err(Unavailable))
-            }
-        };
-        let start = this.left.start - number * PIECE_BYTES;
-        let end = (this.left.end - number * PIECE_BYTES).min(PIECE_BYTES);
+        let before = this.left.start / PIECE_BYTES * PIECE_BYTES;
+        let (start, end) = (this.left.start - before, (this.left.end - before).min(PIECE_BYTES));
         // A piece is as long as it is said to be, since its digest is right.
-        let Some(piece) = piece.ok().filter(|piece| piece.len() as u64 >= end) else {
+        let is_whole = |bytes: &Bytes| bytes.len() as u64 >= end;
+        let Some(Piece { bytes: Ok(bytes), room }) =
+            ready!(this.poll_piece(cx)).filter(|piece| piece.bytes.as_ref().is_ok_and(is_whole))
+        else {
             this.files.mend(&this.blob);
             this.account.ended(Some(Failure::FileUnavailable));
             this.left = 0..0;
             return Poll::Ready(Some(Err(BodyError::FileUnavailable)));
         };
         this.left.start += end - start;
-        let part = piece.slice(start as usize..end as usize);
-        Poll::Ready(Some(Ok(Frame::data(Arc::clone(&this.memory).held_by(part)))))
+        let part = room.held_by(bytes.slice(start as usize..end as usize));
+        this.next = Next::Unasked(room);
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {

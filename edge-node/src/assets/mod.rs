@@ -9,12 +9,14 @@
 //! |---|---|
 //! | `path` | which file a request's path names |
 //! | `negotiate` | coding, preconditions, ranges |
+//! | `index` | one read of an index for all who wait |
 //! | `cache` | small files and indexes in memory |
 //! | `body` | a file that is sent in pieces |
 //! | `readers` | the threads that wait for the disk |
 
 mod body;
 mod cache;
+mod index;
 mod negotiate;
 mod path;
 mod readers;
@@ -41,14 +43,20 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use self::{
-    body::{FileBody, Memory, Room},
+    body::{FileBody, Memory, Piece, Room},
     cache::Cache,
+    index::{Had, Landing, SharedIndex},
     negotiate::{Condition, Part},
     path::Named,
     readers::Readers,
 };
 use crate::{
-    account::Account, failure::Failure, front::OutboundBody, load::chain, memory::Budget, node::Executions,
+    account::Account,
+    failure::Failure,
+    front::OutboundBody,
+    load::chain,
+    memory::Budget,
+    node::{Executions, Permit},
 };
 
 /// Requests of one worker that read files from the disk, or send one in pieces, at once: 64 MiB of pieces. Each app has a quarter.
@@ -70,7 +78,7 @@ pub struct StaticFiles {
     side: Handle,
     readers: Readers,
     budget: Budget,
-    cache: Cache<Held>,
+    cache: Arc<Cache<Held>>,
     /// Requests that read the disk.
     room: Executions,
     mending: Arc<Mutex<HashSet<Digest>>>,
@@ -90,8 +98,7 @@ pub struct Site {
     cache_control: HeaderValue,
     /// Whose places in the cache are its.
     tenant: u64,
-    /// One request reads the index, the others wait for it.
-    loading: tokio::sync::Mutex<()>,
+    index: SharedIndex,
 }
 
 /// A file is not on the disk as it should be.
@@ -139,7 +146,7 @@ impl StaticFiles {
             shelf,
             side,
             readers: Readers::start()?,
-            cache: Cache::new(cache_bytes, budget.clone()),
+            cache: Arc::new(Cache::new(cache_bytes, budget.clone())),
             budget,
             room: Executions::new(workers, READS_AT_ONCE_MAX),
             mending: Arc::default(),
@@ -157,7 +164,7 @@ impl StaticFiles {
             .map_err(|_| unusable("the Cache-Control of its files is no header value"))?;
         let tenant: &TenantName = &version.id.tenant;
         let tenant = self.tenants.hash_one(tenant);
-        Ok(Some(Arc::new(Site { at, settings, cache_control, tenant, loading: Default::default() })))
+        Ok(Some(Arc::new(Site { at, settings, cache_control, tenant, index: SharedIndex::default() })))
     }
 
     /// Requests that read the disk or send a file in pieces now.
@@ -295,20 +302,20 @@ impl StaticFiles {
             return Ok(said(response, status, account));
         }
         let room = Room::take(self.room.admit(asked.worker, asked.id, 1)?, &self.budget)?;
-        let first = self.read(blob, bytes.start / PIECE_BYTES).await.unwrap_or(Err(Unavailable));
-        let first = first.map_err(|Unavailable| {
+        let first = self.read(blob, bytes.start / PIECE_BYTES, room).await;
+        let Ok(Piece { bytes: Ok(first), room }) = first else {
             self.mend(blob);
-            Failure::FileUnavailable
-        })?;
+            return Err(Failure::FileUnavailable);
+        };
         *response.body_mut() = match blob.pieces.is_empty() {
             true => {
                 self.cache.put(key, Held::File(first.clone()), blob.bytes);
-                let memory = Arc::new(room.into_memory());
-                OutboundBody::Full(memory.held_by(first.slice(part)))
+                OutboundBody::Full(room.held_by(first.slice(part)))
             }
             false => {
                 let (files, account) = (Arc::clone(self), Arc::clone(account));
-                OutboundBody::stream(FileBody::new(files, blob.clone(), bytes, first, account, room))
+                let first = Piece { bytes: Ok(first), room };
+                OutboundBody::stream(FileBody::new(files, blob.clone(), bytes, first, account))
             }
         };
         Ok(said(response, status, account))
@@ -317,52 +324,59 @@ impl StaticFiles {
     /// The index of a site: in memory, or read now.
     async fn index(&self, site: &Site, asked: &Asked<'_>) -> Result<Arc<AssetIndex>, Failure> {
         let key = (site.tenant, site.at.index);
-        let held = || match self.cache.get(&key) {
+        let cached = || match self.cache.get(&key) {
             Some(Held::Index(index)) => Some(index),
             _ => None,
         };
-        if let Some(index) = held() {
+        if let Some(index) = cached() {
             return Ok(index);
         }
-        let _permit = self.room.admit(asked.worker, asked.id, 1)?;
-        let _one = site.loading.lock().await;
-        if let Some(index) = held() {
-            return Ok(index);
-        }
-        let (shelf, at) = (self.shelf.clone(), site.at);
-        let read = self.readers.read(move || shelf.read_index(&at)).await;
-        match read {
-            Ok(Ok(Some(index))) => {
-                let index = Arc::new(index);
-                let bytes = site.at.index_bytes.saturating_mul(INDEX_MEMORY_FACTOR);
-                self.cache.put(key, Held::Index(index.clone()), bytes);
-                Ok(index)
+        let permit = self.room.admit(asked.worker, asked.id, 1)?;
+        let read = match site.index.have(cached) {
+            Had::Here(index) => return Ok(index),
+            Had::Reading(flight) => {
+                let _permit = permit;
+                flight.await
             }
-            not_there => {
-                tracing::error!(app = %asked.id, index = %site.at.index, ?not_there, "an index of static files is lost or damaged");
-                self.mend_blob(site.at.index, site.at.index_bytes);
-                Err(Failure::FileUnavailable)
+            Had::Read(landing, flight) => {
+                self.read_index(site, landing, permit);
+                flight.await
             }
-        }
+        };
+        read.unwrap_or(Err(Unavailable)).map_err(|Unavailable| {
+            self.mend_blob(site.at.index, site.at.index_bytes);
+            Failure::FileUnavailable
+        })
     }
 
-    /// Reads a piece of a blob and checks it, on a thread that may wait.
-    fn read(&self, blob: &AssetBlob, number: u64) -> oneshot::Receiver<Result<Bytes, Unavailable>> {
-        let (shelf, digest, piece) = (self.shelf.clone(), blob.digest, blob.piece(number));
-        self.readers.read(move || {
-            let (range, expected) = piece.ok_or(Unavailable)?;
-            match shelf.read_part(digest, range) {
-                Ok(bytes) if Digest::of(&bytes) == expected => Ok(Bytes::from(bytes)),
-                Ok(_) => {
-                    tracing::error!(%digest, "a static file is damaged on this node's disk");
+    /// Has an index read, kept if there is room, and told to all who wait. The room of the request that began it is given back
+    /// after that, though the request may be gone long before.
+    fn read_index(&self, site: &Site, landing: Landing, permit: Permit) {
+        let (shelf, cache, at) = (self.shelf.clone(), Arc::clone(&self.cache), site.at);
+        let key = (site.tenant, at.index);
+        // Nobody waits for this one: `landing` tells.
+        drop(self.readers.read(move || {
+            let _permit = permit;
+            let outcome = match shelf.read_index(&at) {
+                Ok(Some(index)) => Ok(Arc::new(index)),
+                not_there => {
+                    tracing::error!(index = %at.index, ?not_there, "an index of static files is lost or damaged");
                     Err(Unavailable)
                 }
-                Err(error) => {
-                    tracing::error!(%digest, %error, "reading a static file");
-                    Err(Unavailable)
-                }
+            };
+            if let Ok(index) = &outcome {
+                let bytes = at.index_bytes.saturating_mul(INDEX_MEMORY_FACTOR);
+                cache.put(key, Held::Index(Arc::clone(index)), bytes);
             }
-        })
+            landing.land(outcome);
+        }));
+    }
+
+    /// Reads a piece of a blob and checks it, on a thread that may wait. It has the room of the request that asks for it until then,
+    /// whether that is still there or not: what waits for a thread is counted.
+    fn read(&self, blob: &AssetBlob, number: u64, room: Room) -> oneshot::Receiver<Piece> {
+        let (shelf, digest, piece) = (self.shelf.clone(), blob.digest, blob.piece(number));
+        self.readers.read(move || Piece { bytes: read_piece(&shelf, digest, piece), room })
     }
 
     /// Has a blob fetched again, in the background, once however many notice.
@@ -385,6 +399,26 @@ impl StaticFiles {
             }
             mending.lock().remove(&digest);
         });
+    }
+}
+
+/// Reads a piece that has this range and digest, if there is one.
+fn read_piece(
+    shelf: &BlobShelf,
+    digest: Digest,
+    piece: Option<(Range<u64>, Digest)>,
+) -> Result<Bytes, Unavailable> {
+    let (range, expected) = piece.ok_or(Unavailable)?;
+    match shelf.read_part(digest, range) {
+        Ok(bytes) if Digest::of(&bytes) == expected => Ok(Bytes::from(bytes)),
+        Ok(_) => {
+            tracing::error!(%digest, "a static file is damaged on this node's disk");
+            Err(Unavailable)
+        }
+        Err(error) => {
+            tracing::error!(%digest, %error, "reading a static file");
+            Err(Unavailable)
+        }
     }
 }
 

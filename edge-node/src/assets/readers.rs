@@ -86,6 +86,11 @@ impl Shared {
 
 #[cfg(test)]
 impl Readers {
+    /// Reads that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.0.queue.lock().reads.len()
+    }
+
     /// Keeps every thread busy until what is returned is dropped.
     pub fn keep_busy(&self) -> Vec<std::sync::mpsc::Sender<()>> {
         use std::sync::mpsc;

@@ -342,6 +342,94 @@ fn files_and_the_nodes_own_records_do_not_wait_for_one_disks_thread() {
     });
 }
 
+/// Asks, and goes away when the node waits for the disk.
+async fn ask_and_go(site: &Given, path: &str) {
+    let asked = futures_util::poll!(std::pin::pin!(site.get(path)));
+    assert!(asked.is_pending(), "{path}");
+}
+
+#[test]
+fn a_request_that_goes_away_keeps_its_room_until_its_read_has_ended() {
+    local(async {
+        let site = plain_site();
+        site.get("/nothing").await; // the index is here
+        let files = &site.node.node.files;
+        let memory = files.budget.bytes();
+        let held = files.readers.keep_busy();
+        for n in 1..=READS_AT_ONCE_MAX / 4 {
+            ask_and_go(&site, "/large.bin").await;
+            assert_eq!(files.running(), n, "what waits for a thread is counted");
+        }
+        assert_eq!(files.budget.bytes(), memory + READS_AT_ONCE_MAX as u64 / 4 * PIECE_BYTES);
+        assert_eq!(site.get("/large.bin").await.status, 503);
+        drop(held);
+        while files.running() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert_eq!(files.budget.bytes(), memory);
+        assert_eq!(site.get("/large.bin").await.status, 200);
+    });
+}
+
+#[test]
+fn a_body_that_goes_away_keeps_its_room_until_its_read_has_ended() {
+    local(async {
+        let site = plain_site();
+        let files = &site.node.node.files;
+        let request =
+            Request::get("/large.bin").header("host", "site.localhost").body(InboundBody::Empty).unwrap();
+        let mut body = site.server.handle(request, &connection()).await.into_body();
+        body.frame().await.unwrap().unwrap();
+        let held = files.readers.keep_busy();
+        assert!(futures_util::poll!(body.frame()).is_pending());
+        drop(body);
+        assert_eq!(files.running(), 1);
+        drop(held);
+        while files.running() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn an_index_is_read_once_and_to_its_end_whoever_goes_away() {
+    local(async {
+        let site = plain_site();
+        let files = &site.node.node.files;
+        let held = files.readers.keep_busy();
+        for _ in 0..3 {
+            ask_and_go(&site, "/nothing").await;
+            assert_eq!(files.running(), 1, "one read, which has the room of who began it");
+        }
+        drop(held);
+        while files.running() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let generation = site.node.node.generation.load();
+        let version = &generation.deployments().next().unwrap().state.version;
+        std::fs::remove_file(site.node.shelf.path(version.assets.unwrap().index)).unwrap();
+        assert_eq!(site.get("/").await.status, 200, "it is in memory");
+    });
+}
+
+#[test]
+fn an_index_that_somebody_has_is_not_read_again_where_there_is_no_room_to_keep_it() {
+    local(async {
+        let site = plain_site();
+        let files = &site.node.node.files;
+        let free = files.budget.bytes_max() - files.budget.bytes();
+        assert!(files.budget.take(free));
+        let held = files.readers.keep_busy();
+        let asked = [site.get("/nothing"), site.get("/nothing"), site.get("/nothing")];
+        let mut asked = std::pin::pin!(futures_util::future::join_all(asked));
+        assert!(futures_util::poll!(asked.as_mut()).is_pending());
+        assert_eq!(files.readers.waiting(), 1, "one reads for all");
+        drop(held);
+        assert!(asked.await.iter().all(|got| got.status == 404));
+        files.budget.give(free);
+    });
+}
+
 #[test]
 fn a_version_that_names_no_files_is_refused() {
     let site = plain_site();
