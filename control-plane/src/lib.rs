@@ -27,6 +27,7 @@ pub mod config;
 mod files;
 mod fleet;
 mod local_ca;
+mod places;
 mod plane;
 mod random;
 mod server;

@@ -1,11 +1,10 @@
 //! What lives once per process: the parts that every request uses, and the small questions several rooms ask of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use artifact::{AppId, Target, TenantName, manifest::AppConfig, record::ArtifactRef, seal::SecretsKey};
 use fleet_sync_proto::{AppState, FleetView};
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, SemaphorePermit};
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::{
     admin::{Admin, IdempotencyKey},
@@ -13,6 +12,7 @@ use crate::{
     config::Config,
     fleet::Fleet,
     local_ca::LocalCa,
+    places::Places,
     turns::{Turn, Turns},
     upload,
 };
@@ -32,17 +32,15 @@ pub struct Plane {
     /// Seals their keys to the fleet.
     pub secrets: SecretsKey,
     /// Room for uploads in memory.
-    uploads: Semaphore,
-    /// Of it each tenant's share, for tenants that upload or wait.
-    tenant_uploads: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
+    pub uploads: Places,
     /// Room for deploys under way.
-    pub deploys: Semaphore,
+    pub deploys: Places,
     /// One write at a time for each idempotency key.
     in_flight: Turns<WriteKey>,
     /// One new version at a time for each app.
     versions: Turns<AppId>,
-    /// Held for reading from when bytes are kept, or looked at, until they have a name in the admin store; and for writing
-    /// while bytes that lost their last name are dropped.
+    /// Held for reading from when bytes are kept until they have a name in the admin store; and for writing while bytes that
+    /// lost their last name are dropped. Never for long: whoever waits to write keeps all others waiting.
     pub sweeping: RwLock<()>,
     /// Room for values of key-value stores in memory.
     pub values: Arc<Semaphore>,
@@ -50,6 +48,8 @@ pub struct Plane {
 
 /// Deploys under way at once. Each may hold a program of 64 MiB while it is compiled.
 pub const DEPLOYS_AT_ONCE_MAX: usize = 16;
+/// Of them for one tenant. A deploy of many files reads them all, which may take as long as the disk likes.
+pub const DEPLOYS_OF_TENANT_MAX: usize = DEPLOYS_AT_ONCE_MAX / 4;
 
 /// Values of 8 MiB that requests bring or get at once: 128 MiB.
 const VALUES_AT_ONCE_MAX: usize = 16;
@@ -73,28 +73,13 @@ impl Plane {
             compiler,
             ca,
             secrets,
-            uploads: Semaphore::new(upload::UPLOADS_AT_ONCE_MAX),
-            tenant_uploads: Mutex::new(HashMap::new()),
-            deploys: Semaphore::new(DEPLOYS_AT_ONCE_MAX),
+            uploads: Places::new(upload::UPLOADS_AT_ONCE_MAX, upload::UPLOADS_OF_TENANT_MAX),
+            deploys: Places::new(DEPLOYS_AT_ONCE_MAX, DEPLOYS_OF_TENANT_MAX),
             in_flight: Turns::default(),
             versions: Turns::default(),
             sweeping: RwLock::new(()),
             values: Arc::new(Semaphore::new(VALUES_AT_ONCE_MAX)),
         }
-    }
-
-    /// Waits for a place of the tenant, then for one of all.
-    pub async fn upload_place(&self, tenant: &TenantName) -> UploadPlace<'_> {
-        let own = {
-            let mut tenants = self.tenant_uploads.lock();
-            // Whoever waits or uploads holds the tenant's semaphore; the others are forgotten here.
-            tenants.retain(|_, places| Arc::strong_count(places) > 1);
-            let fresh = || Arc::new(Semaphore::new(upload::UPLOADS_OF_TENANT_MAX));
-            Arc::clone(tenants.entry(tenant.clone()).or_insert_with(fresh))
-        };
-        let own = own.acquire_owned().await.expect("this semaphore is never closed");
-        let all = self.uploads.acquire().await.expect("this semaphore is never closed");
-        UploadPlace { _own: own, _all: all }
     }
 
     /// Where an app answers, as URLs.
@@ -116,12 +101,6 @@ impl Plane {
     pub async fn version_turn(&self, id: &AppId) -> Turn<'_, AppId> {
         self.versions.turn(id.clone()).await
     }
-}
-
-/// The right to hold one upload in memory.
-pub struct UploadPlace<'p> {
-    _own: OwnedSemaphorePermit,
-    _all: SemaphorePermit<'p>,
 }
 
 /// A tenant's apps, by name.

@@ -62,8 +62,8 @@ pub async fn create_version(
         };
         // Room is taken once, and inside: a repeated request that already has its answer needs none.
         let deployed = async {
-            let room = tokio::time::timeout(DEPLOY_TURN_WAIT_MAX, work_plane.deploys.acquire()).await;
-            let Ok(Ok(_room)) = room else {
+            let place = tokio::time::timeout(DEPLOY_TURN_WAIT_MAX, work_plane.deploys.place(&tenant)).await;
+            let Ok(_place) = place else {
                 return Err(ApiError::unavailable(
                     "busy",
                     "too many deploys are under way: try again in a moment",

@@ -123,7 +123,7 @@ pub async fn receive(
         discard(body);
         return Err(full.into());
     }
-    let Ok(_place) = tokio::time::timeout(PLACE_WAIT_MAX, plane.upload_place(tenant)).await else {
+    let Ok(_place) = tokio::time::timeout(PLACE_WAIT_MAX, plane.uploads.place(tenant)).await else {
         discard(body);
         return Err(ReceiveError::Busy);
     };
@@ -156,7 +156,7 @@ pub async fn receive_asset(
         discard(body);
         return Err(full.into());
     }
-    let Ok(_place) = tokio::time::timeout(PLACE_WAIT_MAX, plane.upload_place(tenant)).await else {
+    let Ok(_place) = tokio::time::timeout(PLACE_WAIT_MAX, plane.uploads.place(tenant)).await else {
         discard(body);
         return Err(ReceiveError::Busy);
     };

@@ -1,6 +1,6 @@
 //! Static files on their way in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use artifact::{
     Digest,
@@ -192,4 +192,71 @@ async fn what_no_version_was_made_with_is_dropped_after_a_day_and_what_has_anoth
     assert_eq!(gone, json!([b"idle".as_slice(), b"shared", b"a program"].map(Digest::of)));
     assert!(kept.exists() && shared.exists() && program.exists());
     assert_eq!(missing(&plane, &b, &[b"shared"]).await, json!([]));
+}
+
+/// The file of a blob, made such that who reads it waits until this is dropped.
+struct Stuck {
+    stored: PathBuf,
+    pipe: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Stuck {
+    fn new(plane: &Plane, bytes: &[u8]) -> Stuck {
+        let stored = stored(plane, bytes);
+        let pipe = stored.with_extension("pipe");
+        std::fs::remove_file(&stored).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&stored).status().unwrap().success());
+        std::fs::hard_link(&stored, &pipe).unwrap();
+        Stuck { stored, pipe, bytes: bytes.to_vec() }
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let whole = self.stored.with_extension("whole");
+        std::fs::write(&whole, &self.bytes).unwrap();
+        std::fs::rename(whole, &self.stored).unwrap();
+        // Those who wait find its end. Whether anybody does is not known: opened for both, nobody waits for them here.
+        drop(std::fs::File::options().read(true).write(true).open(&self.pipe).unwrap());
+    }
+}
+
+fn stored(plane: &Plane, bytes: &[u8]) -> PathBuf {
+    let hex = Digest::of(bytes).to_string();
+    plane.data_dir().join("blobs/sha256").join(&hex[..2]).join(&hex)
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_deploy_that_reads_for_long_holds_up_neither_others_nor_what_is_dropped() {
+    let plane = Plane::without_compiler().await;
+    let (slow, other) = (plane.tenant("slow").await, plane.tenant("other").await);
+    let (of_slow, of_other) = (index([("a", file(b"slow"))]), index([("a", file(b"damaged"))]));
+    for (token, bytes) in
+        [(&slow, b"slow".as_slice()), (&slow, &of_slow), (&other, b"damaged"), (&other, &of_other)]
+    {
+        put(&plane, token, bytes).await.ok();
+    }
+    let stuck = Stuck::new(&plane, b"slow");
+    // More than all places there are.
+    let deploys = (0..20).map(|n| {
+        let body = json!({ "assets": Digest::of(&of_slow), "config": { "assets": {} } });
+        plane.ask_as(&slow, Method::POST, &format!("/v1/apps/site{n}/versions")).json(body).send()
+    });
+    let mut deploys = Box::pin(futures_util::future::join_all(deploys));
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut deploys).await.is_err());
+
+    let deployed = tokio::time::timeout(SOON, deploy(&plane, &other, &of_other, json!({}))).await;
+    deployed.expect("one tenant has not all places").ok();
+    // To drop a damaged blob its deploy is alone for a moment, for which the others are not waited for.
+    std::fs::write(stored(&plane, b"damaged"), b"rot").unwrap();
+    let refused = tokio::time::timeout(SOON, deploy(&plane, &other, &of_other, json!({}))).await.unwrap();
+    assert_eq!(refused.code(), "assets_missing");
+    tokio::time::timeout(SOON, put(&plane, &other, b"damaged")).await.unwrap().ok();
+
+    drop(stuck);
+    let after = tokio::time::timeout(SOON, deploys).await.unwrap();
+    assert!(after.iter().filter(|answer| answer.status == StatusCode::CREATED).count() >= 16);
 }
