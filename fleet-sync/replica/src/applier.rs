@@ -1,11 +1,15 @@
 //! One batch after another: apply to a copy of the view → prefetch → persist records and cursor → activate → persist
 //! what came up → tell the follower, which acknowledges.
 //!
+//! An app whose bytes are late comes up alone, and neither its batch nor the next ones wait for it with what they activate. They
+//! wait with what they tell: an acknowledged app serves, or is said to have failed, and one that is slow is neither. Positions
+//! are told in their order.
+//!
 //! A task of its own, so that heartbeats and rollbacks' arrival do not wait for disks and artifacts. Killed between any two
 //! steps it starts again at [`Applier::boot`], which offers everything to the activator anew.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -17,11 +21,11 @@ use artifact::{
     record::{Rev, VersionNumber},
 };
 use fleet_sync_proto::{Applied, FleetView, Position, follower::Batch, wire::FAILED_MAX};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     activator::{Activation, Activator},
-    prefetch::{self, Fetched, Need, Retries},
+    prefetch::{self, Fetched, Need, PATIENCE, Prefetched, Retries},
     replica::Inner,
     store::{Failure, Failures, Loaded, Pin, Pins, StoreError},
 };
@@ -45,6 +49,14 @@ pub(crate) struct Done {
     pub failed: BTreeMap<Rev, Nack>,
 }
 
+/// An app that batches wait for before they are told.
+struct Late {
+    /// The first of them.
+    end: Rev,
+    /// And for how long.
+    until: Instant,
+}
+
 /// A batch the follower proved does not follow from what is held here: a bug, not a peer's fault.
 struct Contradiction;
 
@@ -56,6 +68,10 @@ pub(crate) struct Applier {
     pins: Pins,
     failures: Failures,
     retries: Retries,
+    late: BTreeMap<AppId, Late>,
+    /// What the follower was told, and what it will be; at most as many as it lets be under way.
+    told: Position,
+    untold: VecDeque<Position>,
     done: mpsc::Sender<Done>,
 }
 
@@ -67,14 +83,17 @@ impl Applier {
         done: mpsc::Sender<Done>,
     ) -> Applier {
         let Loaded { view, highest, pins, failures } = loaded;
-        Applier { replica, activator, view, highest, pins, failures, retries: Retries::default(), done }
+        let told = view.position();
+        let (retries, late, untold) = Default::default();
+        Applier { replica, activator, view, highest, pins, failures, retries, late, told, untold, done }
     }
 
     /// Works until the follower is gone, or until a batch contradicts what is held.
     pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) {
         self.boot().await;
         loop {
-            let due = self.retries.next_due();
+            let until = self.late.values().map(|late| late.until).min();
+            let due = self.retries.next_due().into_iter().chain(until).min();
             tokio::select! {
                 next = work.recv() => match next {
                     Some(Work::Batch(batch)) => {
@@ -88,8 +107,26 @@ impl Applier {
                 fetched = self.retries.ended() => self.fetched(fetched).await,
                 () = sleep_until(due) => {}
             }
+            self.give_up_waiting().await;
             self.retries.start_due(&self.replica, &self.view);
         }
+    }
+
+    /// For apps that are late for too long. Their attempts go on.
+    async fn give_up_waiting(&mut self) {
+        let now = Instant::now();
+        let over: Vec<AppId> =
+            self.late.iter().filter(|(_, late)| late.until <= now).map(|(id, _)| id.clone()).collect();
+        if over.is_empty() {
+            return;
+        }
+        for id in over {
+            self.late.remove(&id);
+            let nack = prefetch::still_on_the_way(&self.replica, &self.view, &id);
+            tracing::warn!(app = %id, %nack, "an app stays at its last good version");
+            self.fails(id, nack);
+        }
+        self.keep_and_tell(Vec::new()).await;
     }
 
     /// Everything this node knows, brought up from what is on its disk. Nobody is asked; what is missing is fetched after.
@@ -129,7 +166,8 @@ impl Applier {
             tracing::error!(rev = next.rev, expected = end.rev, "a verified batch leads elsewhere");
             return Err(Contradiction);
         }
-        let (here, missing) = prefetch::prefetch(&self.replica, &next, &changes.changed).await;
+        let Prefetched { here, missing, late } =
+            prefetch::prefetch(&self.replica, &next, &changes.changed).await;
         while let Err(error) = self.persist(&records, end).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -140,6 +178,13 @@ impl Applier {
         }
         self.view = next;
         self.replica.show_view(self.view.clone());
+        self.untold.push_back(end);
+        for id in late {
+            // One that others wait for already keeps neither them nor these longer.
+            let until = Instant::now() + PATIENCE;
+            self.late.entry(id.clone()).or_insert(Late { end: end.rev, until });
+            self.retries.begin(id);
+        }
         self.activate(here, missing, changes.certificates_changed).await;
         Ok(())
     }
@@ -191,15 +236,34 @@ impl Applier {
             tracing::warn!(app = %id, %nack, "an app stays at its last good version");
             self.stays(id, nack);
         }
+        self.keep_and_tell(pins).await;
+    }
+
+    /// Notes what came up and what did not, here and to the follower.
+    async fn keep_and_tell(&mut self, pins: Vec<(AppId, Option<Pin>)>) {
         if let Err(error) = self.replica.store.keep_pins(pins, self.failures.clone()).await {
             // Served, though not noted: after a restart the app is activated again from its records.
             tracing::error!(error = &error as &dyn std::error::Error, "keeping pinned versions");
         }
         self.replica.show_pins(self.pinned_versions());
         self.replica.status.lock().failed = self.failures.len();
-        let failed = self.failures.iter().map(|(rev, failure)| (*rev, failure.nack.clone())).collect();
+        let waited_for = self.late.values().map(|late| late.end).min();
+        let may_be_told = |end: &Position| waited_for.is_none_or(|rev| end.rev < rev);
+        if !self.untold.front().is_some_and(may_be_told) {
+            return self.tell(self.told).await;
+        }
+        while let Some(end) = self.untold.pop_front_if(|end| may_be_told(end)) {
+            self.tell(end).await;
+        }
+    }
+
+    /// The follower counts batches, so each is told; what has failed after it is none of its.
+    async fn tell(&mut self, position: Position) {
+        self.told = position;
+        let failed = self.failures.range(..=position.rev);
+        let failed = failed.map(|(rev, failure)| (*rev, failure.nack.clone())).collect();
         // The follower being gone means that this task is about to end.
-        let _ = self.done.send(Done { position: self.view.position(), failed }).await;
+        let _ = self.done.send(Done { position, failed }).await;
     }
 
     async fn offer(&self, changed: Vec<AppId>, certificates_changed: bool) -> Vec<(AppId, Nack)> {
@@ -218,6 +282,7 @@ impl Applier {
     /// The app serves what the log says: pin it, and forget why it did not.
     fn came_up(&mut self, id: &AppId) -> Option<Pin> {
         self.retries.forget(id);
+        self.late.remove(id);
         self.failures.retain(|_, failure| failure.id.as_ref() != Some(id));
         let active = self.view.active(id);
         let pin = active.map(|active| Pin { version: active.version.version, version_rev: active.rev });
@@ -230,12 +295,17 @@ impl Applier {
 
     /// The app does not: note it under its release's rev, and try again where that can help.
     fn stays(&mut self, id: AppId, nack: Nack) {
-        let rev = self.view.app(&id).map_or(self.view.rev, |app| app.release_rev);
+        self.late.remove(&id);
         if prefetch::is_worth_retrying(nack.code) {
             self.retries.schedule(id.clone());
         } else {
             self.retries.forget(&id);
         }
+        self.fails(id, nack);
+    }
+
+    fn fails(&mut self, id: AppId, nack: Nack) {
+        let rev = self.view.app(&id).map_or(self.view.rev, |app| app.release_rev);
         self.fail(rev, Failure { id: Some(id), nack });
     }
 

@@ -19,14 +19,18 @@ use crate::{
     shelf::{BlobShelf, FetchError},
 };
 
-/// How long a batch waits for the artifacts of its apps; those that take longer follow in the background, so that
-/// one large artifact does not hold a rollback back.
-const PREFETCH_MAX: Duration = Duration::from_secs(10);
-/// Artifacts asked for at once; the shelf lets fewer through.
+/// How long a batch waits for the bytes of its apps: most are here by then, and come up together. Those that take longer follow in
+/// the background and come up alone, so that nothing slow holds a rollback back.
+const PREFETCH_MAX: Duration = Duration::from_millis(500);
+/// How long what is acknowledged waits for those, before they are said to have failed for now.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Apps without missing files that are fetched at once, and as many with; the shelf lets fewer through.
 const PREFETCHES_MAX: usize = 16;
 /// First and longest delay between background attempts, each drawn evenly from half to the whole of it.
 const RETRY_MS_MIN: u64 = 500;
 const RETRY_MS_MAX: u64 = 60_000;
+/// When an attempt is looked at again for which there was no place.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// What one app needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +57,11 @@ impl Wanted {
     pub(crate) fn is_on(&self, shelf: &BlobShelf) -> bool {
         self.artifact.as_ref().is_none_or(|artifact| shelf.has(artifact))
             && self.assets.as_ref().is_none_or(|assets| shelf.has_assets(assets))
+    }
+
+    /// Are files to be fetched? There may be thousands of them.
+    fn lacks_files(&self, shelf: &BlobShelf) -> bool {
+        self.assets.as_ref().is_some_and(|assets| !shelf.has_assets(assets))
     }
 
     async fn ensure_on(&self, shelf: &BlobShelf) -> Result<(), FetchError> {
@@ -98,38 +107,55 @@ pub(crate) fn need(replica: &Inner, view: &FleetView, id: &AppId) -> Need {
     }
 }
 
-/// Apps whose artifact is here, and why the others' is not.
-pub(crate) async fn prefetch(
-    replica: &Inner,
-    view: &FleetView,
-    changed: &[AppId],
-) -> (Vec<AppId>, Vec<(AppId, Nack)>) {
+/// What a batch's apps have when it is applied.
+#[derive(Default)]
+pub(crate) struct Prefetched {
+    /// All they need.
+    pub here: Vec<AppId>,
+    /// Not all, for this reason.
+    pub missing: Vec<(AppId, Nack)>,
+    /// It is on its way still.
+    pub late: Vec<AppId>,
+}
+
+/// Fetches what changed apps need, for as long as a batch may wait.
+pub(crate) async fn prefetch(replica: &Inner, view: &FleetView, changed: &[AppId]) -> Prefetched {
     let deadline = Instant::now() + PREFETCH_MAX;
-    let fetch = |id: AppId| async move {
-        let outcome = match need(replica, view, &id) {
-            Need::Nothing => Ok(()),
-            Need::NoneFits(nack) => Err(nack),
-            Need::Blobs(wanted) => {
-                match tokio::time::timeout_at(deadline, wanted.ensure_on(&replica.shelf)).await {
-                    Ok(done) => done.map_err(|error| error.nack()),
-                    Err(_) => {
-                        let detail = format!("{wanted}: still on the way; retrying");
-                        Err(Nack { code: NackCode::FetchTimeout, detail })
-                    }
-                }
-            }
-        };
-        (id, outcome)
-    };
-    let mut outcomes = stream::iter(changed.to_vec()).map(fetch).buffer_unordered(PREFETCHES_MAX);
-    let (mut here, mut missing) = (Vec::new(), Vec::new());
-    while let Some((id, outcome)) = outcomes.next().await {
-        match outcome {
-            Ok(()) => here.push(id),
-            Err(nack) => missing.push((id, nack)),
+    let mut fetched = Prefetched::default();
+    let (mut quick, mut slow) = (Vec::new(), Vec::new());
+    for id in changed {
+        match need(replica, view, id) {
+            Need::Nothing => fetched.here.push(id.clone()),
+            Need::NoneFits(nack) => fetched.missing.push((id.clone(), nack)),
+            Need::Blobs(wanted) if wanted.lacks_files(&replica.shelf) => slow.push((id.clone(), wanted)),
+            Need::Blobs(wanted) => quick.push((id.clone(), wanted)),
         }
     }
-    (here, missing)
+    let fetch = |(id, wanted): (AppId, Wanted)| async move {
+        let outcome = tokio::time::timeout_at(deadline, wanted.ensure_on(&replica.shelf)).await;
+        (id, outcome)
+    };
+    // Sites do not stand before the others.
+    let quick = stream::iter(quick).map(fetch).buffer_unordered(PREFETCHES_MAX);
+    let slow = stream::iter(slow).map(fetch).buffer_unordered(PREFETCHES_MAX);
+    let mut outcomes = stream::select(quick, slow);
+    while let Some((id, outcome)) = outcomes.next().await {
+        match outcome {
+            Ok(Ok(())) => fetched.here.push(id),
+            Ok(Err(error)) => fetched.missing.push((id, error.nack())),
+            Err(_) => fetched.late.push(id),
+        }
+    }
+    fetched
+}
+
+/// An app's bytes took longer than [`PATIENCE`].
+pub(crate) fn still_on_the_way(replica: &Inner, view: &FleetView, id: &AppId) -> Nack {
+    let what = match need(replica, view, id) {
+        Need::Blobs(wanted) => wanted.to_string(),
+        Need::Nothing | Need::NoneFits(_) => "what it needs".to_owned(),
+    };
+    Nack { code: NackCode::FetchTimeout, detail: format!("{what}: still on the way; retrying") }
 }
 
 /// Can trying again help?
@@ -155,6 +181,8 @@ pub(crate) fn is_worth_retrying(code: NackCode) -> bool {
 pub(crate) struct Retries {
     waiting: BTreeMap<AppId, Waiting>,
     running: JoinSet<Fetched>,
+    /// Of apps with files that are missing: they leave room for the others.
+    running_with_files: JoinSet<Fetched>,
 }
 
 #[derive(Debug)]
@@ -183,6 +211,11 @@ impl Retries {
         waiting.due = Some(Instant::now() + Duration::from_millis(delay_ms));
     }
 
+    /// Tries now, what was late in its batch.
+    pub(crate) fn begin(&mut self, id: AppId) {
+        self.waiting.insert(id, Waiting { delay_ms: RETRY_MS_MIN / 2, due: Some(Instant::now()) });
+    }
+
     /// It came up, changed or went away.
     pub(crate) fn forget(&mut self, id: &AppId) {
         self.waiting.remove(id);
@@ -190,9 +223,6 @@ impl Retries {
 
     /// When the next attempt is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        if self.running.len() >= PREFETCHES_MAX {
-            return None; // the end of one of them wakes the loop
-        }
         self.waiting.values().filter_map(|waiting| waiting.due).min()
     }
 
@@ -201,13 +231,21 @@ impl Retries {
         let now = Instant::now();
         let mut gone = Vec::new();
         for (id, waiting) in &mut self.waiting {
-            if self.running.len() >= PREFETCHES_MAX || waiting.due.is_none_or(|due| due > now) {
+            if waiting.due.is_none_or(|due| due > now) {
                 continue;
             }
             match (need(replica, view, id), view.active(id)) {
                 (Need::Blobs(wanted), Some(version)) => {
+                    let running = match wanted.lacks_files(&replica.shelf) {
+                        true => &mut self.running_with_files,
+                        false => &mut self.running,
+                    };
+                    if running.len() >= PREFETCHES_MAX {
+                        waiting.due = Some(now + FULL_PAUSE);
+                        continue;
+                    }
                     waiting.due = None;
-                    self.running.spawn(attempt(replica.shelf.clone(), id.clone(), version.rev, wanted));
+                    running.spawn(attempt(replica.shelf.clone(), id.clone(), version.rev, wanted));
                 }
                 _ => gone.push(id.clone()),
             }
@@ -220,10 +258,14 @@ impl Retries {
     /// The next attempt that ends; pending while none runs.
     pub(crate) async fn ended(&mut self) -> Fetched {
         loop {
-            match self.running.join_next().await {
-                Some(Ok(fetched)) => return fetched,
-                Some(Err(error)) => tracing::error!(error = %error, "an attempt to fetch an artifact died"),
-                None => std::future::pending().await,
+            let ended = tokio::select! {
+                Some(ended) = self.running.join_next() => ended,
+                Some(ended) = self.running_with_files.join_next() => ended,
+                else => std::future::pending().await,
+            };
+            match ended {
+                Ok(fetched) => return fetched,
+                Err(error) => tracing::error!(error = %error, "an attempt to fetch an artifact died"),
             }
         }
     }

@@ -2,13 +2,16 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use artifact::{
     nack::NackCode,
     record::{ArtifactSet, Body},
 };
-use fleet_sync_replica::{EnrolError, FetchError};
+use fleet_sync_replica::{BlobShelf, EnrolError, FetchError};
 use support::{Control, Node, artifact_for, eventually, id, other_fingerprint};
 
 #[tokio::test]
@@ -409,4 +412,74 @@ async fn a_static_file_that_rotted_on_the_nodes_disk_is_mended() {
     shelf.mend(digest, 14).await.unwrap();
     assert_eq!(shelf.read_part(digest, 9..14).unwrap(), b"bytes");
     running.stop().await;
+}
+
+/// A blob whose fetch gets no further on this node than to its first byte, until this is dropped.
+struct Stuck {
+    partial: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Stuck {
+    fn new(shelf: &BlobShelf, bytes: &[u8]) -> Stuck {
+        let digest = artifact::Digest::of(bytes);
+        let partial = shelf.path(digest).ancestors().nth(3).unwrap().join("partial").join(digest.to_string());
+        assert!(std::process::Command::new("mkfifo").arg(&partial).status().unwrap().success());
+        Stuck { partial, bytes: bytes.to_vec() }
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let (pipe, whole) = (self.partial.with_extension("pipe"), self.partial.with_extension("whole"));
+        std::fs::hard_link(&self.partial, &pipe).unwrap();
+        std::fs::write(&whole, &self.bytes).unwrap();
+        std::fs::rename(whole, &self.partial).unwrap();
+        // Who waits to write finds a reader; what is then given its name is the whole one.
+        std::mem::forget(std::fs::File::options().read(true).write(true).open(pipe).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_site_whose_files_come_slowly_holds_back_no_other_app_and_has_not_failed() {
+    let control = Control::start().await;
+    let node = Node::enrol(&control, "fra1").await;
+    let running = node.run();
+    let rev = control.deploy("rolled", b"one").await;
+    control.converged(rev).await;
+    let rev = control.deploy("rolled", b"two").await;
+    control.converged(rev).await;
+
+    // As many as are fetched at once.
+    let files: [(&str, &[u8]); 4] = [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b"4")];
+    let shelf = node.replica.blobs();
+    let stuck = files.map(|(_, bytes)| Stuck::new(&shelf, bytes));
+    let (slow, _) = control.deploy_files("site", &files, true).await;
+    let began = Instant::now();
+    control.deploy("hello", b"code").await;
+    let back = control.publish(vec![Body::Release { id: id("rolled"), version: 1 }]).await;
+    eventually("the neighbours come up", || {
+        running.activator.serving("hello") == Some(1) && running.activator.serving("rolled") == Some(1)
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let waited = control.origin.wait_convergence(slow, Duration::from_millis(500)).await;
+    assert_eq!((waited.active, waited.failed.len()), (0, 0), "it is neither there nor refused: {waited:?}");
+    drop(stuck);
+    eventually("the site comes up", || running.activator.serving("site") == Some(1)).await;
+    control.converged(back).await;
+}
+
+#[tokio::test]
+async fn a_site_that_is_late_for_too_long_is_said_to_have_failed_and_comes_up_after_all() {
+    let control = Control::start().await;
+    let node = Node::enrol(&control, "fra1").await;
+    let running = node.run();
+    let stuck = Stuck::new(&node.replica.blobs(), b"file");
+    let (rev, _) = control.deploy_files("site", &[("a", b"file")], true).await;
+    let waited = control.origin.wait_convergence(rev, Duration::from_secs(20)).await;
+    assert_eq!(waited.failed[0].code, NackCode::FetchTimeout, "{waited:?}");
+    drop(stuck);
+    eventually("it is served", || running.activator.serving("site") == Some(1)).await;
+    eventually("and nothing has failed", || node.replica.status().failed == 0).await;
 }

@@ -105,7 +105,7 @@ impl BlobShelf {
         if self.is_here(digest, bytes) {
             return Ok(());
         }
-        self.fetch(digest, bytes, FILE_BYTES_MAX.max(INDEX_BYTES_MAX)).await
+        self.fetch(digest, bytes, FILE_BYTES_MAX.max(INDEX_BYTES_MAX), &self.inner.files_room).await
     }
 
     fn complete_path(&self, index: Digest) -> PathBuf {

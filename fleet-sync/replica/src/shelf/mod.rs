@@ -28,8 +28,11 @@ use tokio::sync::Semaphore;
 
 use crate::{dial::DialError, identity::Identity};
 
-/// Blobs fetched at once: enough to fill a link, few enough to hold in buffers (4 windows of 4 MiB).
+/// Artifacts fetched at once: enough to fill a link, few enough to hold in buffers (4 windows of 4 MiB).
 const FETCHES_MAX: usize = 4;
+
+/// The same for static files, beside them: a site has many, and no artifact waits until they are here.
+const FILES_FETCHES_MAX: usize = 4;
 
 /// How long a part of a blob waits for its rest, across restarts. Its record may be long gone by then.
 const PARTIAL_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -49,7 +52,9 @@ struct Inner {
     /// Parts of blobs on their way.
     partial: PathBuf,
     origin: fetch::Bulk,
+    /// Of artifacts.
     room: Semaphore,
+    files_room: Semaphore,
     /// What static files on their way are still to fill of the disk.
     promises: assets::Promises,
     /// One lock for each digest being fetched.
@@ -152,6 +157,7 @@ impl BlobShelf {
             partial,
             origin: fetch::Bulk::new(control, identity),
             room: Semaphore::new(FETCHES_MAX),
+            files_room: Semaphore::new(FILES_FETCHES_MAX),
             flights: Mutex::new(HashMap::new()),
             promises: assets::Promises::default(),
         };
@@ -163,7 +169,7 @@ impl BlobShelf {
         if let Some(bytes) = self.local(artifact.blob).await? {
             return Ok(bytes);
         }
-        self.fetch(artifact.blob, artifact.blob_bytes, CONTAINER_BYTES_MAX).await?;
+        self.fetch(artifact.blob, artifact.blob_bytes, CONTAINER_BYTES_MAX, &self.inner.room).await?;
         // Read back rather than kept from the fetch: what is used is what lies on the disk.
         self.local(artifact.blob).await?.ok_or(FetchError::Mismatch(artifact.blob))
     }
@@ -172,7 +178,9 @@ impl BlobShelf {
     pub async fn ensure(&self, artifact: &ArtifactRef) -> Result<(), FetchError> {
         match self.local(artifact.blob).await? {
             Some(_) => Ok(()),
-            None => self.fetch(artifact.blob, artifact.blob_bytes, CONTAINER_BYTES_MAX).await,
+            None => {
+                self.fetch(artifact.blob, artifact.blob_bytes, CONTAINER_BYTES_MAX, &self.inner.room).await
+            }
         }
     }
 
@@ -225,7 +233,13 @@ impl BlobShelf {
     }
 
     /// Single flight: the first fetches, the others wait and find it there.
-    async fn fetch(&self, digest: Digest, bytes: u64, bytes_max: u64) -> Result<(), FetchError> {
+    async fn fetch(
+        &self,
+        digest: Digest,
+        bytes: u64,
+        bytes_max: u64,
+        room: &Semaphore,
+    ) -> Result<(), FetchError> {
         if bytes > bytes_max {
             return Err(FetchError::TooLarge(digest, bytes, bytes_max));
         }
@@ -235,7 +249,7 @@ impl BlobShelf {
         if self.is_here(digest, bytes) && self.local(digest).await?.is_some() {
             return Ok(());
         }
-        let _room = self.inner.room.acquire().await.expect("this semaphore is never closed");
+        let _room = room.acquire().await.expect("this semaphore is never closed");
         let partial = self.inner.partial.join(digest.to_string());
         self.inner.origin.fetch(digest, bytes, &partial).await?;
         let (path, root) = (self.path(digest), self.inner.root.clone());
