@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::{
     BodyError, OutboundBody,
     limits::{HEAD_TIMEOUT, IDLE_TIMEOUT},
+    stalled::Reader,
     watched::Reads,
 };
 
@@ -74,16 +75,20 @@ impl Drop for InFlight {
     }
 }
 
-/// A response body that keeps its request in flight.
+/// A response body that keeps its request in flight, and says when it is its reader's turn.
 #[derive(Debug)]
 pub(super) struct CountedBody {
     body: OutboundBody,
+    reader: Rc<Reader>,
     _in_flight: InFlight,
 }
 
 impl CountedBody {
-    pub(super) fn new(body: OutboundBody, in_flight: InFlight) -> CountedBody {
-        CountedBody { body, _in_flight: in_flight }
+    pub(super) fn new(body: OutboundBody, in_flight: InFlight, reader: Rc<Reader>) -> CountedBody {
+        if !body.is_end_stream() {
+            reader.may_take();
+        }
+        CountedBody { body, reader, _in_flight: in_flight }
     }
 }
 
@@ -95,7 +100,12 @@ impl Body for CountedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => self.reader.may_take(),
+            Poll::Ready(_) | Poll::Pending => self.reader.waits(),
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -107,6 +117,12 @@ impl Body for CountedBody {
     }
 }
 
+impl Drop for CountedBody {
+    fn drop(&mut self) {
+        self.reader.waits();
+    }
+}
+
 /// Ends an h1 connection whose request head takes longer than [`HEAD_TIMEOUT`], from the connection's start or the head's
 /// first byte until its request begins.
 ///
@@ -114,6 +130,7 @@ impl Body for CountedBody {
 /// for more of a head.
 pub(super) struct HeadTimer {
     activity: Rc<Activity>,
+    reader: Rc<Reader>,
     timer: Pin<Box<Sleep>>,
     head: Head,
 }
@@ -130,8 +147,9 @@ enum Head {
 }
 
 impl HeadTimer {
-    pub(super) fn new(activity: Rc<Activity>) -> HeadTimer {
-        HeadTimer { activity, timer: Box::pin(sleep(HEAD_TIMEOUT)), head: Head::Timed(0) }
+    /// Of a connection. Its reader hears of what was written.
+    pub(super) fn new(activity: Rc<Activity>, reader: Rc<Reader>) -> HeadTimer {
+        HeadTimer { activity, reader, timer: Box::pin(sleep(HEAD_TIMEOUT)), head: Head::Timed(0) }
     }
 
     /// Before a read: has the head's time passed?
@@ -170,5 +188,9 @@ impl Reads for HeadTimer {
             self.bytes_came();
         }
         outcome
+    }
+
+    fn wrote(&mut self) {
+        self.reader.took();
     }
 }

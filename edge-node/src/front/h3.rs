@@ -241,7 +241,11 @@ impl Reply {
             };
             match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
-                Ok(data) => self.stream.send_data(data).await?,
+                Ok(data) => {
+                    if !self.send_data(data).await? {
+                        return Ok(());
+                    }
+                }
                 Err(other) => {
                     if let Ok(trailers) = other.into_trailers() {
                         self.stream.send_trailers(trailers).await?;
@@ -253,6 +257,20 @@ impl Reply {
         self.stream.finish().await?;
         self.finished = true;
         Ok(())
+    }
+}
+
+impl Reply {
+    /// `false`: its reader has stalled.
+    async fn send_data(&mut self, mut data: Bytes) -> Result<bool, StreamError> {
+        while !data.is_empty() {
+            let part = data.split_to(data.len().min(limits::H3_SEND_BYTES_MAX));
+            let Ok(sent) = timeout(limits::STALL_MAX, self.stream.send_data(part)).await else {
+                return Ok(false);
+            };
+            sent?;
+        }
+        Ok(true)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every bound of the front in one table, and the check of a request head that is the same on h1, h2 and h3.
 //!
-//! Relied on by every listener. Deliberately absent: timers for slow bodies and stalled readers, limits per source
+//! Relied on by every listener. Deliberately absent: timers for slow request bodies, limits per source
 //! address, overload steps, all of which come with the front-door issue; and limits of an execution, which belong to
 //! the deployment.
 //!
@@ -33,6 +33,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request in flight.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a reader may take no byte of an answer that is there (h1), or none of its pieces of 64 KiB (h2: that is 2 KiB/s;
+/// h3: of 16 KiB): then the connection (h1) or the stream is dropped, with what it holds. nginx waits 60 s.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a connection that was told to go may take to say goodbye.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -85,6 +88,8 @@ pub const QUIC_INCOMING_TOTAL_BYTES: u64 = 8 * 1024 * 1024;
 pub const QUIC_HANDSHAKES_UNPROVEN_MAX: usize = 250;
 /// QUIC: kernel buffer of the socket, each direction; best effort, the kernel caps it.
 pub const UDP_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+/// h3: what is written at once, and must be taken within [`STALL_MAX`].
+pub const H3_SEND_BYTES_MAX: usize = 16 * 1024;
 /// h3: longest frame other than DATA on a request stream: a head, trailers, or one of unknown type. The h3 crate
 /// itself would collect any announced length. A longer head is a stream error, where h1 and h2 still say 431.
 pub const H3_FRAME_BYTES_MAX: u64 = HEAD_BYTES_HELD_MAX as u64;

@@ -15,7 +15,8 @@
 //! | [`limits`] | every bound of the front |
 //! | [`body`] | request and response bodies |
 //! | [`unread`] | what becomes of a request body that nobody reads |
-//! | `watched` | a stream whose reads are looked at |
+//! | `stalled` | readers that take nothing more of an answer |
+//! | `watched` | a stream whose reads and writes are looked at |
 //! | [`drain`] | going down without dropping a request |
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
@@ -35,6 +36,7 @@ pub mod limits;
 mod pseudo;
 mod quic;
 pub mod sockets;
+mod stalled;
 pub mod tcp;
 pub mod tls;
 pub mod unread;

@@ -3,7 +3,16 @@
 //! Relies on hyper for both protocols; ALPN alone decides which, so nothing is sniffed. One task per connection
 //! and, in h2, one per stream, all on the worker's thread. Deliberately absent: h2 without TLS, upgrades.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::Pin, pin::pin, rc::Rc, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+};
 
 use artifact::HostName;
 use http::{HeaderValue, Request, Response};
@@ -27,6 +36,7 @@ use super::{
     answer::answer,
     connection::{Activity, CountedBody, HeadTimer},
     limits::{self, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT},
+    stalled::{self, Reader},
     tls::ALPN_H2,
     unread,
     watched::Watched,
@@ -142,15 +152,20 @@ async fn h1<H: Handler>(
     draining: Draining,
 ) {
     let activity = Activity::new();
-    let io = TokioIo::new(Watched::new(stream, HeadTimer::new(Rc::clone(&activity))));
-    let requests = service_fn(requests(Arc::new(connection), shared, Rc::clone(&activity)));
+    let reader = Rc::new(Reader::default());
+    let io = TokioIo::new(Watched::new(stream, HeadTimer::new(Rc::clone(&activity), Rc::clone(&reader))));
+    let of_answer = {
+        let reader = Rc::clone(&reader);
+        move || Rc::clone(&reader)
+    };
+    let requests = service_fn(requests(Arc::new(connection), shared, Rc::clone(&activity), of_answer));
     let serving = http1::Builder::new()
         // The head's clock is `HeadTimer`'s, the pause's `Activity`'s: hyper's own would be set anew for every request.
         .header_read_timeout(None)
         .max_buf_size(limits::HEAD_BYTES_HELD_MAX)
         .half_close(false)
         .serve_connection(io, requests);
-    drive(serving, |serving| serving.graceful_shutdown(), &activity, draining).await;
+    drive(serving, |serving| serving.graceful_shutdown(), &activity, reader.stalled(), draining).await;
 }
 
 async fn h2<H: Handler>(
@@ -160,7 +175,8 @@ async fn h2<H: Handler>(
     draining: Draining,
 ) {
     let activity = Activity::new();
-    let requests = service_fn(requests(Arc::new(connection), shared, Rc::clone(&activity)));
+    let requests =
+        service_fn(requests(Arc::new(connection), shared, Rc::clone(&activity), stalled::of_stream));
     let serving = http2::Builder::new(LocalTasks)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
@@ -174,7 +190,8 @@ async fn h2<H: Handler>(
         .keep_alive_interval(limits::H2_PING_INTERVAL)
         .keep_alive_timeout(limits::H2_PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), requests);
-    drive(serving, |serving| serving.graceful_shutdown(), &activity, draining).await;
+    // Each stream has a reader of its own, and ends alone.
+    drive(serving, |serving| serving.graceful_shutdown(), &activity, pending(), draining).await;
 }
 
 /// One request being answered, in the shape hyper wants: boxed, because an h1 connection must be `Unpin`.
@@ -185,30 +202,35 @@ fn requests<H: Handler>(
     connection: Arc<Connection>,
     shared: Rc<Listener<H>>,
     activity: Rc<Activity>,
+    reader: impl Fn() -> Rc<Reader> + Clone + 'static,
 ) -> impl Fn(Request<Incoming>) -> Answering {
     move |request| {
         let in_flight = activity.begin();
-        let (connection, shared) = (Arc::clone(&connection), Rc::clone(&shared));
+        let (connection, shared, reader) = (Arc::clone(&connection), Rc::clone(&shared), reader.clone());
         Box::pin(async move {
+            // Of an h2 stream, in whose task this runs; the service itself is called in the connection's.
+            let reader = reader();
             let request = unread::receive(request);
             let response = answer(&*shared.handler, request, &connection, shared.alt_svc.as_ref()).await;
-            Ok(response.map(|body| CountedBody::new(body, in_flight)))
+            Ok(response.map(|body| CountedBody::new(body, in_flight, reader)))
         })
     }
 }
 
-/// Runs a connection to its end; when idle for too long or draining, tells the client to go and lets what is in
-/// flight finish.
+/// Runs a connection to its end, or until its reader has stalled; when idle for too long or draining, tells the client to
+/// go and lets what is in flight finish.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     serving: C,
     say_goodbye: impl FnOnce(Pin<&mut C>),
     activity: &Activity,
+    stalled: impl Future<Output = ()>,
     mut draining: Draining,
 ) {
     let mut serving = pin!(serving);
     tokio::select! {
         biased;
         ended = serving.as_mut() => return log_end(ended),
+        () = stalled => return tracing::debug!("a connection's client took nothing of its answer for too long"),
         () = activity.idle() => {}
         _deadline = draining.started() => {}
     }
@@ -235,7 +257,7 @@ struct LocalTasks;
 
 impl<F: Future<Output: 'static> + 'static> Executor<F> for LocalTasks {
     fn execute(&self, stream: F) {
-        spawn_local(stream);
+        spawn_local(stalled::run_stream(stream));
     }
 }
 
@@ -256,8 +278,55 @@ mod tests {
     impl Handler for Hello {
         async fn handle(&self, request: Request<InboundBody>, _: &Arc<Connection>) -> Response<OutboundBody> {
             use http_body_util::BodyExt;
+            let path = request.uri().path().to_owned();
             let _ = request.into_body().collect().await;
-            Response::new("hello".into())
+            match path.as_str() {
+                "/endless" => Response::new(Endless::body(false)),
+                "/silent" => Response::new(Endless::body(true)),
+                _ => Response::new("hello".into()),
+            }
+        }
+    }
+
+    thread_local! {
+        /// Bodies that are there.
+        static BODIES: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Pieces as large as a file's without an end, or nothing at all.
+    struct Endless {
+        waits: bool,
+    }
+
+    impl Endless {
+        fn body(waits: bool) -> OutboundBody {
+            BODIES.set(BODIES.get() + 1);
+            OutboundBody::stream(Endless { waits })
+        }
+    }
+
+    impl http_body::Body for Endless {
+        type Data = bytes::Bytes;
+        type Error = crate::front::BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, crate::front::BodyError>>>
+        {
+            match self.waits {
+                true => std::task::Poll::Pending,
+                false => {
+                    let piece = bytes::Bytes::from_static(&[0; 64 * 1024]);
+                    std::task::Poll::Ready(Some(Ok(http_body::Frame::data(piece))))
+                }
+            }
+        }
+    }
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            BODIES.set(BODIES.get() - 1);
         }
     }
 
@@ -376,5 +445,93 @@ mod tests {
             client
         });
         about(lived, Duration::from_secs(30) + limits::IDLE_TIMEOUT);
+    }
+
+    #[test]
+    fn a_reader_that_stalls_is_cut_and_its_answer_dropped() {
+        let lived = lifetime(async |mut client| {
+            client.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            client.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
+            client
+        });
+        assert!(lived >= limits::STALL_MAX && lived < 2 * limits::STALL_MAX, "{lived:?}");
+        assert_eq!(BODIES.get(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_and_an_answer_that_is_are_not() {
+        let lived = lifetime(async |mut client| {
+            client.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            for _ in 0..20 {
+                sleep(Duration::from_secs(20)).await;
+                // Less than a piece each time, and more than the pipe has to be empty for the next write.
+                client.read_exact(&mut vec![0; 1024]).await.unwrap();
+            }
+            drop(client);
+            duplex(1).0
+        });
+        about(lived, Duration::from_secs(400));
+        let lived = lifetime(async |mut client| {
+            client.write_all(b"GET /silent HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            sleep(Duration::from_secs(300)).await;
+            drop(client);
+            duplex(1).0
+        });
+        about(lived, Duration::from_secs(300));
+    }
+
+    /// What a stream of a client whose window is this comes to, and when; `read` so many bytes first.
+    fn h2_stream(window: u32, read: usize) -> (Option<h2::Reason>, Duration, u32) {
+        use http_body_util::{BodyExt, Empty};
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
+        runtime.block_on(async {
+            let (ours, theirs) = duplex(64 * 1024);
+            let address = "127.0.0.1:1".parse().unwrap();
+            let connection = Connection { peer: address, local: address, protocol: Protocol::H2, tls: None };
+            let shared =
+                Rc::new(Listener { handler: Rc::new(Hello), tls: None, alt_svc: None, local: address });
+            let (_drain, draining) = Drain::new();
+            spawn_local(async move { h2(theirs, connection, shared, draining).await });
+            let (mut sender, client) = hyper::client::conn::http2::Builder::new(LocalTasks)
+                .initial_stream_window_size(window)
+                .handshake::<_, Empty<bytes::Bytes>>(TokioIo::new(ours))
+                .await
+                .unwrap();
+            spawn_local(client);
+            let ask = |path: &str| Request::get(format!("http://a{path}")).body(Empty::new()).unwrap();
+            let began = Instant::now();
+            let mut answer = sender.send_request(ask("/endless")).await.unwrap().into_body();
+            let mut bytes = 0;
+            while bytes < read {
+                bytes += answer.frame().await.unwrap().unwrap().data_ref().unwrap().len();
+            }
+            while BODIES.get() > 0 && began.elapsed() < 3 * limits::STALL_MAX {
+                sleep(Duration::from_secs(1)).await;
+            }
+            let lived = began.elapsed();
+            if window > 0 {
+                let neighbour = sender.send_request(ask("/")).await.unwrap();
+                assert_eq!(neighbour.into_body().collect().await.unwrap().to_bytes(), "hello");
+            }
+            let error = loop {
+                match timeout(Duration::from_secs(300), answer.frame()).await.unwrap() {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break error,
+                    None => panic!("an endless answer has ended"),
+                }
+            };
+            let cause = std::error::Error::source(&error).and_then(|error| error.downcast_ref::<h2::Error>());
+            (cause.and_then(h2::Error::reason), lived, BODIES.get())
+        })
+    }
+
+    #[test]
+    fn an_h2_stream_whose_reader_stalls_is_reset_and_its_neighbours_go_on() {
+        for (window, read) in [(64 * 1024, 200_000), (10, 10), (0, 0)] {
+            let (reason, lived, bodies) = h2_stream(window, read);
+            assert_eq!((reason, bodies), (Some(h2::Reason::CANCEL), 0), "{window}");
+            about(lived, limits::STALL_MAX);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A stream of bytes whose reads somebody looks at. What is written passes as it is.
+//! A stream of bytes whose reads somebody looks at, and hears of what is written. That passes as it is.
 
 use std::{
     io,
@@ -17,6 +17,9 @@ pub(crate) trait Reads: Unpin {
         bytes: usize,
         outcome: Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>>;
+
+    /// The stream took some bytes.
+    fn wrote(&mut self) {}
 }
 
 /// See the module.
@@ -33,6 +36,15 @@ impl<S, R> Watched<S, R> {
     }
 }
 
+impl<S, R: Reads> Watched<S, R> {
+    fn heard(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.reads.wrote();
+        }
+        written
+    }
+}
+
 impl<S: AsyncRead + Unpin, R: Reads> AsyncRead for Watched<S, R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -45,9 +57,10 @@ impl<S: AsyncRead + Unpin, R: Reads> AsyncRead for Watched<S, R> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, R: Unpin> AsyncWrite for Watched<S, R> {
+impl<S: AsyncWrite + Unpin, R: Reads> AsyncWrite for Watched<S, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.heard(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -63,7 +76,8 @@ impl<S: AsyncWrite + Unpin, R: Unpin> AsyncWrite for Watched<S, R> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.heard(written)
     }
 
     fn is_write_vectored(&self) -> bool {
