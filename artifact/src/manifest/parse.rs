@@ -24,6 +24,8 @@ pub const MISTAKES_MAX: usize = 1_000;
 /// Bytes of a key's path that a mistake shows, and up to which the places of keys are known. The keys of this format are
 /// far shorter, and a file could have a path of half its size before each of a hundred thousand keys.
 const PATH_BYTES_MAX: usize = 2 * 1024;
+/// Places that are known; each mistake is looked for among them. Where there are more, a mistake may name no line.
+const PLACES_MAX: usize = 10_000;
 
 /// A value with its position.
 pub type Value<'a> = Spanned<DeValue<'a>>;
@@ -187,7 +189,7 @@ impl Reader<'_> {
 
     /// Notes that the value of a key stands here.
     fn stands(&mut self, path: String, span: Range<usize>) {
-        if path.len() <= PATH_BYTES_MAX {
+        if path.len() <= PATH_BYTES_MAX && self.places.len() < PLACES_MAX {
             self.places.push(Place { path, span, item: None });
         }
     }
@@ -248,7 +250,7 @@ impl Reader<'_> {
         for item in self.items(path, value) {
             let Some(text) = self.string(path, item) else { continue };
             let place = Place { path: path.to_owned(), span: item.span(), item: Some(format!("{text:?}")) };
-            if path.len() + text.len() <= PATH_BYTES_MAX {
+            if path.len() + text.len() <= PATH_BYTES_MAX && self.places.len() < PLACES_MAX {
                 self.places.push(place);
             }
             strings.push(text.to_owned());

@@ -46,7 +46,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         apps::create_version, apps::list_apps, apps::get_app, apps::get_version, apps::convergence,
         logs::get_logs, rollback::rollback_app, rollback::delete_app, config::get_config, config::change_config,
         secrets::list_secrets, secrets::set_secret, secrets::set_secrets, secrets::unset_secret,
-        kv::list_keys, kv::get_entry, kv::put_entry,
+        kv::list_stores, kv::list_keys, kv::get_entry, kv::put_entry,
         kv::delete_entry, tenants::create_tenant, tenants::list_tenants,
         tokens::create_token, tokens::list_tokens, tokens::revoke_token, nodes::create_node_token, nodes::list_nodes,
         nodes::revoke_node,

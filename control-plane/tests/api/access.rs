@@ -21,7 +21,7 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         | ("PUT" | "DELETE", "/v1/apps/{app}/secrets/{name}" | "/v1/kv/{store}/{key}") => &["deploy"],
         ("GET", "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config" | "/v1/apps/{app}/logs") => &["read"],
         ("GET", "/v1/apps/{app}/versions/{version}") => &["read"],
-        ("GET", "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
+        ("GET", "/v1/kv" | "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
         ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
         ("POST" | "GET", "/v1/tenants") | ("POST", "/v1/node-tokens") => &[],
