@@ -7,8 +7,10 @@
 //! | [`compile`] | the work itself, in one process, and the signature |
 //! | [`job`] | one compile as a capped child process that never holds the key |
 //! | [`service`] | the HTTP service: token, fair queue, jobs, signature |
+//! | [`command`] | `compile` and `inspect`, for people |
 //! | [`server`], [`config`], [`files`] | the process around it: configuration, key and token files, start and stop |
 
+pub mod command;
 pub mod compile;
 pub mod config;
 pub mod files;

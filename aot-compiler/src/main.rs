@@ -1,9 +1,10 @@
-//! `aot-compiler --config FILE` serves; the hidden `aot-compiler job` is one compile inside its caps.
+//! `aot-compiler --config FILE` serves; `compile` and `inspect` are for people; the hidden `job` is one compile inside its caps.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use aot_compiler::{
+    command::{self, compile::Compile},
     config::Config,
     job::{
         JobCaps,
@@ -27,6 +28,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compile a program to a signed artifact, as the service would
+    #[command(
+        after_help = "Examples:\n  aot-compiler compile app.wasm --target x86_64-v3 --out app.skerry\n  aot-compiler compile app.wasm --out artifacts/"
+    )]
+    Compile(CompileArgs),
+    /// Show what an artifact is: its statement, who signed it, and its parts. Exit code 1: it is not sound
+    #[command(
+        after_help = "Examples:\n  aot-compiler inspect app.skerry\n  aot-compiler inspect app.skerry --key /var/lib/skerry/compiler/compiler.pub"
+    )]
+    Inspect(InspectArgs),
     /// One compile: wasm on standard input, the answer on standard output. Started by the service.
     #[command(hide = true)]
     Job(JobArgs),
@@ -46,6 +57,32 @@ struct JobArgs {
     threads: usize,
 }
 
+#[derive(Debug, Args)]
+struct CompileArgs {
+    /// The program: a component of wasi:http, or a core module of the Fastly interface
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Processor level; may be repeated. Default: all
+    #[arg(long = "target", value_name = "LEVEL")]
+    targets: Vec<Target>,
+    /// Where the artifact goes; for several levels a folder
+    #[arg(short, long, value_name = "PATH")]
+    out: PathBuf,
+    /// Folder with the compiler.key that signs. Default: a key made for this command, which no node trusts
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// The artifact, as `compile` or a blob store has it
+    #[arg(value_name = "ARTIFACT")]
+    file: PathBuf,
+    /// File with the compiler's public key (compiler.pub), to check the signature by
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
 fn parse_profile(text: &str) -> Result<Profile, String> {
     let profile = Profile::Serve;
     if text == profile.to_string() { Ok(profile) } else { Err(format!("the only profile is {profile}")) }
@@ -55,6 +92,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match (cli.command, cli.config) {
         (Some(Command::Job(job)), _) => run_job(&job),
+        (Some(Command::Compile(args)), _) => run_compile(args),
+        (Some(Command::Inspect(args)), _) => run_inspect(&args),
         (None, Some(config)) => run_service(config),
         (None, None) => unreachable!("clap requires --config without a subcommand"),
     };
@@ -71,6 +110,29 @@ fn run_job(job: &JobArgs) -> anyhow::Result<()> {
     let caps = JobCaps { memory_bytes: job.memory_bytes, cpu_s: job.cpu_s, wall: Duration::MAX };
     let order = JobOrder { target: job.target, profile: job.profile, caps, threads: job.threads };
     child::run(&order).context("running a compile job")
+}
+
+fn run_compile(args: CompileArgs) -> anyhow::Result<()> {
+    let targets = if args.targets.is_empty() { Target::ALL.to_vec() } else { args.targets };
+    let order = Compile { file: args.file, targets, out: args.out, data_dir: args.data_dir };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    for line in runtime.block_on(command::compile::run(&order))? {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).with_context(|| format!("reading the key {}", path.display()))?;
+        text.trim().parse().with_context(|| format!("{} holds no compiler's public key", path.display()))
+    };
+    let key = args.key.as_ref().map(read).transpose()?;
+    let found = command::inspect::run(&args.file, key.as_ref())?;
+    print!("{}", found.text);
+    anyhow::ensure!(found.is_sound, "{} is not sound: a node would refuse it", args.file.display());
+    Ok(())
 }
 
 fn run_service(config: PathBuf) -> anyhow::Result<()> {

@@ -101,6 +101,16 @@ impl Envelope {
         Err(EnvelopeError::UnknownKey(if named.is_empty() { "none".into() } else { named.join(", ") }))
     }
 
+    /// The keys that its signatures name. Nothing is checked.
+    pub fn key_ids(&self) -> Vec<KeyId> {
+        self.signatures.iter().map(|signature| signature.keyid).collect()
+    }
+
+    /// The payload, whoever made it: for people to look at, never to act on.
+    pub(crate) fn unchecked(&self) -> Result<Vec<u8>, EnvelopeError> {
+        BASE64.decode(&self.payload).map_err(|error| EnvelopeError::Malformed(format!("base64: {error}")))
+    }
+
     /// The envelope as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("an envelope is strings only")

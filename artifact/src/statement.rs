@@ -131,6 +131,14 @@ impl Statement {
     }
 }
 
+impl Statement {
+    /// What an envelope states, whoever signed it: for people to look at. What is loaded goes through [`TrustedStatement`].
+    pub fn unchecked(envelope: &Envelope) -> Result<Statement, VerifyError> {
+        let payload = envelope.unchecked()?;
+        serde_json::from_slice(&payload).map_err(|error| VerifyError::Malformed(error.to_string()))
+    }
+}
+
 impl TrustedStatement {
     /// Checks the signature against the compiler keys trusted now.
     pub fn open(envelope: &Envelope, trusted: &Trusted<Compiler>) -> Result<TrustedStatement, VerifyError> {
