@@ -76,7 +76,10 @@ pub(crate) fn compile_admitted(
         if error.is::<wasmtime::OutOfMemory>() {
             return refuse(
                 RefusalCode::JobLimit,
-                "compiling ran out of memory: make the largest functions smaller",
+                format!(
+                    "compiling ran out of memory: make the largest functions smaller; {}",
+                    admitted.shape.most_to_compile()
+                ),
             );
         }
         refuse(

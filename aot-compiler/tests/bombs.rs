@@ -123,7 +123,7 @@ async fn every_bomb_is_refused_in_words_or_compiled_within_the_caps() {
         for size in sizes(shape.sizes, count) {
             let wasm = (shape.make)(size);
             let (bytes, began) = (wasm.len(), Instant::now());
-            let ended = runner.compile(wasm.into(), Target::X86_64V3, Profile::Serve, 2, || ()).await;
+            let ended = runner.compile(wasm.into(), Target::X86_64V3, Profile::Serve, 2, || false).await;
             let took = began.elapsed();
             let what = format!("{size} {}", shape.name);
             let said = match &ended {
@@ -140,7 +140,7 @@ async fn every_bomb_is_refused_in_words_or_compiled_within_the_caps() {
         }
     }
     // And the next program is compiled.
-    runner.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 2, || ()).await.unwrap();
+    runner.compile(support::module().into(), Target::X86_64V3, Profile::Serve, 2, || false).await.unwrap();
 }
 
 /// A refusal is the uploader's to understand, and never ours to excuse.

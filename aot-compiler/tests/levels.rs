@@ -52,6 +52,8 @@ fn each_level_uses_what_it_adds_and_nothing_above() {
     }
     assert!(!has(&v3, "AVX512"), "{v3:?}");
     assert!(has(&v4, "AVX512"), "{v4:?}");
+    // A node is not asked for these.
+    assert!(!has(&v4, "AVX512BW") && !has(&v4, "AVX512CD"), "{v4:?}");
 }
 
 /// `sdot`, of Armv8.2's dot product (Arm ARM C7.2): there by its encoding, whatever its registers.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aot_compiler::prepare::prepare;
-use wasmtime::{Caller, Config, Engine, Instance, Linker, Module, Store, Trap, UpdateDeadline, Val};
+use wasmtime::{
+    Caller, Config, Engine, Instance, Linker, Memory, MemoryType, Module, Ref, RefType, Store, Table,
+    TableType, Trap, UpdateDeadline, Val,
+};
 
 /// Every bulk instruction, each on ranges that are longer than a piece.
 fn program() -> Vec<u8> {
@@ -171,6 +174,80 @@ fn a_long_bulk_instruction_can_be_stopped_in_the_middle() {
     }
     for (name, args) in [("constant", [0, 1, 0]), ("init_short", [0, 0, 5])] {
         assert_eq!(looks(&wasm, name, args), looks(&prepared, name, args), "{name} is short and left alone");
+    }
+}
+
+/// A straight line of short ones moves as much as a long one.
+#[test]
+fn short_bulk_instructions_in_a_line_can_be_stopped_between() {
+    let line = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 65536))".repeat(50);
+    let wat = format!(
+        r#"(module (import "host" "called" (func)) (memory (export "memory") 1)
+            (func (export "line") (param i32 i32 i32) {line}))"#
+    );
+    let wasm = wat::parse_str(wat).unwrap();
+    // The engine looks before each: they are left alone.
+    let prepared = prepare(&wasm).unwrap();
+    assert_eq!(prepared, wasm);
+    assert!(looks(&prepared, "line", [0; 3]) >= 50);
+}
+
+/// Two names may be one memory or table: what overlaps is not to be seen from the names.
+#[test]
+fn a_memory_and_a_table_under_two_names_are_copied_within() {
+    let wat = r#"(module
+        (import "host" "one" (memory 8)) (import "host" "other" (memory 8))
+        (import "host" "first" (table 30000 funcref)) (import "host" "second" (table 30000 funcref))
+        (func (export "memory") (param i32 i32 i32)
+            (memory.copy 0 1 (local.get 0) (local.get 1) (local.get 2)))
+        (func (export "table") (param i32 i32 i32)
+            (table.copy 0 1 (local.get 0) (local.get 1) (local.get 2))))"#;
+    let wasm = wat::parse_str(wat).unwrap();
+    let engine = Engine::default();
+    let run = |wasm: &[u8]| {
+        let mut store = Store::new(&engine, ());
+        let memory = Memory::new(&mut store, MemoryType::new(8, None)).unwrap();
+        for (at, byte) in memory.data_mut(&mut store).iter_mut().enumerate() {
+            *byte = (at % 251) as u8;
+        }
+        let table =
+            Table::new(&mut store, TableType::new(RefType::FUNCREF, 30_000, None), Ref::Func(None)).unwrap();
+        let function = wasmtime::Func::wrap(&mut store, || ());
+        for at in (0..30_000).step_by(7) {
+            table.set(&mut store, at, Ref::Func(Some(function))).unwrap();
+        }
+        let mut linker = Linker::new(&engine);
+        for name in ["one", "other"] {
+            linker.define(&store, "host", name, memory).unwrap();
+        }
+        for name in ["first", "second"] {
+            linker.define(&store, "host", name, table).unwrap();
+        }
+        let instance = linker.instantiate(&mut store, &Module::new(&engine, wasm).unwrap()).unwrap();
+        for (name, args) in
+            [("memory", (1000, 0, 400_000)), ("table", (1000, 0, 25_000)), ("memory", (0, 70_000, 400_000))]
+        {
+            let copy = instance.get_typed_func::<(i32, i32, i32), ()>(&mut store, name).unwrap();
+            copy.call(&mut store, args).unwrap();
+        }
+        let functions: Vec<bool> =
+            (0..30_000).map(|at| table.get(&mut store, at).unwrap().unwrap_func().is_some()).collect();
+        (memory.data(&store).to_vec(), functions)
+    };
+    assert!(run(&wasm) == run(&prepare(&wasm).unwrap()));
+}
+
+/// The helpers know tables of functions and memories of 32 bits alone.
+#[test]
+fn what_the_helpers_do_not_know_is_off() {
+    let on = engine::wasm_features();
+    for off in [
+        wasmparser::WasmFeatures::GC_TYPES,
+        wasmparser::WasmFeatures::FUNCTION_REFERENCES,
+        wasmparser::WasmFeatures::MEMORY64,
+        wasmparser::WasmFeatures::THREADS,
+    ] {
+        assert!(!on.intersects(off), "{off:?}: prepare/helpers.rs has to learn it first");
     }
 }
 

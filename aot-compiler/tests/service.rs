@@ -239,7 +239,7 @@ fn a_compile_bomb_is_refused_and_others_are_served_meanwhile() {
     assert_eq!(service.compile(&support::module(), "x86_64-v3").status, 200);
 }
 
-/// A bomb is long after a second: it then holds no place, and computes with what others leave.
+/// A bomb is long after a second: it then holds no place, and computes with a tenth of what others get.
 #[test]
 fn one_tenants_bombs_hardly_delay_another() {
     let service = Running::start();
@@ -284,7 +284,7 @@ fn is_long(service: u32) -> Option<()> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse::<i32>().ok()
     };
-    (children_of(service).iter().filter_map(nice).filter(|nice| *nice == 19).count() == 2).then_some(())
+    (children_of(service).iter().filter_map(nice).filter(|nice| *nice == 10).count() == 2).then_some(())
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Value;
 
 use crate::Digest;
 
@@ -92,22 +96,16 @@ impl FromStr for Target {
     }
 }
 
-/// Reads a list of things that each name a target, and leaves out what this reader does not know: a fleet has nodes of several
-/// releases, and a level that came later is none an older one could run.
-pub fn known_only<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Item<T> {
-        Known(T),
-        Other(IgnoredAny),
-    }
-    let items = Vec::<Item<T>>::deserialize(list)?.into_iter();
-    Ok(items
-        .filter_map(|item| match item {
-            Item::Known(item) => Some(item),
-            Item::Other(_) => None,
-        })
-        .collect())
+/// Reads a list of things that each name a target, in their field `target` or as the first of a pair, and leaves out those whose
+/// target this reader does not know: a fleet has nodes of several releases, and a level that came later is none an older one
+/// could run. Anything else that is wrong with one is an error.
+pub fn known_only<'de, D: Deserializer<'de>, T: DeserializeOwned>(list: D) -> Result<Vec<T>, D::Error> {
+    let is_unknown = |item: &Value| {
+        let named = item.get("target").or_else(|| item.get(0)).and_then(Value::as_str);
+        named.is_some_and(|name| name.parse::<Target>().is_err())
+    };
+    let known = Vec::<Value>::deserialize(list)?.into_iter().filter(|item| !is_unknown(item));
+    known.map(|item| T::deserialize(item).map_err(D::Error::custom)).collect()
 }
 
 /// A set of engine settings that is baked into native code (epoch checks, fuel, concurrency).
@@ -173,6 +171,8 @@ mod tests {
             targets: Vec<(Target, u32)>,
         }
         let fleet = r#"{"targets":[["x86_64-v2",1],["riscv64-v9",2],["aarch64",3]]}"#;
+        let malformed = r#"{"targets":[["x86_64-v2","one"]]}"#;
+        assert!(serde_json::from_str::<Fleet>(malformed).is_err(), "a level that is known");
         let known = Fleet { targets: vec![(Target::X86_64V2, 1), (Target::Aarch64, 3)] };
         assert_eq!(serde_json::from_str::<Fleet>(fleet).unwrap(), known);
         let error = "riscv64".parse::<Target>().unwrap_err().to_string();

@@ -38,7 +38,7 @@ pub async fn run(order: &Compile) -> anyhow::Result<Vec<String>> {
     let mut said = Vec::new();
     for target in &order.targets {
         let made = Made { wasm: Digest::of(&wasm), target: *target, profile: Profile::Serve };
-        let compiled = runner.compile(wasm.clone(), *target, Profile::Serve, config::cores(), || ()).await;
+        let compiled = runner.compile(wasm.clone(), *target, Profile::Serve, config::cores(), || false).await;
         let compiled = compiled.map_err(|refusal| {
             anyhow::anyhow!(
                 "compiling {} for {target}: {}",

@@ -24,6 +24,8 @@ pub const COMPONENTS_MAX: usize = 64;
 pub const MEMORIES_PER_MODULE_MAX: usize = engine::node::MEMORIES_PER_MODULE_MAX as usize;
 /// What one core module may have of its own tables: the size of a pool slot.
 pub const TABLES_PER_MODULE_MAX: usize = engine::node::TABLES_PER_MODULE_MAX as usize;
+/// Memories and tables that one core module imports. Linked libraries have one of each.
+pub const SHARED_PER_MODULE_MAX: usize = 16;
 /// Initial bytes of a memory: nothing may start beyond what it is allowed to grow to.
 pub const MEMORY_INITIAL_BYTES_MAX: u64 = engine::MEMORY_BYTES_MAX as u64;
 /// Initial elements of a table: the size of a pool slot. A JS engine (SpiderMonkey) has 7,777.

@@ -6,8 +6,9 @@
 use artifact::compile::{Refusal, RefusalCode};
 use serde::{Deserialize, Serialize};
 use wasmparser::{
-    ComponentTypeRef, ElementItems, Encoding, Error, FuncToValidate, FuncValidatorAllocations, FunctionBody,
-    Parser, Payload, ValidPayload, Validator, ValidatorResources, types::Types,
+    ComponentTypeRef, ConstExpr, DataKind, ElementItems, ElementKind, Encoding, Error, FuncToValidate,
+    FuncValidatorAllocations, FunctionBody, Parser, Payload, TypeRef, ValidPayload, Validator,
+    ValidatorResources, types::Types,
 };
 
 use super::{
@@ -65,6 +66,9 @@ struct Place {
     core_module: usize,
     memories: usize,
     tables: usize,
+    /// Memories and tables that are imported.
+    shared: usize,
+    initialiser_bytes: usize,
 }
 
 struct Walk<'a> {
@@ -165,12 +169,16 @@ impl<'a> Walk<'a> {
             }
             Payload::ImportSection(section) => {
                 at_most(section.count().into(), limits::IMPORTS_MAX as u64, "imports of a core module")?;
+                self.imports_of_module(section)?;
             }
             Payload::ExportSection(section) => {
                 at_most(section.count().into(), limits::MODULE_ITEMS_MAX as u64, "exports of a core module")?;
             }
             Payload::GlobalSection(section) => {
                 at_most(section.count().into(), limits::GLOBALS_MAX as u64, "globals in a core module")?;
+                for global in section.clone() {
+                    self.initialiser(&global.map_err(|error| invalid(&error))?.init_expr)?;
+                }
             }
             Payload::FunctionSection(section) => {
                 self.shape.functions += section.count() as usize;
@@ -183,6 +191,15 @@ impl<'a> Walk<'a> {
             Payload::TableSection(section) => self.tables(section)?,
             Payload::MemorySection(section) => self.memories(section)?,
             Payload::ElementSection(section) => self.elements(section)?,
+            Payload::DataSection(section) => {
+                for segment in section.clone() {
+                    if let DataKind::Active { offset_expr, .. } =
+                        segment.map_err(|error| invalid(&error))?.kind
+                    {
+                        self.initialiser(&offset_expr)?;
+                    }
+                }
+            }
             Payload::ComponentImportSection(section) if self.open.len() == 1 => {
                 at_most(section.count().into(), limits::IMPORTS_MAX as u64, "imports")?;
                 for import in section.clone() {
@@ -220,7 +237,14 @@ impl<'a> Walk<'a> {
             "core modules in the component",
         )?;
         at_most(self.shape.components as u64, limits::COMPONENTS_MAX as u64, "components in the component")?;
-        self.open.push(Place { encoding, core_module, memories: 0, tables: 0 });
+        self.open.push(Place {
+            encoding,
+            core_module,
+            memories: 0,
+            tables: 0,
+            shared: 0,
+            initialiser_bytes: 0,
+        });
         Ok(())
     }
 
@@ -238,9 +262,33 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Memories and tables it is given: each pair may need a helper when it is prepared.
+    fn imports_of_module(&mut self, section: &wasmparser::ImportSectionReader<'a>) -> Result<(), Refusal> {
+        let Some(place) = self.open.last_mut() else { return Ok(()) };
+        for import in section.clone().into_imports() {
+            if let TypeRef::Memory(_) | TypeRef::Table(_) = import.map_err(|error| invalid(&error))?.ty {
+                place.shared += 1;
+            }
+        }
+        let what = "imported memories and tables of a core module";
+        at_most(place.shared as u64, limits::SHARED_PER_MODULE_MAX as u64, what)
+    }
+
+    /// What computes a value or an offset at the start. All of a module become one function.
+    fn initialiser(&mut self, expression: &ConstExpr<'_>) -> Result<(), Refusal> {
+        let Some(place) = self.open.last_mut() else { return Ok(()) };
+        place.initialiser_bytes += expression.get_binary_reader().bytes_remaining();
+        let what = "bytes of initial values and offsets in a core module";
+        at_most(place.initialiser_bytes as u64, limits::FUNCTION_BODY_BYTES_MAX as u64, what)
+    }
+
     fn elements(&mut self, section: &wasmparser::ElementSectionReader<'a>) -> Result<(), Refusal> {
         for segment in section.clone() {
-            let count = match segment.map_err(|error| invalid(&error))?.items {
+            let segment = segment.map_err(|error| invalid(&error))?;
+            if let ElementKind::Active { offset_expr, .. } = &segment.kind {
+                self.initialiser(offset_expr)?;
+            }
+            let count = match segment.items {
                 ElementItems::Functions(items) => items.count(),
                 ElementItems::Expressions(_, items) => items.count(),
             };

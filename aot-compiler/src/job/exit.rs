@@ -57,11 +57,14 @@ pub(crate) fn out_of_memory(caps: &JobCaps, shape: Option<Shape>) -> Refusal {
     refuse(RefusalCode::JobLimit, message)
 }
 
-/// The job was still running when its time was over.
+/// The job was still running when its time was over. It had less than a quarter of a core then, or it would have met its cap of
+/// processor time first: the machine's fault.
 pub(super) fn out_of_time(caps: &JobCaps) -> Refusal {
-    let message =
-        format!("compiling took longer than {} s, the limit of a compile job", caps.wall.as_secs_f32());
-    refuse(RefusalCode::JobLimit, message)
+    let message = format!(
+        "compiling was not done within {} s, because the compiler had other work: try again later",
+        caps.wall.as_secs_f32()
+    );
+    refuse(RefusalCode::Busy, message)
 }
 
 /// What the uploader can do.

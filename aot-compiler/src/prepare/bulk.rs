@@ -1,8 +1,8 @@
 //! Bulk instructions that may move more than [`PIECE_BYTES`] become calls of helpers, which do the same in pieces.
 //!
 //! A running guest is stopped, or moved to the slow lane, where the code generator checks the epoch: at the entry of a
-//! function and the head of a loop. One `memory.fill` of 128 MiB has no such place and holds its core for tens of
-//! milliseconds. In pieces, each turn of the helper's loop has one.
+//! function, the head of a loop, and before a bulk instruction of more than 128 bytes or elements. One `memory.fill` of 128 MiB
+//! has no such place inside and holds its core for tens of milliseconds. In pieces, each has one.
 //!
 //! Left alone is what cannot be long: a length that is a constant up to a piece, a segment or a table that has no
 //! more. Helpers stand behind a module's own functions and types, so that no index changes.

@@ -66,12 +66,10 @@ impl Bulk {
         !matches!(self, Bulk::MemoryFill { .. } | Bulk::TableFill { .. })
     }
 
-    /// May the ranges overlap, so that a copy to higher places has to begin at the end?
+    /// May the ranges overlap, so that a copy to higher places has to begin at the end? Two indices may be one memory: an
+    /// instance can be given the same under two names.
     fn may_overlap(self) -> bool {
-        match self {
-            Bulk::MemoryCopy { to, from } | Bulk::TableCopy { to, from } => to == from,
-            _ => false,
-        }
+        matches!(self, Bulk::MemoryCopy { .. } | Bulk::TableCopy { .. })
     }
 
     fn piece(self) -> i32 {

@@ -16,24 +16,25 @@ pub struct Slot {
     gate: Gate,
     /// `None` once given back.
     label: Option<String>,
-    /// Jobs that run now, this one included.
+    /// Jobs that ran when this one got its slot, itself included and long ones not.
     running: usize,
     /// Others have its place, and the job goes on.
     is_long: bool,
 }
 
 impl Slot {
-    /// Jobs that ran when this one got its slot, itself included.
+    /// Jobs that ran when this one got its slot, itself included; without long ones, which take what is left.
     pub fn running(&self) -> usize {
         self.running
     }
 
-    /// The job takes long: others get its place, if there is room for one more beside them.
-    pub fn lengthen(&mut self) {
+    /// The job takes long: others get its place, if there is room for one more beside them. Have they?
+    pub fn lengthen(&mut self) -> bool {
         if !self.is_long && self.gate.queue().lengthened() {
             self.is_long = true;
             self.gate.pump();
         }
+        self.is_long
     }
 }
 
@@ -65,7 +66,12 @@ impl Gate {
                 let Some((label, sender)) = queue.start() else { return };
                 (
                     sender,
-                    Slot { gate: self.clone(), label: Some(label), running: queue.running(), is_long: false },
+                    Slot {
+                        gate: self.clone(),
+                        label: Some(label),
+                        running: queue.running() - queue.long(),
+                        is_long: false,
+                    },
                 )
             };
             if let Err(mut unwanted) = sender.send(slot) {
@@ -121,9 +127,9 @@ mod tests {
         assert_eq!(gate.queue().running(), 0);
 
         let mut long = gate.slot("a").await.unwrap();
-        long.lengthen();
+        assert!(long.lengthen());
         let beside = gate.slot("b").await.unwrap();
-        assert_eq!(beside.running(), 2);
+        assert_eq!((beside.running(), gate.queue().running()), (1, 2));
         drop((long, beside));
         assert_eq!(gate.queue().running(), 0);
     }

@@ -1,14 +1,18 @@
-//! How many bytes of programs are in memory: a counter with a bound.
+//! How many bytes of programs are in memory: a counter with a bound, for all and for each label.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
 };
+
+/// The part of it that one label may hold.
+const LABEL_PART: u64 = 4;
 
 /// The counter. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Held {
-    bytes: Arc<AtomicU64>,
+    /// By label, no zeros.
+    labels: Arc<Mutex<HashMap<String, u64>>>,
     bytes_max: u64,
 }
 
@@ -16,26 +20,43 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Reserved {
     held: Held,
+    label: String,
     bytes: u64,
 }
 
 impl Held {
-    /// Nothing held, at most `bytes_max`.
+    /// Nothing held, at most `bytes_max`, a quarter of it by one label.
     pub fn new(bytes_max: u64) -> Held {
-        Held { bytes: Arc::default(), bytes_max }
+        Held { labels: Arc::default(), bytes_max }
     }
 
     /// Room for `bytes`, if there is.
-    pub fn reserve(&self, bytes: u64) -> Option<Reserved> {
-        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
-        self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
-        Some(Reserved { held: self.clone(), bytes })
+    pub fn reserve(&self, label: &str, bytes: u64) -> Option<Reserved> {
+        self.change(|labels| {
+            let all = labels.values().sum::<u64>().checked_add(bytes)?;
+            let own = labels.get(label).copied().unwrap_or(0).checked_add(bytes)?;
+            let fits = all <= self.bytes_max && own <= self.bytes_max / LABEL_PART;
+            fits.then(|| labels.insert(label.to_owned(), own))?;
+            Some(Reserved { held: self.clone(), label: label.to_owned(), bytes })
+        })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<String, u64>) -> T) -> T {
+        // Nothing panics while it is held.
+        change(&mut self.labels.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.held.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.held.change(|labels| {
+            if let Some(bytes) = labels.get_mut(&self.label) {
+                *bytes -= self.bytes;
+                if *bytes == 0 {
+                    labels.remove(&self.label);
+                }
+            }
+        });
     }
 }
 
@@ -44,13 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_bounded_and_comes_back() {
-        let held = Held::new(10);
-        let first = held.reserve(7).unwrap();
-        assert!(held.reserve(4).is_none());
-        assert!(held.reserve(u64::MAX).is_none());
-        let second = held.reserve(3).unwrap();
-        drop((first, second));
-        assert!(held.reserve(10).is_some());
+    fn room_is_bounded_for_all_and_for_one_and_comes_back() {
+        let held = Held::new(40);
+        let first = held.reserve("a", 7).unwrap();
+        assert!(held.reserve("a", 4).is_none(), "a quarter is ten");
+        assert!(held.reserve("a", u64::MAX).is_none());
+        let second = held.reserve("a", 3).unwrap();
+        let others: Vec<_> = ["b", "c", "d"].map(|label| held.reserve(label, 10).unwrap()).into();
+        assert!(held.reserve("e", 1).is_none(), "all is held");
+        drop((first, second, others));
+        assert!(held.reserve("e", 10).is_some());
+        assert!(held.change(|labels| labels.is_empty()));
     }
 }

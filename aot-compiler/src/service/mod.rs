@@ -49,7 +49,7 @@ pub const WAITING_PER_TENANT_MAX: usize = 16;
 pub const WAIT_S_MAX: u64 = 120;
 /// Longest time to receive a program, in seconds: 64 MiB at 1 MiB/s.
 pub const RECEIVE_S_MAX: u64 = 64;
-/// Programs held in memory at once, in bytes, waiting ones included.
+/// Programs held in memory at once, in bytes, waiting ones included; one tenant holds a quarter at most.
 pub const HELD_BYTES_MAX: u64 = 1 << 30;
 /// Longest tenant label taken, in bytes; a longer one counts as none.
 pub const LABEL_BYTES_MAX: usize = 64;
@@ -146,7 +146,8 @@ impl Shared {
     ) -> Result<(Made, Vec<u8>), respond::Failed> {
         let target = self.target(uri)?;
         let bytes = stated_bytes(headers)?;
-        let _held = self.held.reserve(bytes).ok_or_else(|| busy("too many programs are being compiled"))?;
+        let _held =
+            self.held.reserve(tenant, bytes).ok_or_else(|| busy("too many programs are being compiled"))?;
         let wasm = receive(body).await?;
         // What needs no parsing is refused here, without a queue or a process.
         intake::lane_of(&wasm)?;

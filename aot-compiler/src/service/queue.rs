@@ -107,6 +107,11 @@ impl<T> Queue<T> {
         self.running.values().sum()
     }
 
+    /// Those of them that gave their slots away.
+    pub fn long(&self) -> usize {
+        self.long
+    }
+
     /// Jobs that wait.
     pub fn waiting(&self) -> usize {
         self.waiting

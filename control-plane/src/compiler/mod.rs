@@ -49,7 +49,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// Names the tenant to the service's fair queue; opaque there.
 const TENANT_HEADER: &str = "skerry-tenant";
 /// Longest wait for one compile answer, queueing in the service included.
-const COMPILE_WAIT_MAX: Duration = Duration::from_secs(300);
+const COMPILE_WAIT_MAX: Duration = Duration::from_secs(430);
 /// Longest wait for a health answer: the service reads it from memory.
 const HEALTH_WAIT_MAX: Duration = Duration::from_secs(5);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
