@@ -1,7 +1,7 @@
 //! Which app is meant where none is named: the one whose folder one stands in, or below.
 //!
 //! Only its name is read, so that a manifest with mistakes does not keep anybody from looking at what is live. A manifest
-//! of somebody else is passed over: it would choose what a command works on.
+//! of somebody else is refused: it would choose what a command works on.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -31,7 +31,15 @@ pub fn app_if_any() -> Option<AppName> {
 
 fn of_folder(folder: &Path) -> Result<Option<AppName>> {
     let manifests = folder.ancestors().map(|folder| folder.join(MANIFEST_FILE));
-    let Some(file) = manifests.into_iter().find(|file| is_own_file(file)) else { return Ok(None) };
+    let Some(file) = manifests.into_iter().find(|file| fs::symlink_metadata(file).is_ok()) else {
+        return Ok(None);
+    };
+    if !is_own_file(&file) {
+        let file = file.display();
+        return Err(Error::Usage(format!(
+            "no app is named, and {file} is not a file of yours: name the app"
+        )));
+    }
     let text = import::read_text(&file)?;
     let table: toml::Table = toml::from_str(&text).unwrap_or_default();
     let name = table.get("name").and_then(toml::Value::as_str).and_then(|name| name.parse().ok());
@@ -45,7 +53,7 @@ fn of_folder(folder: &Path) -> Result<Option<AppName>> {
 
 fn is_own_file(file: &Path) -> bool {
     let me = rustix::process::geteuid().as_raw();
-    fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.uid() == me)
+    fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.uid() == me)
 }
 
 #[cfg(test)]
@@ -71,8 +79,12 @@ mod tests {
         let file = folder.path().join(MANIFEST_FILE);
         fs::write(&file, "name = \"shop\"\n").unwrap();
         // Only root may give a file away.
+        let link = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(&file, link.path().join(MANIFEST_FILE)).unwrap();
+        assert!(of_folder(link.path()).is_err(), "a link may be anybody's");
         if std::os::unix::fs::chown(&file, Some(rustix::process::geteuid().as_raw() + 1), None).is_ok() {
-            assert_eq!(of_folder(folder.path()).unwrap(), None);
+            let error = of_folder(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("not a file of yours"), "{error}");
         }
     }
 }

@@ -20,6 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustix::{fs::FlockOperation, io::Errno};
+use socket2::SockRef;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -43,6 +44,8 @@ use crate::{
     upload,
 };
 
+/// Bytes of answers that the system takes ahead of what a client can be sent.
+const UNSENT_BYTES: u32 = 128 * 1024;
 /// Connections to the API at once. More wait in the listen queue.
 const CONNECTIONS_MAX: usize = 1024;
 /// Longest wait for a request's head: a client that sends bytes slowly is cut off.
@@ -289,6 +292,8 @@ async fn first_start(data_dir: &Path, admin: &Admin) -> Result<(), StartError> {
 async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let fail = |error| StartError::Listen(wanted, error);
     let listener = TcpListener::bind(wanted).await.map_err(fail)?;
+    // As on a node: without it a client that reads slowly, and steadily, would look stalled.
+    SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES).map_err(fail)?;
     let real = listener.local_addr().map_err(fail)?;
     Ok((listener, real))
 }

@@ -55,7 +55,7 @@ pub(super) fn check(config: &AppConfig, note: &mut dyn FnMut(String, String)) {
 }
 
 /// Does it lead to a folder within the one it begins in, by its text?
-fn is_below(folder: &str) -> bool {
+pub fn is_below(folder: &str) -> bool {
     let mut parts = folder.split('/').filter(|part| *part != ".").peekable();
     !folder.starts_with('/')
         && parts.peek().is_some_and(|first| !first.is_empty())

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-pub use assets::{Assets, CACHE_CONTROL_BYTES_MAX};
+pub use assets::{Assets, CACHE_CONTROL_BYTES_MAX, is_below};
 pub use build::Build;
 pub use stores::DEFAULT_STORE;
 

@@ -58,8 +58,9 @@ pub fn lines(replaced: &[Replaced]) -> Vec<String> {
         lines.push(format!("config: and {} entries more have other values", replaced.len() - NAMED_MAX));
     }
     if !replaced.is_empty() {
-        lines
-            .push("config: what `skerry config set` changes is to stand in the manifest too, to stay".into());
+        lines.push(
+            "config: if `skerry config set` made it so, it has to stand in the manifest to stay".into(),
+        );
     }
     lines
 }
@@ -118,7 +119,7 @@ mod tests {
                 r#"config: extra is gone: the manifest does not have it; it was "\u{1b}[2J""#,
                 r#"config: greeting is "hi", as the manifest says; it was "moin""#,
                 r#"config: settings/a is gone: the manifest does not have it; it was "1""#,
-                "config: what `skerry config set` changes is to stand in the manifest too, to stay",
+                "config: if `skerry config set` made it so, it has to stand in the manifest to stay",
             ]
         );
         let AppConfigShown { config, config_stores, .. } = before.clone();

@@ -18,6 +18,7 @@ use super::{
     BodyError, OutboundBody,
     limits::{HEAD_TIMEOUT, IDLE_TIMEOUT},
     stalled::Reader,
+    unread::Discarding,
     watched::Reads,
 };
 
@@ -26,6 +27,8 @@ use super::{
 pub(super) struct Activity {
     in_flight: Cell<u32>,
     begun: Cell<u64>,
+    /// Bodies that are read after their answers: their bytes are no head.
+    pub(super) discarding: Discarding,
     idle_since: Cell<Instant>,
 }
 
@@ -38,6 +41,7 @@ impl Activity {
         Rc::new(Activity {
             in_flight: Cell::new(0),
             begun: Cell::new(0),
+            discarding: Discarding::default(),
             idle_since: Cell::new(Instant::now()),
         })
     }
@@ -167,7 +171,7 @@ impl HeadTimer {
     }
 
     fn bytes_came(&mut self) {
-        if let (Head::None, 0) = (self.head, self.activity.in_flight()) {
+        if let (Head::None, 0, 0) = (self.head, self.activity.in_flight(), self.activity.discarding.count()) {
             self.head = Head::Begun(self.activity.begun.get());
         }
     }

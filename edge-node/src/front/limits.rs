@@ -41,11 +41,15 @@ pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is read, and thrown away, of a request body that was answered without being read (`unread`).
 pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
+/// Streams of one connection whose rest is held back at once: each has a stream's window of the connection's.
+pub const UNREAD_HELD_MAX: usize = 4;
 /// How long that may take, and how long more than that is held back before its stream is reset or its connection closed.
 pub const UNREAD_WAIT: Duration = Duration::from_secs(2);
 
 /// Connections of one worker on one listener. More stay in the kernel's backlog until one ends.
 pub const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
+/// TCP: bytes of answers that the kernel takes ahead of what the client can be sent.
+pub const TCP_UNSENT_BYTES: u32 = 128 * 1024;
 /// Connections the kernel completes before we accept them.
 pub const BACKLOG: i32 = 1024;
 /// Pause after an accept that failed for want of descriptors or memory, so that the loop does not spin.

@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::limits::{BACKLOG, UDP_BUFFER_BYTES};
+use super::limits::{BACKLOG, TCP_UNSENT_BYTES, UDP_BUFFER_BYTES};
 
 /// Attempts to find a port that is free for both TCP and UDP when any port will do.
 const PORT_ATTEMPTS_MAX: usize = 32;
@@ -89,6 +89,9 @@ fn tcp_socket(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections have it too. Without it the system takes megabytes of an answer, and asks for more only when a third
+    // of them was read: a client that reads slowly, and steadily, would look stalled.
+    socket.set_tcp_notsent_lowat(TCP_UNSENT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -108,6 +111,18 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_system_holds_little_of_an_answer_that_was_not_sent() {
+        let listener = tcp_socket("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut accepted = listener.accept();
+        while accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            accepted = listener.accept();
+        }
+        let (accepted, _) = accepted.unwrap();
+        assert_eq!(socket2::SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), TCP_UNSENT_BYTES);
+    }
 
     #[test]
     fn every_worker_has_a_pair_on_one_port_and_nobody_else_gets_it() {

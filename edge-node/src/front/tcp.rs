@@ -205,12 +205,12 @@ fn requests<H: Handler>(
     reader: impl Fn() -> Rc<Reader> + Clone + 'static,
 ) -> impl Fn(Request<Incoming>) -> Answering {
     move |request| {
-        let in_flight = activity.begin();
+        let (in_flight, discarding) = (activity.begin(), activity.discarding.clone());
         let (connection, shared, reader) = (Arc::clone(&connection), Rc::clone(&shared), reader.clone());
         Box::pin(async move {
             // Of an h2 stream, in whose task this runs; the service itself is called in the connection's.
             let reader = reader();
-            let request = unread::receive(request);
+            let request = unread::receive(request, &discarding);
             let response = answer(&*shared.handler, request, &connection, shared.alt_svc.as_ref()).await;
             Ok(response.map(|body| CountedBody::new(body, in_flight, reader)))
         })
@@ -279,6 +279,9 @@ mod tests {
         async fn handle(&self, request: Request<InboundBody>, _: &Arc<Connection>) -> Response<OutboundBody> {
             use http_body_util::BodyExt;
             let path = request.uri().path().to_owned();
+            if path == "/deaf" {
+                return Response::new("hello".into());
+            }
             let _ = request.into_body().collect().await;
             match path.as_str() {
                 "/endless" => Response::new(Endless::body(false)),
@@ -428,6 +431,20 @@ mod tests {
         let lived = lifetime(async |mut client| {
             client.write_all(WHOLE).await.unwrap();
             answered(&mut client).await;
+            client
+        });
+        about(lived, limits::IDLE_TIMEOUT);
+    }
+
+    #[test]
+    fn a_body_that_comes_after_its_answer_is_no_head() {
+        let lived = lifetime(async |mut client| {
+            client.write_all(b"POST /deaf HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n").await.unwrap();
+            answered(&mut client).await;
+            for byte in [b"a", b"b", b"c"] {
+                sleep(Duration::from_millis(300)).await;
+                client.write_all(byte).await.unwrap();
+            }
             client
         });
         about(lived, limits::IDLE_TIMEOUT);

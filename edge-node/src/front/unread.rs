@@ -8,6 +8,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -20,25 +24,55 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     InboundBody,
-    limits::{UNREAD_BYTES_MAX, UNREAD_WAIT},
+    limits::{UNREAD_BYTES_MAX, UNREAD_HELD_MAX, UNREAD_WAIT},
 };
 
 /// A request body as it comes in from an h1 or h2 connection.
 pub struct HyperBody {
     /// `None` after its end.
     incoming: Option<Incoming>,
-    /// Where the rest is read if this is dropped before its end; `None` if it must not be read.
-    rest: Option<Handle>,
+    /// Where the rest is read if this is dropped before its end.
+    runtime: Handle,
+    /// May it be? Who expects a word first sends nothing without it: reading would be that word, after the answer.
+    may_be_read: bool,
+    discarding: Discarding,
+}
+
+/// How many bodies of one connection are read for nobody.
+#[derive(Debug, Clone, Default)]
+pub struct Discarding(Arc<AtomicUsize>);
+
+impl Discarding {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    fn one_more(&self) -> One {
+        self.0.fetch_add(1, Relaxed);
+        One(self.clone())
+    }
+}
+
+/// One of them, while it is read.
+struct One(Discarding);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Takes a request with its body in ours. Called on the serving thread.
-pub fn receive(request: Request<Incoming>) -> Request<InboundBody> {
+pub fn receive(request: Request<Incoming>, discarding: &Discarding) -> Request<InboundBody> {
     if request.body().is_end_stream() {
         return request.map(|_| InboundBody::Empty);
     }
-    // Who expects a word first sends nothing without it: reading would be that word, after the answer.
-    let rest = (!request.headers().contains_key(header::EXPECT)).then(Handle::current);
-    request.map(|incoming| InboundBody::Hyper(HyperBody { incoming: Some(incoming), rest }))
+    let may_be_read = !request.headers().contains_key(header::EXPECT);
+    let (runtime, discarding) = (Handle::current(), discarding.clone());
+    request.map(|incoming| {
+        InboundBody::Hyper(HyperBody { incoming: Some(incoming), runtime, may_be_read, discarding })
+    })
 }
 
 impl HyperBody {
@@ -56,8 +90,9 @@ impl HyperBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            self.incoming = None;
+        match frame {
+            Some(Ok(_)) => self.may_be_read = true,
+            Some(Err(_)) | None => self.incoming = None,
         }
         Poll::Ready(frame)
     }
@@ -65,17 +100,17 @@ impl HyperBody {
 
 impl Drop for HyperBody {
     fn drop(&mut self) {
-        if let (Some(incoming), Some(runtime)) = (self.incoming.take(), self.rest.take())
-            && !incoming.is_end_stream()
+        if let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream())
+            && self.may_be_read
         {
-            runtime.spawn(discard(incoming));
+            self.runtime.spawn(discard(incoming, self.discarding.one_more()));
         }
     }
 }
 
 /// Reads what is left, within bounds. A body over the bounds is held back, not read: its client finds the answer
-/// while it waits.
-async fn discard(mut incoming: Incoming) {
+/// while it waits. Not of many at once: what is held back of each is missing from the connection's window.
+async fn discard(mut incoming: Incoming, one: One) {
     let until = Instant::now() + UNREAD_WAIT;
     let mut bytes = 0;
     while bytes < UNREAD_BYTES_MAX {
@@ -84,5 +119,7 @@ async fn discard(mut incoming: Incoming) {
             Ok(_) | Err(_) => return,
         }
     }
-    tokio::time::sleep_until(until).await;
+    if one.0.count() <= UNREAD_HELD_MAX {
+        tokio::time::sleep_until(until).await;
+    }
 }

@@ -16,7 +16,7 @@ import { asc, installed } from './asc.mjs';
 const FOLDER = 'node_modules/.cache';
 const LOOK_MS = 500; // how often it looks whether `skerry dev` is there
 const START_MS = 5000;
-const ANSWER_MS = 30_000; // an app that takes longer is built without it
+const ANSWER_MS = 600_000; // it hangs
 const BUILDS_MAX = 500; // then another takes its place: what a compiler leaves behind is bounded
 
 /** Runs asc with these arguments in the compiler that stays. Null: there is none. */
@@ -27,8 +27,8 @@ export async function warm(args) {
     const socket = name(owner);
     let answer = await ask(socket, args);
     if (answer === null) {
-      start(owner, socket);
-      for (const until = Date.now() + START_MS; answer === null && Date.now() < until; ) {
+      const child = start(owner, socket);
+      for (const until = Date.now() + START_MS; answer === null && !child.hasEnded && Date.now() < until; ) {
         await new Promise((resolve) => setTimeout(resolve, 20));
         answer = await ask(socket, args);
       }
@@ -53,7 +53,10 @@ function start(owner, socket) {
   mkdirSync(FOLDER, { recursive: true, mode: 0o700 });
   const itself = fileURLToPath(import.meta.url);
   // Not of the build's group: that one ends with the build.
-  spawn(process.execPath, [itself, String(owner), socket], { detached: true, stdio: 'ignore' }).unref();
+  const child = spawn(process.execPath, [itself, String(owner), socket], { detached: true, stdio: 'ignore' });
+  const ended = () => { child.hasEnded = true; };
+  child.on('exit', ended).on('error', ended).unref();
+  return child;
 }
 
 /** The answer, or null when nobody answers. */
@@ -87,14 +90,28 @@ function serve(owner, socket) {
     connection.on('data', (piece) => (text += piece));
     connection.on('error', () => {}); // whoever asked was stopped
     connection.on('end', () => {
-      last = last.then(() => compile(parsed(text))).then((answer) => {
+      last = last.then(() => (connection.destroyed ? null : compile(parsed(text)))).then((answer) => {
         connection.end(JSON.stringify(answer), () => ++builds >= BUILDS_MAX && leave(socket));
       });
     });
   });
-  server.on('error', () => process.exit(1)); // somebody else was quicker
+  server.on('error', async () => {
+    if (await isAnswered(socket)) process.exit(1); // somebody else was quicker
+    rmSync(socket, { force: true }); // of one that was killed
+    server.removeAllListeners('error').on('error', () => process.exit(1)).listen(socket);
+  });
   server.listen(socket);
   setInterval(() => isThere(owner) || leave(socket), LOOK_MS);
+}
+
+function isAnswered(socket) {
+  return new Promise((resolve) => {
+    const connection = createConnection(socket, () => {
+      connection.destroy();
+      resolve(true);
+    });
+    connection.on('error', () => resolve(false));
+  });
 }
 
 async function compile(args) {

@@ -1,6 +1,6 @@
 //! The component that serves files in Spin: its folder becomes the app's static files, and no program is needed.
 
-use artifact::manifest::{AppConfig, Assets, parse::Value};
+use artifact::manifest::{AppConfig, Assets, is_below, parse::Value};
 use toml::de::DeTable;
 
 use super::{super::Note, Walk};
@@ -31,11 +31,12 @@ impl Walk<'_> {
                 "files" => folder = self.only_folder(&path, value),
                 "environment" => self.server_settings(&path, value, &mut assets),
                 "exclude_files" => {
-                    self.ignored(
-                        &path,
-                        key,
-                        "every file of the folder is served; take out what is not meant to be",
-                    );
+                    let none = value.get_ref().as_array().is_some_and(|files| files.is_empty());
+                    if !none {
+                        let message =
+                            "every file of the folder would be served: move out what is not meant to be";
+                        self.mistake(&path, value, message);
+                    }
                 }
                 _ => self.ignored(&path, key, "no program runs: the node answers with the files"),
             }
@@ -64,7 +65,16 @@ impl Walk<'_> {
         };
         let text = |name: &str| only?.get(name)?.get_ref().as_str();
         match (text("source"), text("destination")) {
-            (Some(source), Some("/" | "" | ".")) => Some(source.trim_end_matches('/').to_owned()),
+            // What is served is everybody's to read: a manifest of somebody else must not name any folder of ours.
+            (Some(source), Some("/" | "" | ".")) if is_below(source) => {
+                Some(source.trim_end_matches('/').to_owned())
+            }
+            (Some(source), Some("/" | "" | ".")) => {
+                let message =
+                    format!("{source:?} is to be a folder within the project's, such as \"assets\"");
+                self.mistake(path, value, message);
+                None
+            }
             _ => {
                 let message = "must be one whole folder to be static files here: \
                                [{ source = \"assets\", destination = \"/\" }]; gather them in one, or write [assets] by hand";

@@ -232,3 +232,15 @@ fn mistakes_name_the_cure() {
         ]
     );
 }
+
+#[test]
+fn the_file_server_serves_no_folder_outside_the_project() {
+    for source in ["/etc", "..", "a/../../b", ".", ""] {
+        let text = format!(
+            "spin_manifest_version = 2\n[application]\nname = \"site\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"files\"\n\
+             [component.files]\nsource = \"spin_static_fs.wasm\"\nfiles = [{{ source = \"{source}\", destination = \"/\" }}]\n"
+        );
+        let said = format!("{:?}", mistakes(&text));
+        assert!(said.contains("within the project"), "{source:?}: {said}");
+    }
+}

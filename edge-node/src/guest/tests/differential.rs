@@ -186,7 +186,7 @@ async fn inbound(raw: String, end: End) -> Request<InboundBody> {
         let _ = connection.await;
         drop(keep);
     });
-    unread::receive(receive.recv().await.unwrap())
+    unread::receive(receive.recv().await.unwrap(), &unread::Discarding::default())
 }
 
 #[derive(Clone, Copy)]
