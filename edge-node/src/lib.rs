@@ -1,7 +1,7 @@
 //! The POP node: terminates TLS and QUIC and answers every request with a fresh, isolated instance.
 //!
 //! Entry points: [`run::run`] starts a node from its configuration; [`serve`] is the request path, read it first.
-//! Deliberately absent: a compiler. Native code comes signed, through [`load`], the one room with `unsafe`.
+//! Deliberately absent: a compiler. Native code comes signed, through [`load`], the one room with `unsafe` and a crate of its own.
 //!
 //! | Room | Job |
 //! |---|---|
@@ -31,7 +31,6 @@ pub mod guest;
 pub mod host;
 pub mod lane;
 pub mod limits;
-pub mod load;
 pub mod machine;
 pub mod memory;
 pub mod meter;
@@ -41,6 +40,10 @@ pub mod serve;
 #[cfg(test)]
 mod testing;
 pub mod worker;
+
+/// Signed containers into mapped code. A crate of its own, so that what proves compiled code (`spec/runner`) loads it by the
+/// same checks without the rest of a node.
+pub use node_load as load;
 
 /// What a node allocates with: an execution takes 1 to 5 % less with mimalloc than with glibc (docs/benchmarks.md).
 pub use mimalloc::MiMalloc as Allocator;
