@@ -1,7 +1,8 @@
 //! The work itself, in one process: wasm in, native code out, and a signature over it.
 //!
 //! The service runs [`compile_in_process`] only inside a capped [job](crate::job); benchmarks and other rooms' tests
-//! call it directly on guests they trust. [`sign`] is the one place where a statement is made.
+//! call it directly on guests they trust. [`sign`] and what it calls are the one place where a
+//! statement is made.
 
 use artifact::{
     Digest, Lane, Profile, Target,
@@ -59,6 +60,19 @@ pub(crate) fn compile_admitted(
     target: Target,
     profile: Profile,
 ) -> Result<CompiledArtifact, Refusal> {
+    let native = native(wasm, admitted.lane, target, profile).map_err(|mut refusal| {
+        if refusal.code == RefusalCode::JobLimit {
+            refusal.message.push_str("; ");
+            refusal.message.push_str(&admitted.shape.most_to_compile());
+        }
+        refusal
+    })?;
+    Ok(CompiledArtifact { admitted, native })
+}
+
+/// What [`compile_in_process`] does after intake: native code of a program, without a look at what its lane asks of it.
+/// Besides it, the specification's test suite uses this, whose modules are no programs of a lane.
+pub fn native(wasm: &[u8], lane: Lane, target: Target, profile: Profile) -> Result<Vec<u8>, Refusal> {
     let engine = engine::compiler::engine(target, profile).map_err(|error| {
         refuse(
             RefusalCode::Internal,
@@ -66,7 +80,7 @@ pub(crate) fn compile_admitted(
         )
     })?;
     let prepared = prepare(wasm)?;
-    let compiled = match admitted.lane {
+    let compiled = match lane {
         Lane::Wasi => engine.precompile_component(&prepared),
         Lane::Fastly => engine.precompile_module(&prepared),
     };
@@ -76,10 +90,7 @@ pub(crate) fn compile_admitted(
         if error.is::<wasmtime::OutOfMemory>() {
             return refuse(
                 RefusalCode::JobLimit,
-                format!(
-                    "compiling ran out of memory: make the largest functions smaller; {}",
-                    admitted.shape.most_to_compile()
-                ),
+                "compiling ran out of memory: make the largest functions smaller",
             );
         }
         refuse(
@@ -88,7 +99,7 @@ pub(crate) fn compile_admitted(
         )
     })?;
     check_native_size(native.len() as u64)?;
-    Ok(CompiledArtifact { admitted, native })
+    Ok(native)
 }
 
 /// Refuses native code that no node would load.
@@ -104,19 +115,30 @@ pub(crate) fn check_native_size(bytes: u64) -> Result<(), Refusal> {
 
 /// States what the native code is, signs that, and answers the container: the blob that nodes fetch.
 pub fn sign(compiled: &CompiledArtifact, made: Made, key: &SecretKey<Compiler>) -> std::io::Result<Vec<u8>> {
+    sign_native(&compiled.native, compiled.admitted.lane, compiled.admitted.imports.clone(), made, key)
+}
+
+/// [`sign`] for code that did not pass intake: of the specification's test suite.
+pub fn sign_native(
+    native: &[u8],
+    lane: Lane,
+    imports: Vec<String>,
+    made: Made,
+    key: &SecretKey<Compiler>,
+) -> std::io::Result<Vec<u8>> {
     let statement = Statement {
-        artifact: Digest::of(&compiled.native),
-        size: compiled.native.len() as u64,
+        artifact: Digest::of(native),
+        size: native.len() as u64,
         wasm: made.wasm,
-        lane: compiled.admitted.lane,
+        lane,
         target: made.target,
         profile: made.profile,
         fingerprint: engine::fingerprint(made.target, made.profile),
-        imports: compiled.admitted.imports.clone(),
+        imports,
         compiler: compiler_version(),
         flags: engine::flags(made.target).iter().map(|flag| (*flag).to_owned()).collect(),
     };
-    container::encode(&statement.sign(key), &compiled.native)
+    container::encode(&statement.sign(key), native)
 }
 
 /// An error and its causes in one line.
