@@ -56,11 +56,24 @@ pub enum Reset {
 
 /// An engine that runs artifacts of `profile` on this machine.
 pub fn engine(profile: Profile, pool: Pool) -> Result<Engine, EngineError> {
+    made(profile, |config| pooled(config, pool))
+}
+
+/// An engine with the same settings whose instances are allocated one by one: for proving code where a pool's addresses
+/// do not fit (an emulator) or its limits are too small (the specification's test suite). No node uses it.
+pub fn on_demand(profile: Profile) -> Result<Engine, EngineError> {
+    made(profile, |config| {
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        config.force_memory_init_memfd(false);
+    })
+}
+
+fn made(profile: Profile, allocate: impl FnOnce(&mut Config)) -> Result<Engine, EngineError> {
     let mut config = Settings::of(profile).config();
     // In a workspace build the feature may be on by unification; the node still must not compile.
     #[cfg(feature = "compiler")]
     config.enable_compiler(false);
-    pooled(&mut config, pool);
+    allocate(&mut config);
     Engine::new(&config).map_err(|source| EngineError::Config {
         profile,
         target: "this processor".into(),
