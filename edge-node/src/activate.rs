@@ -121,9 +121,10 @@ impl Activating {
         match same {
             // Nothing new, as for every app at start: its code is loaded when it is first asked for.
             Some(serving) if serving.state == *state => Ok(Some(serving)),
-            // More artifacts for the version that serves change nothing about what runs.
+            // More artifacts for the version that serves. What runs stays, unless there is other code for this machine now:
+            // then it is loaded beside the old, and requests go on with the old until it is.
             Some(serving) => {
-                let deployment = Deployment {
+                let mut deployment = Deployment {
                     id: serving.id.clone(),
                     allow: serving.allow.clone(),
                     config: serving.config.clone(),
@@ -135,6 +136,9 @@ impl Activating {
                     standing: serving.standing.clone(),
                     ..*serving
                 };
+                if !self.node.code.is_same(&serving, &deployment) {
+                    deployment.code = Default::default();
+                }
                 self.checked(Arc::new(deployment)).await.map(Some)
             }
             None => {
@@ -402,6 +406,33 @@ mod tests {
             shop.add_artifacts("hello", "wasi-hello");
             assert_eq!(shop.activate(&["hello"]).await, []);
             assert!(shop.is_loaded("hello"));
+        });
+    }
+
+    #[test]
+    fn other_code_for_the_version_that_serves_is_loaded_and_swapped_in_and_executions_end_on_the_old() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish("hello", 1, "wasi-hello");
+            shop.activate(&["hello"]).await;
+            let (first, old) = (shop.hold("hello").await, shop.serving("hello"));
+            shop.publish_other_code("hello", "wasi-hello");
+            assert_eq!(shop.activate(&["hello"]).await, []);
+            assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")), "no new version");
+            assert!(shop.is_loaded("hello"), "before it serves");
+            let second = shop.hold("hello").await;
+            assert!(!Arc::ptr_eq(&first, &second), "the later one wins");
+            // A request that took the old picture still gets the old code, also where it has to be loaded.
+            let on_old = shop.node_code().get(&old, 1, crate::code::Urgency::Request).await;
+            assert!(on_old.is_ok() && !Arc::ptr_eq(&second, &on_old.unwrap()));
+
+            // Code that this node cannot take leaves what serves, and the next good one mends it.
+            shop.publish_code_nobody_has("hello");
+            let refused = shop.activate(&["hello"]).await;
+            assert_eq!(refused.len(), 1);
+            assert!(Arc::ptr_eq(&second, &shop.hold("hello").await));
+            shop.publish_other_code("hello", "wasi-hello");
+            assert_eq!(shop.activate(&["hello"]).await, []);
         });
     }
 
