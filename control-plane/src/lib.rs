@@ -16,7 +16,8 @@
 //! | `compiler` | client of the compiler service |
 //! | `fleet` | our side of the origin |
 //! | `local_ca` | certificates for host names |
-//! | `background` | recompiling and renewing |
+//! | `background` | giving versions the code they lack, and renewing |
+//! | `recompiles` | compiling anew because somebody asked |
 
 mod admin;
 pub mod api;
@@ -30,6 +31,7 @@ mod local_ca;
 mod places;
 mod plane;
 mod random;
+mod recompiles;
 mod server;
 mod stall;
 mod tokens;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use artifact::{AppId, Target, TenantName, manifest::AppConfig, record::ArtifactRef, seal::SecretsKey};
 use fleet_sync_proto::{AppState, FleetView};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{Notify, RwLock, Semaphore};
 
 use crate::{
     admin::{Admin, IdempotencyKey},
@@ -44,6 +44,8 @@ pub struct Plane {
     pub sweeping: RwLock<()>,
     /// Room for values of key-value stores in memory.
     pub values: Arc<Semaphore>,
+    /// Told when a request to recompile was taken.
+    pub recompile_asked: Notify,
 }
 
 /// Deploys under way at once. Each may hold a program of 64 MiB while it is compiled.
@@ -79,6 +81,7 @@ impl Plane {
             versions: Turns::default(),
             sweeping: RwLock::new(()),
             values: Arc::new(Semaphore::new(VALUES_AT_ONCE_MAX)),
+            recompile_asked: Notify::new(),
         }
     }
 

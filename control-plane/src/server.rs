@@ -38,7 +38,7 @@ use crate::{
     fleet::Fleet,
     local_ca::{LocalCa, LocalCaError},
     plane::Plane,
-    random,
+    random, recompiles,
     stall::Noted,
     tokens::{Grant, Scope},
     upload,
@@ -119,7 +119,7 @@ pub struct ControlPlane {
     /// End by themselves after a stop.
     listeners: [JoinHandle<()>; 2],
     /// Are cut off: all they do is additive and durable in pieces.
-    background: [JoinHandle<()>; 3],
+    background: [JoinHandle<()>; 4],
     /// Locked for as long as we run; the kernel lets go of it when the process ends, however it ends.
     _data_dir_lock: File,
 }
@@ -175,6 +175,7 @@ impl ControlPlane {
         ];
         let background = [
             tokio::spawn(background::recompile(Arc::clone(&plane))),
+            tokio::spawn(recompiles::work(Arc::clone(&plane))),
             tokio::spawn(background::renew_certificates(Arc::clone(&plane))),
             tokio::spawn(upload::sweep_assets(plane)),
         ];

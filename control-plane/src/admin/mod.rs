@@ -1,5 +1,5 @@
-//! The admin store `admin.sqlite`: tenants, tokens, uploads, static files, compiled programs, sealed secrets, given
-//! answers and the audit table.
+//! The admin store `admin.sqlite`: tenants, tokens, uploads, static files, compiled programs, requests to
+//! recompile, sealed secrets, given answers and the audit table.
 //!
 //! Relies on SQLite with WAL and `synchronous=FULL`: what a method returned is on disk. Every method runs on tokio's
 //! blocking threads and completes there even when its caller is gone. Deliberately absent: what nodes must know. That is
@@ -9,6 +9,7 @@ mod answers;
 mod assets;
 mod audit;
 mod compiled;
+mod recompiles;
 mod secrets;
 mod tenants;
 mod tokens;
@@ -23,6 +24,7 @@ pub use answers::{Answer, IdempotencyKey, IdempotencyKeyError};
 pub use assets::AssetQuotaError;
 pub use audit::AuditRow;
 pub use compiled::Compiled;
+pub use recompiles::{Asked, Attempt, Named, Outcome, Recompile, Scope, StartError};
 pub use secrets::{KeptSecret, SetSecretError};
 pub use tenants::CreateTenantError;
 pub use tokens::{CreateTokenError, StoredToken};
@@ -70,6 +72,20 @@ CREATE TABLE IF NOT EXISTS compiled(
     tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
     blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,
     PRIMARY KEY(tenant, wasm, target, fingerprint)) STRICT, WITHOUT ROWID;
+-- Requests to compile anew. app NULL: the whole fleet. key: of the request that asked, so that it asks once.
+-- seen_rev: versions up to there are among `recompile_versions`, or were. Counted here, since polls ask for it.
+CREATE TABLE IF NOT EXISTS recompiles(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, app TEXT, reason TEXT NOT NULL, asked_by TEXT NOT NULL,
+    asked_ms INTEGER NOT NULL, key TEXT UNIQUE, seen_rev INTEGER NOT NULL, looks INTEGER NOT NULL DEFAULT 1,
+    ended_ms INTEGER, problem TEXT, total INTEGER NOT NULL, changed INTEGER NOT NULL DEFAULT 0,
+    same INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0) STRICT;
+-- Their versions, in the order in which they are compiled. rev: of the version's record, since numbers may come again.
+-- why NULL: to be done. Of those that are done only failed ones stay, with their reason.
+CREATE TABLE IF NOT EXISTS recompile_versions(
+    request INTEGER NOT NULL REFERENCES recompiles(id) ON DELETE CASCADE, seq INTEGER NOT NULL, tenant TEXT NOT NULL,
+    app TEXT NOT NULL, version INTEGER NOT NULL, rev INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, why TEXT,
+    PRIMARY KEY(request, seq)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS recompile_versions_waiting ON recompile_versions(request, seq) WHERE why IS NULL;
 CREATE TABLE IF NOT EXISTS answers(
     tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL, time_ms INTEGER NOT NULL,
     PRIMARY KEY(tenant, key)) STRICT, WITHOUT ROWID;

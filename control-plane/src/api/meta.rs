@@ -14,7 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    apps, assets, config, kv, logs, nodes, rollback, secrets, tenants, tokens, types::Healthz, uploads,
+    apps, assets, config, kv, logs, nodes, recompiles, rollback, secrets, tenants, tokens, types::Healthz,
+    uploads,
 };
 use crate::plane::Plane;
 
@@ -44,7 +45,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
     paths(
         healthz, openapi, uploads::put_wasm, uploads::head_wasm, assets::ask_missing, assets::put_asset,
         apps::create_version, apps::list_apps, apps::get_app, apps::get_version, apps::convergence,
-        logs::get_logs, rollback::rollback_app, rollback::delete_app, config::get_config, config::change_config,
+        logs::get_logs, rollback::rollback_app, rollback::delete_app,
+        recompiles::start_recompile, recompiles::get_recompile, config::get_config, config::change_config,
         secrets::list_secrets, secrets::set_secret, secrets::set_secrets, secrets::unset_secret,
         kv::list_stores, kv::list_keys, kv::get_entry, kv::put_entry,
         kv::delete_entry, tenants::create_tenant, tenants::list_tenants,

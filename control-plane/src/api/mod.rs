@@ -14,6 +14,7 @@ mod kv;
 mod logs;
 mod meta;
 mod nodes;
+mod recompiles;
 mod rollback;
 mod secrets;
 mod tenants;
@@ -69,6 +70,8 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(logs::get_logs, __path_get_logs),
         route!(rollback::rollback_app, __path_rollback_app),
         route!(rollback::delete_app, __path_delete_app),
+        route!(recompiles::start_recompile, __path_start_recompile),
+        route!(recompiles::get_recompile, __path_get_recompile),
         route!(config::get_config, __path_get_config),
         route!(config::change_config, __path_change_config),
         route!(secrets::list_secrets, __path_list_secrets),

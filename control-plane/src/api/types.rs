@@ -578,6 +578,71 @@ pub struct RevokedNode {
     pub rev: Rev,
 }
 
+/// Compile kept versions anew, also where there is code for the same target and engine: exactly one of `app` and `all`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskRecompile {
+    /// All kept versions of this app.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub app: Option<AppName>,
+    /// All of the fleet; operators only.
+    #[serde(default)]
+    pub all: bool,
+    /// Why, for people: one line of at most 500 bytes.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A request to recompile, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecompileSummary {
+    /// Names it.
+    pub id: u64,
+    /// The app; null: the whole fleet.
+    #[schema(value_type = Option<String>)]
+    pub app: Option<AppName>,
+    /// Why.
+    pub reason: String,
+    /// Which token asked.
+    pub by: String,
+    /// When.
+    pub asked_ms: UnixMs,
+    /// Since when it is done; null: it goes on.
+    pub ended_ms: Option<UnixMs>,
+    /// Why nothing goes on at the moment.
+    pub problem: Option<String>,
+    /// Versions it covers.
+    pub versions: u64,
+    /// Of them: those that are done, in whichever way.
+    pub done: u64,
+    /// Done: other code than before, which nodes take from now on.
+    pub changed: u64,
+    /// Done: the same code as before.
+    pub same: u64,
+    /// Done: not there any more.
+    pub gone: u64,
+    /// Done: these keep the code they had.
+    pub failed: u64,
+    /// The first hundred of those that failed.
+    pub failures: Vec<FailedRecompile>,
+}
+
+/// A version that could not be compiled anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailedRecompile {
+    /// Whose.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// Its version.
+    pub version: VersionNumber,
+    /// Why.
+    pub why: String,
+}
+
 /// The process answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Healthz {

@@ -22,6 +22,8 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         ("GET", "/v1/apps" | "/v1/apps/{app}" | "/v1/apps/{app}/config" | "/v1/apps/{app}/logs") => &["read"],
         ("GET", "/v1/apps/{app}/versions/{version}") => &["read"],
         ("GET", "/v1/kv" | "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
+        ("POST", "/v1/recompiles") => &["deploy"],
+        ("GET", "/v1/recompiles/{id}") => &["read", "deploy", "admin"],
         ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
         ("POST" | "GET", "/v1/tenants") | ("POST", "/v1/node-tokens") => &[],
@@ -62,6 +64,7 @@ fn body_for(path: &str) -> Value {
         "/v1/tenants" => json!({ "tenant": "fresh" }),
         "/v1/tokens" => json!({ "actions": ["read"] }),
         "/v1/node-tokens" => json!({ "pop": "fra1" }),
+        "/v1/recompiles" => json!({ "app": "shop", "reason": "drill" }),
         _ => json!({}),
     }
 }

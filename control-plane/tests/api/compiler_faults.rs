@@ -30,7 +30,7 @@ use serde_json::json;
 use crate::harness::{Answer, Plane, program};
 
 #[derive(Clone, Copy, PartialEq)]
-enum Behaviour {
+pub enum Behaviour {
     Sound,
     SignsWithAnotherKey,
     SignsAnotherProgram,
@@ -43,21 +43,24 @@ enum Behaviour {
     TakesAtOnce(usize),
 }
 
-struct StandIn {
-    key: SecretKey<Compiler>,
+pub struct StandIn {
+    pub key: SecretKey<Compiler>,
     behaviour: Mutex<Behaviour>,
-    fingerprint: Mutex<Digest>,
-    compiled: AtomicUsize,
+    pub fingerprint: Mutex<Digest>,
+    /// What it says of itself in statements: another name makes another blob.
+    pub name: Mutex<String>,
+    pub compiled: AtomicUsize,
     at_once: AtomicUsize,
     refused: AtomicUsize,
 }
 
 impl StandIn {
-    async fn start() -> (Arc<StandIn>, String) {
+    pub async fn start() -> (Arc<StandIn>, String) {
         let stand_in = Arc::new(StandIn {
             key: SecretKey::from_seed([1; 32]),
             behaviour: Mutex::new(Behaviour::Sound),
             fingerprint: Mutex::new(Digest::of(b"engine 1")),
+            name: Mutex::new("stand-in".into()),
             compiled: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -72,7 +75,7 @@ impl StandIn {
         (stand_in, url)
     }
 
-    fn behave(&self, behaviour: Behaviour) {
+    pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock() = behaviour;
     }
 }
@@ -123,7 +126,7 @@ async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response 
         profile: Profile::Serve,
         fingerprint: Fingerprint(*stand_in.fingerprint.lock()),
         imports: vec![],
-        compiler: "stand-in".into(),
+        compiler: stand_in.name.lock().clone(),
         flags: vec![],
     };
     let thief = SecretKey::from_seed([2; 32]);

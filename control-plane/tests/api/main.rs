@@ -9,5 +9,6 @@ mod harness;
 mod hosts;
 mod idempotency;
 mod process;
+mod recompiles;
 mod stores;
 mod uploads;

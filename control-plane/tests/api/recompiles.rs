@@ -1,0 +1,169 @@
+//! Compiling kept versions anew: what is covered, what makes a record, and that it goes on.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use artifact::{Digest, compile::RefusalCode};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    compiler_faults::{Behaviour, StandIn},
+    harness::{Answer, Plane, program},
+};
+
+async fn ask(plane: &Plane, token: &str, body: Value) -> Answer {
+    plane.ask_as(token, Method::POST, "/v1/recompiles").json(body).send().await
+}
+
+async fn look(plane: &Plane, id: u64) -> Value {
+    plane.ask(Method::GET, &format!("/v1/recompiles/{id}")).send().await.ok()
+}
+
+/// Asks until it is done.
+async fn ended(plane: &Plane, taken: Value) -> Value {
+    let id = taken["id"].as_u64().unwrap();
+    let until = Instant::now() + Duration::from_secs(40);
+    loop {
+        let now = look(plane, id).await;
+        if !now["ended_ms"].is_null() {
+            return now;
+        }
+        assert!(Instant::now() < until, "it did not end: {now}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn counts(of: &Value) -> [u64; 5] {
+    ["versions", "changed", "same", "gone", "failed"].map(|key| of[key].as_u64().unwrap())
+}
+
+async fn rev(plane: &Plane) -> u64 {
+    plane.ask_openly(Method::GET, "/healthz").send().await.ok()["rev"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn every_kept_version_is_compiled_anew_and_only_other_code_makes_a_record() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    let tenant = plane.tenant("a").await;
+    for (token, app, name) in [(&tenant, "shop", "1"), (&tenant, "shop", "2"), (&plane.operator, "till", "1")]
+    {
+        plane.deploy(token, app, &program(name), json!({})).await.ok();
+    }
+    // The same program under other settings: compiled once for both.
+    plane.deploy(&tenant, "blog", &program("1"), json!({})).await.ok();
+    assert_eq!(stand_in.compiled.load(Ordering::Relaxed), 3, "a tenant's program is compiled once");
+
+    let before = rev(&plane).await;
+    let all = json!({ "all": true, "reason": "drill" });
+    let same = ended(&plane, ask(&plane, &plane.operator, all.clone()).await.ok()).await;
+    assert_eq!(counts(&same), [4, 0, 4, 0, 0], "{same}");
+    assert_eq!((stand_in.compiled.load(Ordering::Relaxed), rev(&plane).await), (6, before), "{same}");
+    assert_eq!((&same["reason"], &same["app"]), (&json!("drill"), &Value::Null));
+
+    *stand_in.name.lock() = "mended".into();
+    let one = json!({ "app": "shop", "reason": "mended" });
+    let changed = ended(&plane, ask(&plane, &tenant, one).await.ok()).await;
+    assert_eq!(counts(&changed), [2, 2, 0, 0, 0], "{changed}");
+    assert_eq!(rev(&plane).await, before + 2);
+    let changed = ended(&plane, ask(&plane, &plane.operator, all).await.ok()).await;
+    assert_eq!(
+        counts(&changed),
+        [4, 2, 2, 0, 0],
+        "the other tenant's, and the app that shares a program: {changed}"
+    );
+    let app = plane.ask_as(&tenant, Method::GET, "/v1/apps/shop").send().await.ok();
+    let numbers: Vec<&Value> =
+        app["versions"].as_array().unwrap().iter().map(|made| &made["version"]).collect();
+    assert_eq!(numbers, [2, 1], "no new version");
+
+    // From the request on whoever deploys the program gets the new code, too.
+    let compiled = stand_in.compiled.load(Ordering::Relaxed);
+    plane.deploy(&tenant, "late", &program("1"), json!({})).await.ok();
+    assert_eq!(stand_in.compiled.load(Ordering::Relaxed), compiled, "known again");
+}
+
+#[tokio::test]
+async fn it_waits_for_a_compiler_that_is_away_goes_on_after_a_restart_and_names_what_fails() {
+    let (stand_in, url) = StandIn::start().await;
+    let mut plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    for name in ["1", "2"] {
+        plane.deploy(&plane.operator, "shop", &program(name), json!({})).await.ok();
+    }
+    *stand_in.name.lock() = "mended".into();
+    stand_in.behave(Behaviour::Refuses(RefusalCode::Internal));
+    let body = json!({ "app": "shop", "reason": "drill" });
+    let keyed = async |plane: &Plane| {
+        let ask = plane.ask(Method::POST, "/v1/recompiles").header("idempotency-key", "k1");
+        ask.json(body.clone()).send().await.ok()["id"].as_u64().unwrap()
+    };
+    let id = keyed(&plane).await;
+    let until = Instant::now() + Duration::from_secs(20);
+    let problem = loop {
+        let now = look(&plane, id).await;
+        if let Some(problem) = now["problem"].as_str() {
+            break problem.to_owned();
+        }
+        assert!(Instant::now() < until, "{now}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(problem.contains("default/shop v2: the reason"), "{problem}");
+    plane.restart().await;
+    assert_eq!(keyed(&plane).await, id, "the same request");
+    stand_in.behave(Behaviour::Sound);
+    let done = ended(&plane, json!({ "id": id })).await;
+    assert_eq!(counts(&done), [2, 2, 0, 0, 0], "{done}");
+    assert_eq!(done["problem"], Value::Null);
+
+    stand_in.behave(Behaviour::Refuses(RefusalCode::NotWasm));
+    let again = json!({ "app": "shop", "reason": "drill" });
+    let failed = ended(&plane, ask(&plane, &plane.operator, again).await.ok()).await;
+    assert_eq!(counts(&failed), [2, 0, 0, 0, 2], "{failed}");
+    assert_eq!(
+        failed["failures"][0],
+        json!({ "tenant": "default", "app": "shop", "version": 2, "why": "the reason" })
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_says_too_little_or_is_one_too_many_is_refused_and_others_requests_are_not_seen() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    let (a, b) = (plane.tenant("a").await, plane.tenant("b").await);
+    plane.deploy(&a, "shop", &program("1"), json!({})).await.ok();
+    for (body, status, code) in [
+        (json!({ "reason": "x" }), 422, "bad_scope"),
+        (json!({ "reason": "x", "all": true, "app": "shop" }), 422, "bad_scope"),
+        (json!({ "app": "shop" }), 422, "bad_reason"),
+        (json!({ "app": "shop", "reason": "\u{1b}[2J" }), 422, "bad_reason"),
+        (json!({ "app": "shop", "reason": "x".repeat(501) }), 422, "bad_reason"),
+        (json!({ "app": "none", "reason": "x" }), 404, "no_such_app"),
+        (json!({ "all": true, "reason": "x" }), 403, "forbidden"),
+    ] {
+        let answer = ask(&plane, &a, body.clone()).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{body}: {answer:?}");
+    }
+    // Nothing ends while the compiler is not the one that is known.
+    *stand_in.fingerprint.lock() = Digest::of(b"engine 2");
+    stand_in.behave(Behaviour::Refuses(RefusalCode::Internal));
+    let one = || json!({ "app": "shop", "reason": "x" });
+    let id = ask(&plane, &a, one()).await.ok()["id"].as_u64().unwrap();
+    ask(&plane, &a, one()).await.ok();
+    let third = ask(&plane, &a, one()).await;
+    assert_eq!((third.status.as_u16(), third.code()), (409, "quota"), "{third:?}");
+    let path = format!("/v1/recompiles/{id}");
+    assert_eq!(plane.ask_as(&a, Method::GET, &path).send().await.ok()["id"], id);
+    let unseen = plane.ask_as(&b, Method::GET, &path).send().await;
+    let unknown = plane.ask_as(&b, Method::GET, "/v1/recompiles/999").send().await;
+    assert_eq!((unseen.code(), &unseen), ("no_such_recompile", &unknown));
+    let all = ask(&plane, &plane.operator, json!({ "all": true, "reason": "x" })).await.ok()["id"]
+        .as_u64()
+        .unwrap();
+    assert_eq!(
+        plane.ask_as(&a, Method::GET, &format!("/v1/recompiles/{all}")).send().await.code(),
+        "no_such_recompile"
+    );
+}
