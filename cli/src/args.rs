@@ -91,6 +91,8 @@ pub enum Command {
     Apps(With<Apps>),
     /// Make an earlier version answer again
     Rollback(With<Rollback>),
+    /// Compile kept versions anew: for another signing key, or a compiler that was mended
+    Recompile(With<Recompile>),
     /// List an app's versions
     Versions(With<Versions>),
     /// Show what differs between two versions of an app
@@ -266,6 +268,32 @@ pub struct Rollback {
     pub timeout: Duration,
     /// Return as soon as the rollback is durable
     #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  skerry recompile --all --reason \"compiler 45.0.2 mends a wrong shift\"\n  \
+                  skerry recompile --app shop --reason \"CVE-2026-1\" --no-wait\n  skerry recompile --watch 7\n\n\
+                  Versions keep their numbers, and nodes take the new code while the old serves. Ctrl-C stops looking, not\n\
+                  the work. Exit code 1: some versions could not be compiled; they keep the code they have."
+)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["all", "app", "watch"]))]
+pub struct Recompile {
+    /// All kept versions of all apps of all tenants (operator)
+    #[arg(long, requires = "reason")]
+    pub all: bool,
+    /// All kept versions of this app
+    #[arg(long, value_name = "NAME", requires = "reason")]
+    pub app: Option<AppName>,
+    /// Look at what was asked for before
+    #[arg(long, value_name = "ID", conflicts_with_all = ["reason", "no_wait"])]
+    pub watch: Option<u64>,
+    /// Why; kept with the request
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Return as soon as the request is durable
+    #[arg(long)]
     pub no_wait: bool,
 }
 

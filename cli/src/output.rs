@@ -66,6 +66,11 @@ impl Progress {
         Progress(Some(bar))
     }
 
+    /// Does anybody see it?
+    pub fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The next thing that goes on.
     pub fn now(&self, what: impl Into<String>) {
         if let Some(bar) = &self.0 {

@@ -87,6 +87,7 @@ fn help_texts() {
         "logs",
         "apps",
         "rollback",
+        "recompile",
         "app",
         "app delete",
         "config",
@@ -180,8 +181,64 @@ fn usage() {
     check("rollback-to-what", folder.path(), &with(&["rollback", "3"]));
     check("app-of-the-folder", folder.path(), &with(&["versions"]));
     check("config-set-nothing", folder.path(), &with(&["config", "set", "shop"]));
+    check("recompile-what", folder.path(), &with(&["recompile"]));
+    check("recompile-why", folder.path(), &with(&["recompile", "--all"]));
     check("diff-of-one", folder.path(), &with(&["diff", "3"]));
     check("diff-of-no-version", folder.path(), &with(&["diff", "3", "new"]));
+}
+
+/// A control plane that says this of its one recompilation, an answer a connection; the last for as long as it is asked.
+fn recompiling(answers: Vec<&'static str>) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let rest = answers[number.min(answers.len() - 1)];
+            let body = format!(
+                r#"{{"id":7,"app":"shop","reason":"drill","by":"tok_1","asked_ms":1,"problem":null,"versions":2,"same":0,"gone":0,"from_tomorrow":1,{rest}}}"#
+            );
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close", body.len());
+            let _ = write!(stream, "{head}\r\n\r\n{body}"); // it may have been told to stop
+        }
+    });
+    url
+}
+
+const GOES_ON: &str = r#""changed":0,"ended_ms":null,"done":0,"failed":0,"failures":[]"#;
+const ENDED: &str = r#""changed":1,"ended_ms":2,"done":2,"failed":1,"failures":[{"tenant":"default","app":"shop","version":1,"why":"too large"}]"#;
+
+fn watching(url: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skerry"));
+    command.args(["recompile", "--watch", "7", "--token", "skt_x", "--api", url]).args(more).env_clear();
+    command
+}
+
+fn said(output: std::process::Output) -> String {
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    format!("{out}2> {err}exit {}\n", output.status.code().unwrap())
+}
+
+/// What a script reads of `--json`, and the exit code.
+#[test]
+fn a_recompilation_that_ends_with_a_failure() {
+    let url = recompiling(vec![GOES_ON, ENDED]);
+    held("recompile-json", &said(watching(&url, &["--json"]).output().unwrap()));
+}
+
+#[test]
+fn a_recompilation_goes_on_when_nobody_watches_it_any_more() {
+    let url = recompiling(vec![GOES_ON]);
+    let mut command = watching(&url, &[]);
+    let piped = std::process::Stdio::piped;
+    let child = command.stdout(piped()).stderr(piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    held("recompile-interrupted", &said(child.wait_with_output().unwrap()));
 }
 
 #[test]

@@ -100,6 +100,19 @@ impl Api {
         self.answer(Call::new(format!("rolling back {app}"), "POST", path).json(&body).key(key))
     }
 
+    /// Asks for kept versions to be compiled anew. The same key asks once.
+    pub fn recompile(&self, body: &AskRecompile<'_>, key: &str) -> Result<Recompiling> {
+        let what = body.app.map_or_else(|| "the fleet".to_owned(), ToString::to_string);
+        let call = Call::new(format!("recompiling {what}"), "POST", "/v1/recompiles");
+        self.answer(call.json(body).key(key))
+    }
+
+    /// How far that is.
+    pub fn recompiling(&self, id: u64) -> Result<Recompiling> {
+        let doing = format!("looking at recompilation {id}");
+        self.answer(Call::new(doing, "GET", format!("/v1/recompiles/{id}")))
+    }
+
     /// Deletes an app.
     pub fn delete_app(&self, app: &AppName, key: &str) -> Result<Changed> {
         self.answer(Call::new(format!("deleting app {app}"), "DELETE", format!("/v1/apps/{app}")).key(key))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Digest, manifest::AppConfig, manifest::Mistake};
+use artifact::{AppName, Digest, manifest::AppConfig, manifest::Mistake};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/apps/{app}/versions`.
@@ -68,6 +68,48 @@ pub struct Lagging {
     pub pop: String,
     pub applied_rev: u64,
     pub connected: bool,
+}
+
+/// `POST /v1/recompiles`: one of `app` and `all`.
+#[derive(Debug, Serialize)]
+pub struct AskRecompile<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<&'a AppName>,
+    pub all: bool,
+    pub reason: &'a str,
+}
+
+/// Its answer, and that of `GET /v1/recompiles/{id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recompiling {
+    pub id: u64,
+    /// None: the whole fleet.
+    pub app: Option<String>,
+    pub reason: String,
+    pub by: String,
+    pub asked_ms: u64,
+    /// None: it goes on.
+    pub ended_ms: Option<u64>,
+    /// Why nothing goes on at the moment.
+    pub problem: Option<String>,
+    /// All, and those that are done, of which the rest tells how they ended.
+    pub versions: u64,
+    pub done: u64,
+    pub changed: u64,
+    pub same: u64,
+    pub gone: u64,
+    pub failed: u64,
+    /// The first of those that failed.
+    pub failures: Vec<RecompileFailed>,
+}
+
+/// A version that could not be compiled anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecompileFailed {
+    pub tenant: String,
+    pub app: String,
+    pub version: u64,
+    pub why: String,
 }
 
 /// An app in a list.

@@ -11,6 +11,7 @@ pub mod items;
 pub mod kv;
 pub mod logs;
 pub mod node;
+pub mod recompile;
 mod released;
 mod replaced;
 pub mod secrets;
