@@ -223,6 +223,39 @@ fn artifacts_are_added_replaced_by_the_same_engine_and_picked_by_the_best_level(
 }
 
 #[test]
+fn nodes_of_two_engines_pick_their_own_of_one_set_and_the_later_code_wins_for_its_engine_alone() {
+    let mut view = FleetView::new();
+    deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
+    let of = |engine: &[u8], name: &str| -> Vec<ArtifactRef> {
+        [Target::X86_64V2, Target::X86_64V3]
+            .map(|target| artifact(target, engine, format!("{name} {target}").as_bytes()))
+            .into()
+    };
+    put(&mut view, artifacts("t/a", 1, of(b"e1", "old"))).unwrap();
+    // A node of the new engine has nothing yet; one of the old goes on while the set grows.
+    let picked = |view: &FleetView, engine: &[u8], best: Target| {
+        let fingerprint = Fingerprint(Digest::of(engine));
+        let offers: Vec<_> =
+            [Target::X86_64V2, best].into_iter().map(|target| (target, fingerprint)).collect();
+        pick_artifact(view.active(&id("t/a")).unwrap(), &offers).map(|artifact| artifact.blob)
+    };
+    let blob = |text: &str| Some(Digest::of(text.as_bytes()));
+    assert_eq!(picked(&view, b"e2", Target::X86_64V3), None);
+    put(&mut view, artifacts("t/a", 1, of(b"e2", "new"))).unwrap();
+    let (v2, v3) = (Target::X86_64V2, Target::X86_64V3);
+    assert_eq!(picked(&view, b"e1", v3), blob(&format!("old {v3}")));
+    assert_eq!(picked(&view, b"e2", v3), blob(&format!("new {v3}")));
+    assert_eq!(picked(&view, b"e2", Target::X86_64V4), blob(&format!("new {v2}")), "falls back a level");
+
+    // One of them is compiled anew: the other's nodes need nothing, and the version is the one it was.
+    put(&mut view, artifacts("t/a", 1, of(b"e1", "mended"))).unwrap();
+    assert_eq!(picked(&view, b"e1", v3), blob(&format!("mended {v3}")));
+    assert_eq!(picked(&view, b"e2", v3), blob(&format!("new {v3}")));
+    let active = view.active(&id("t/a")).unwrap();
+    assert_eq!((active.version.version, active.artifacts.len()), (1, 4));
+}
+
+#[test]
 fn requests_are_remembered_and_the_oldest_forgotten() {
     let mut view = FleetView::new();
     let keyed = |rev: Rev| raw(rev, 1, Some(&format!("k{rev}")), Body::EpochStart { base_rev: 0 });
