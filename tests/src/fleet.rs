@@ -207,6 +207,15 @@ impl Fleet {
         wait_for(&format!("{} to be restarted by up", process.binary()), START_S_MAX, || self.pid(process));
     }
 
+    /// Replaces the compiler of a [`Fleet::workbench`] by one that compiles for all targets.
+    #[track_caller]
+    pub fn widen_compiler(&self) {
+        match &mut *self.runner() {
+            Runner::Separate(separate) => separate.widen_compiler(),
+            Runner::Up(_) => panic!("the compiler of `skerry up` compiles for all targets already"),
+        }
+    }
+
     /// Waits until the node is connected to the control plane.
     #[track_caller]
     pub fn wait_connected(&self) {

@@ -89,6 +89,14 @@ impl Separate {
         self.place()
     }
 
+    /// Replaces the compiler by one for all targets.
+    #[track_caller]
+    pub fn widen_compiler(&mut self) {
+        self.kill9(Process::Compiler);
+        self.setup = Setup::Usual;
+        self.start(Process::Compiler);
+    }
+
     pub fn kill9(&mut self, process: Process) {
         if let Some(mut owned) = self.processes[process as usize].take() {
             owned.kill9();
