@@ -91,7 +91,7 @@ pub enum Command {
     Apps(With<Apps>),
     /// Make an earlier version answer again
     Rollback(With<Rollback>),
-    /// Compile kept versions anew: for another signing key, or a compiler that was mended
+    /// Compile kept versions anew, as for a compiler that was mended
     Recompile(With<Recompile>),
     /// List an app's versions
     Versions(With<Versions>),

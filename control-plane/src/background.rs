@@ -74,6 +74,9 @@ async fn look(plane: &Plane, tries: &mut Tries) -> Result<Round, CompilerError> 
         if tried >= TRIES_MAX {
             continue;
         }
+        if is_left_to_a_request(plane).await {
+            return Ok(round);
+        }
         match add_native(plane, &id, number, &current).await {
             Ok(()) => {
                 tries.failed.remove(&key);
@@ -93,6 +96,14 @@ async fn look(plane: &Plane, tries: &mut Tries) -> Result<Round, CompilerError> 
         }
     }
     Ok(round)
+}
+
+/// Is all of the fleet being compiled anew? That brings what is lacking, too; two at once would compile it twice.
+async fn is_left_to_a_request(plane: &Plane) -> bool {
+    plane.admin.is_fleet_recompiled().await.unwrap_or_else(|error| {
+        tracing::warn!(error = %chain(&error), "looking for a request to recompile");
+        false
+    })
 }
 
 /// Versions without some current native code: what answers now first, then the newest.

@@ -1,5 +1,5 @@
-//! Compiling kept versions anew because somebody asked for it: for a new signing key, or a compiler that was mended, where
-//! `background::recompile` sees nothing missing. docs/design/0022-recompile.md.
+//! Compiling kept versions anew because somebody asked for it: a compiler was mended, where `background::recompile` sees
+//! nothing missing. docs/design/0022-recompile.md.
 //!
 //! Relies on the admin store for what is left of each request, so that a restart goes on where a kill left off, and on
 //! compiling being deterministic: what comes out equal needs no record. One version at a time, requests in turns.

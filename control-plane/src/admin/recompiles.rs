@@ -236,6 +236,15 @@ impl Admin {
         .await
     }
 
+    /// Is a request for the whole fleet not done yet?
+    pub async fn is_fleet_recompiled(&self) -> Result<bool, AdminError> {
+        self.run("looking for a request to recompile the fleet", move |store| {
+            let open = "SELECT EXISTS(SELECT 1 FROM recompiles WHERE app IS NULL AND ended_ms IS NULL)";
+            Ok(store.query_row(open, [], |row| row.get(0))?)
+        })
+        .await
+    }
+
     /// The next version of a request.
     pub async fn next_attempt(&self, id: u64) -> Result<Option<Attempt>, AdminError> {
         self.run("looking for versions to recompile", move |store| {
@@ -505,10 +514,12 @@ mod tests {
             assert!(matches!(more, StartError::TooMany { of_one: OPEN_OF_ONE_MAX, .. }), "{more}");
         }
         assert!(admin.start_recompile(asked("late", shop()), vec![]).await.is_err());
+        assert!(!admin.is_fleet_recompiled().await.unwrap());
         for _ in 0..OPEN_OF_ONE_MAX {
             open.push(admin.start_recompile(asked("t0", Scope::Fleet), vec![]).await.unwrap());
         }
         assert!(admin.start_recompile(asked("t0", Scope::Fleet), vec![]).await.is_err());
+        assert!(admin.is_fleet_recompiled().await.unwrap());
         let mut last = 0;
         for id in open.iter().chain(&open[..1]) {
             last = admin.next_recompile(last).await.unwrap().unwrap().id;
