@@ -37,7 +37,7 @@ enum Step {
     /// No request is open.
     Idle,
     /// The compiler or we are not able to; no version's fault.
-    Stalled(String),
+    Stalled(&'static str),
     /// A version failed and is tried again.
     Deferred(u32),
 }
@@ -53,16 +53,19 @@ pub async fn start(plane: &Plane, asked: Asked) -> Result<u64, StartError> {
 
 /// Works off requests. Runs until dropped.
 pub async fn work(plane: Arc<Plane>) {
-    let (mut last, mut stalls) = (0, 0);
+    let (mut turn, mut stalls) = (Turn::default(), 0);
     loop {
-        let step = step(&plane, &mut last).await.unwrap_or_else(|error| Step::Stalled(chain(&error)));
+        let step = step(&plane, &mut turn).await.unwrap_or_else(|error| {
+            tracing::error!(error = %chain(&error), "recompiling");
+            Step::Stalled("the control plane's store does not answer")
+        });
         match step {
             Step::Done => stalls = 0,
             Step::Idle => plane.recompile_asked.notified().await,
             Step::Deferred(tries) => tokio::time::sleep(pause(tries)).await,
             Step::Stalled(why) => {
                 tracing::warn!(error = why, "recompiling waits");
-                if let Err(error) = plane.admin.stall_recompiles(why).await {
+                if let Err(error) = plane.admin.stall_recompiles(why.to_owned()).await {
                     tracing::error!(error = %chain(&error), "recompiling waits");
                 }
                 tokio::time::sleep(pause(stalls)).await;
@@ -76,31 +79,56 @@ fn pause(failures: u32) -> Duration {
     PAUSE.saturating_mul(1 << failures.min(6)).min(PAUSE_MAX)
 }
 
+/// Whose turn it is: one for the whole fleet has every second, so that tenants do not keep the operator waiting.
+#[derive(Default)]
+struct Turn {
+    /// The last of a tenant.
+    last: u64,
+    was_fleet: bool,
+}
+
 /// One version of the request whose turn it is, or that request's end.
-async fn step(plane: &Plane, last: &mut u64) -> Result<Step, AdminError> {
-    let Some(request) = plane.admin.next_recompile(*last).await? else { return Ok(Step::Idle) };
-    *last = request.id;
+async fn step(plane: &Plane, turn: &mut Turn) -> Result<Step, AdminError> {
+    let next = plane.admin.next_recompile(turn.last, !turn.was_fleet).await?;
+    let Some(request) = next else { return Ok(Step::Idle) };
+    turn.was_fleet = request.scope == Scope::Fleet;
+    if !turn.was_fleet {
+        turn.last = request.id;
+    }
     let Some(attempt) = plane.admin.next_attempt(request.id).await? else {
         look_again_or_end(plane, request).await?;
         return Ok(Step::Done);
     };
     // Asked before each, so that a compiler that is away or is not to be believed is no version's fault.
     if let Err(error) = plane.compiler.health().await {
-        return Ok(Step::Stalled(chain(&error)));
+        tracing::warn!(error = %chain(&error), "recompiling");
+        return Ok(Step::Stalled("the compiler does not answer, or is not the one that is trusted"));
     }
     let outcome = match attempted(plane, &attempt).await {
         Ok(outcome) => outcome,
         Err(DeployError::Store(error)) => return Err(error),
-        Err(error) if is_over(&error) || attempt.tries + 1 >= TRIES_MAX => Outcome::Failed(chain(&error)),
+        Err(error) if is_over(&error) || attempt.tries + 1 >= TRIES_MAX => {
+            tracing::warn!(app = %attempt.id, version = attempt.version, error = %chain(&error), "not recompiled");
+            Outcome::Failed(said(&error))
+        }
         Err(error) => {
             let Attempt { id, version, tries, .. } = &attempt;
             tracing::warn!(app = %id, version, tries, error = %chain(&error), "recompiling a version");
-            plane.admin.defer_attempt(&attempt, format!("{id} v{version}: {}", chain(&error))).await?;
+            plane.admin.defer_attempt(&attempt, format!("{id} v{version}: {}", said(&error))).await?;
             return Ok(Step::Deferred(attempt.tries));
         }
     };
     plane.admin.end_attempt(&attempt, outcome).await?;
     Ok(Step::Done)
+}
+
+/// What the tenant is told: the compiler's words about its program, and nothing of how the fleet is built.
+fn said(error: &DeployError) -> String {
+    match error {
+        DeployError::UploadAgain(_) => error.to_string(),
+        DeployError::Compiler(error) if error.is_uploads_fault() => chain(error),
+        _ => "it could not be compiled or published; the control plane's log says why".into(),
+    }
 }
 
 /// Would another try end alike?

@@ -24,6 +24,9 @@ fn without_perf_it_says_how_to_get_it() {
     assert!(said.starts_with("loadtest: perf is not installed: apt-get install linux-perf"), "{said}");
 }
 
+/// Fewer are no picture of a request.
+const SAMPLES_LEAST: u64 = 100;
+
 /// Skipped where `perf` may not be used or the servers were not built, even where nothing may be: see `stages::perf`.
 #[test]
 fn stages_of_a_request_sum_to_its_cpu() {
@@ -48,6 +51,11 @@ fn stages_of_a_request_sum_to_its_cpu() {
     }
     assert!(output.status.success(), "{said}");
     let figures = &told["figures"];
+    if figures["samples"].as_u64().is_some_and(|samples| samples < SAMPLES_LEAST) {
+        // A machine that is busy with other things samples little, and the command says so.
+        assert!(report["guests"][0]["warnings"].to_string().contains("say little"), "{report}");
+        return;
+    }
     let threads = figures["threads"].as_array().unwrap();
     let stages = threads.iter().flat_map(|thread| thread["stages"].as_array().unwrap());
     let sum: f64 = stages.map(|stage| stage["us"].as_f64().unwrap()).sum();

@@ -63,6 +63,8 @@ pub fn smith(seeds: Range<u64>, targets: &[Target], work: &Path, runners: &Runne
         tally.not_compared,
     );
     ensure!(tally.differing.is_empty(), "{} answers differ", tally.differing.len());
+    let is_much = tally.lines >= count && tally.not_compared <= tally.lines;
+    ensure!(is_much, "hardly anything was compared: the runners do not call what they should");
     Ok(())
 }
 

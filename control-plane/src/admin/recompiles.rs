@@ -183,7 +183,7 @@ impl Admin {
                 }
             }
             check_room(store, &asked)?;
-            forget_ended(store)?;
+            forget_ended(store, &asked)?;
             let app = match &asked.scope {
                 Scope::Fleet => None,
                 Scope::App(app) => Some(app.as_str()),
@@ -203,7 +203,11 @@ impl Admin {
             )?;
             let id = store.last_insert_rowid();
             add(store, id, &versions)?;
-            forget_code(store, &versions)?;
+            match asked.scope {
+                // Code of programs that no version names now would be taken for new when they are deployed again.
+                Scope::Fleet => drop(store.execute("DELETE FROM compiled", [])?),
+                Scope::App(_) => forget_code(store, &versions)?,
+            }
             Ok(id as u64)
         })
         .await
@@ -221,16 +225,25 @@ impl Admin {
                 "UPDATE recompiles SET seen_rev = ?2, looks = looks + 1 WHERE id = ?1",
                 (id as i64, seen_rev as i64),
             )?;
+            // They may have been made with code of before the request.
+            forget_code(store, &versions)?;
             add(store, id as i64, &versions)
         })
         .await
     }
 
-    /// A request that is not done, the one after `last` or else the first: they take turns.
-    pub async fn next_recompile(&self, last: u64) -> Result<Option<Recompile>, AdminError> {
+    /// A request that is not done, the one after `last` or else the first: they take turns. One for the whole fleet comes
+    /// before all others or after them.
+    pub async fn next_recompile(
+        &self,
+        last: u64,
+        fleet_first: bool,
+    ) -> Result<Option<Recompile>, AdminError> {
         self.run("looking for requests to recompile", move |store| {
-            let next = "SELECT id FROM recompiles WHERE ended_ms IS NULL ORDER BY id <= ?1, id LIMIT 1";
-            let id: Option<i64> = store.query_row(next, [last as i64], |row| row.get(0)).optional()?;
+            let next = "SELECT id FROM recompiles WHERE ended_ms IS NULL
+                 ORDER BY (app IS NULL) <> ?2, id <= ?1, id LIMIT 1";
+            let turn = (last as i64, fleet_first);
+            let id: Option<i64> = store.query_row(next, turn, |row| row.get(0)).optional()?;
             id.map_or(Ok(None), |id| read(store, id))
         })
         .await
@@ -356,11 +369,12 @@ fn check_room(store: &Transaction<'_>, asked: &Asked) -> Result<(), Failure<Star
     Ok(())
 }
 
-fn forget_ended(store: &Transaction<'_>) -> rusqlite::Result<()> {
+/// Of this tenant, or of the whole fleet: nobody's requests make another's result go.
+fn forget_ended(store: &Transaction<'_>, asked: &Asked) -> rusqlite::Result<()> {
     store.execute(
-        "DELETE FROM recompiles WHERE ended_ms IS NOT NULL AND id NOT IN
-         (SELECT id FROM recompiles WHERE ended_ms IS NOT NULL ORDER BY id DESC LIMIT ?1)",
-        [ENDED_KEPT_MAX],
+        "WITH ended AS (SELECT id FROM recompiles WHERE ended_ms IS NOT NULL AND iif(?3, app IS NULL, app IS NOT NULL AND tenant = ?2))
+         DELETE FROM recompiles WHERE id IN ended AND id NOT IN (SELECT id FROM ended ORDER BY id DESC LIMIT ?1)",
+        (ENDED_KEPT_MAX, asked.tenant.as_str(), asked.scope == Scope::Fleet),
     )?;
     Ok(())
 }
@@ -497,7 +511,7 @@ mod tests {
         assert_eq!(done.counts, Counts { total: 4, changed: 1, same: 1, gone: 1, failed: 1 });
         assert_eq!((done.ended_ms, done.problem, done.failed.len()), (Some(7), None, 1));
         assert_eq!(done.failed[0].why.len(), TEXT_BYTES_MAX);
-        assert_eq!(admin.next_recompile(0).await.unwrap(), None);
+        assert_eq!(admin.next_recompile(0, true).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -522,7 +536,7 @@ mod tests {
         assert!(admin.is_fleet_recompiled().await.unwrap());
         let mut last = 0;
         for id in open.iter().chain(&open[..1]) {
-            last = admin.next_recompile(last).await.unwrap().unwrap().id;
+            last = admin.next_recompile(last, false).await.unwrap().unwrap().id;
             assert_eq!(last, *id);
         }
         for id in [open[0], open[open.len() - 1], open[open.len() - 2]] {

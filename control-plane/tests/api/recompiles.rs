@@ -110,7 +110,7 @@ async fn it_waits_for_a_compiler_that_is_away_goes_on_after_a_restart_and_names_
         assert!(Instant::now() < until, "{now}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert!(problem.contains("default/shop v2: the reason"), "{problem}");
+    assert!(problem.contains("default/shop v2: it could not be compiled"), "{problem}");
     plane.restart().await;
     assert_eq!(keyed(&plane).await, id, "the same request");
     stand_in.behave(Behaviour::Sound);

@@ -54,7 +54,8 @@ fn matches(actual: &Val, expected: &CoreConst) -> bool {
         (Val::V128(actual), CoreConst::V128(value)) => v128_matches(actual.as_u128().to_le_bytes(), value),
         (Val::FuncRef(None), CoreConst::RefNull | CoreConst::NullFuncRef) => true,
         (Val::FuncRef(actual), CoreConst::FuncRef { value }) => match value {
-            None => true,
+            // `(ref.func)`: any but null.
+            None => actual.is_some(),
             Some(FuncRef::Null) => actual.is_none(),
             // The index of a function is not for hosts to know.
             Some(FuncRef::Index(_)) => actual.is_some(),
