@@ -535,7 +535,13 @@ mod tests {
         assert!(admin.start_recompile(asked("t0", Scope::Fleet), vec![]).await.is_err());
         assert!(admin.is_fleet_recompiled().await.unwrap());
         let mut last = 0;
-        for id in open.iter().chain(&open[..1]) {
+        let (tenants, fleet) = open.split_at(open.len() - OPEN_OF_ONE_MAX as usize);
+        for id in tenants.iter().chain(&tenants[..1]) {
+            assert_eq!(
+                admin.next_recompile(last, true).await.unwrap().unwrap().id,
+                fleet[0],
+                "every second turn"
+            );
             last = admin.next_recompile(last, false).await.unwrap().unwrap().id;
             assert_eq!(last, *id);
         }
