@@ -205,12 +205,12 @@ fn requests<H: Handler>(
     reader: impl Fn() -> Rc<Reader> + Clone + 'static,
 ) -> impl Fn(Request<Incoming>) -> Answering {
     move |request| {
-        let (in_flight, discarding) = (activity.begin(), activity.discarding.clone());
+        let in_flight = activity.begin();
+        let request = unread::receive(request, &activity.discarding);
         let (connection, shared, reader) = (Arc::clone(&connection), Rc::clone(&shared), reader.clone());
         Box::pin(async move {
             // Of an h2 stream, in whose task this runs; the service itself is called in the connection's.
             let reader = reader();
-            let request = unread::receive(request, &discarding);
             let response = answer(&*shared.handler, request, &connection, shared.alt_svc.as_ref()).await;
             Ok(response.map(|body| CountedBody::new(body, in_flight, reader)))
         })
