@@ -13,11 +13,11 @@ use std::{
 use artifact::{
     AppId, HostName,
     nack::{Nack, NackCode},
-    record::{Certificate, VersionNumber},
+    record::{ArtifactRef, Certificate, VersionNumber},
     seal::SecretsKey,
 };
 use fleet_sync_replica::{
-    Activation, Activator, FleetView, NodeHealth, Report, VersionState,
+    Activation, Activator, FleetView, NodeHealth, Pin, Report, VersionState,
     logs::{AppLogs, Follow},
 };
 use futures_util::{StreamExt as _, stream};
@@ -38,6 +38,18 @@ const LOADS_AT_ONCE_MAX: usize = 4;
 /// Apps that are swapped in together: a slow one delays at most its own group.
 const GROUP_APPS: usize = 32;
 
+/// What came of an app whose serving changed.
+enum Prepared {
+    /// To be swapped in.
+    Ready(Arc<Deployment>),
+    /// To be swapped in, although its latest code was refused.
+    WithCodeBefore(Arc<Deployment>, Nack),
+    /// Not to be swapped in.
+    Refused(Nack),
+    /// The app is gone.
+    Gone,
+}
+
 /// Applies activations to a node.
 pub struct Activating {
     node: Arc<Node>,
@@ -55,6 +67,11 @@ fn key_purpose(certificate: &Certificate) -> String {
     format!("tls:{}", certificate.hosts.first().map_or("", HostName::as_str))
 }
 
+/// Does it serve this version, be it with other code?
+fn is_same_version(serving: &Deployment, state: &VersionState) -> bool {
+    serving.state.rev == state.rev && serving.state.version == state.version
+}
+
 impl Activating {
     /// An activator over a node and its certificate table.
     pub fn new(node: Arc<Node>, certificates: SharedCertificates, secrets: SecretsKey) -> Activating {
@@ -70,19 +87,21 @@ impl Activating {
     }
 
     /// Serves per app the version that was last brought up here without failing. Loads no code. An app that never was
-    /// waits for its first activation, which tells whether it can be.
-    pub fn start(&self, view: &FleetView, pinned: &BTreeMap<AppId, VersionNumber>) {
+    /// waits for its first activation, which tells whether it can be. Later code that did not come up here yet is left to
+    /// the activations to come: it may be on no disk, or not be loadable.
+    pub fn start(&self, view: &FleetView, pinned: &BTreeMap<AppId, Pin>) {
         let mut generation = Generation::default();
         let is_active = |id: &AppId, number: VersionNumber| {
             view.active(id).is_some_and(|active| active.version.version == number)
         };
         // Active versions last: where one has taken over a route from an app that is held back, it wins.
         for active in [false, true] {
-            for (id, number) in pinned.iter().filter(|(id, number)| is_active(id, **number) == active) {
-                let Some(state) = view.version(id, *number) else { continue };
-                match self.deployment(state) {
-                    Ok(deployment) => generation.insert(deployment),
-                    Err(nack) => tracing::error!(app = %id, version = number, "not served: {nack}"),
+            for (id, pin) in pinned.iter().filter(|(id, pin)| is_active(id, pin.version) == active) {
+                let Some(state) = view.version(id, pin.version) else { continue };
+                let came_up = pin.blob.and_then(|blob| self.node.code.pick_blob(state, blob));
+                match self.deployment(state, came_up.or_else(|| self.node.code.pick(state))) {
+                    Ok(deployment) => generation.insert(Arc::new(deployment)),
+                    Err(nack) => tracing::error!(app = %id, version = pin.version, "not served: {nack}"),
                 }
             }
         }
@@ -92,11 +111,15 @@ impl Activating {
 
     /// A version as it will serve. Secrets that do not open are refused here: a program that was promised a key must
     /// not run without it.
-    fn deployment(&self, state: &Arc<VersionState>) -> Result<Arc<Deployment>, Nack> {
+    fn deployment(
+        &self,
+        state: &Arc<VersionState>,
+        artifact: Option<ArtifactRef>,
+    ) -> Result<Deployment, Nack> {
         let version = &state.version;
         let secrets = Secrets::open(&self.secrets, &version.id, &version.secrets)
             .map_err(|error| Nack { code: NackCode::LoadFail, detail: chain(&error) })?;
-        Ok(Arc::new(Deployment {
+        Ok(Deployment {
             id: version.id.clone(),
             version: version.version,
             lane: version.lane,
@@ -104,73 +127,72 @@ impl Activating {
             allow: generation::allow(&version.config),
             config: version.config.clone(),
             state: state.clone(),
+            artifact,
             site: self.node.files.site(version)?,
             secrets: Arc::new(secrets),
             code: Default::default(),
             metrics: self.node.metrics.version(&version.id, version.version),
             standing: Default::default(),
-        }))
+        })
     }
 
-    /// Loads one app's active version. `Ok(None)`: the app is gone.
-    async fn prepare(&self, view: &FleetView, id: &AppId) -> Result<Option<Arc<Deployment>>, Nack> {
-        let Some(state) = view.active(id) else { return Ok(None) };
+    /// Loads one app's active version.
+    async fn prepare(&self, view: &FleetView, id: &AppId) -> Prepared {
+        let Some(state) = view.active(id) else { return Prepared::Gone };
         let serving = self.node.generation.load().deployment(id).cloned();
-        let same = serving
-            .filter(|serving| serving.state.rev == state.rev && serving.state.version == state.version);
-        match same {
-            // Nothing new, as for every app at start: its code is loaded when it is first asked for.
-            Some(serving) if serving.state == *state => Ok(Some(serving)),
-            // More artifacts for the version that serves. What runs stays, unless there is other code for this machine now:
-            // then it is loaded beside the old, and requests go on with the old until it is.
-            Some(serving) => {
-                let mut deployment = Deployment {
-                    id: serving.id.clone(),
-                    allow: serving.allow.clone(),
-                    config: serving.config.clone(),
-                    state: state.clone(),
-                    site: serving.site.clone(),
-                    secrets: serving.secrets.clone(),
-                    code: serving.code.clone(),
-                    metrics: serving.metrics.clone(),
-                    standing: serving.standing.clone(),
-                    ..*serving
-                };
-                if !self.node.code.is_same(&serving, &deployment) {
-                    deployment.code = Default::default();
-                }
-                self.checked(Arc::new(deployment)).await.map(Some)
-            }
-            None => {
-                let mut deployment = self.deployment(state)?;
-                let serving = self.node.generation.load().deployment(id).cloned();
-                // Other settings, same program: what is loaded serves both.
-                if let (Some(serving), Some(new)) = (serving, Arc::get_mut(&mut deployment))
-                    && self.node.code.is_same(&serving, new)
-                {
-                    new.code = serving.code.clone();
-                }
-                self.checked(deployment).await.map(Some)
-            }
+        let latest = self.node.code.pick(state);
+        // Nothing new, as for most apps at start: its code is loaded when it is first asked for.
+        if let Some(serving) = serving.as_ref().filter(|serving| serving.state == *state)
+            && serving.artifact == latest
+        {
+            return Prepared::Ready(serving.clone());
         }
+        let refused = match self.bring_up(state, latest.clone(), serving.as_deref()).await {
+            Ok(deployment) => return Prepared::Ready(deployment),
+            Err(nack) => nack,
+        };
+        // What serves this version goes on. Otherwise the code that the latest replaced is better than none, or than a version that
+        // nobody asked for; it comes up even so.
+        let serves = serving.as_ref().is_some_and(|serving| is_same_version(serving, state));
+        let before = latest.as_ref().and_then(|latest| state.before(latest)).filter(|_| !serves);
+        if let Some(before) = before
+            && let Ok(deployment) = self.bring_up(state, Some(before.clone()), serving.as_deref()).await
+        {
+            tracing::warn!(app = %id, "the latest code is refused, the code before it serves: {refused}");
+            return Prepared::WithCodeBefore(deployment, refused);
+        }
+        if serving.is_none_or(|serving| serving.version != state.version.version) {
+            self.node.metrics.retire(id, state.version.version); // its series were made for nothing
+        }
+        Prepared::Refused(refused)
     }
 
-    async fn checked(&self, deployment: Arc<Deployment>) -> Result<Arc<Deployment>, Nack> {
+    /// A version with this code, loaded, so that requests wait for nothing. More artifacts for the version that serves leave what
+    /// runs; other code is loaded beside it, and requests go on with the old until it is there.
+    async fn bring_up(
+        &self,
+        state: &Arc<VersionState>,
+        artifact: Option<ArtifactRef>,
+        serving: Option<&Deployment>,
+    ) -> Result<Arc<Deployment>, Nack> {
+        let mut deployment = match serving.filter(|serving| is_same_version(serving, state)) {
+            Some(serving) => serving.with(state.clone(), artifact),
+            None => self.deployment(state, artifact)?,
+        };
+        // Other settings, same program: what is loaded serves both.
+        if let Some(serving) = serving.filter(|serving| serving.has_code_of(&deployment)) {
+            deployment.code = serving.code.clone();
+        }
+        let deployment = Arc::new(deployment);
         if !deployment.state.version.has_program() {
             return Ok(deployment); // its files are on the disk, or it would not have been offered
         }
         let Deployment { id, version, .. } = &*deployment;
-        let serving = self.node.generation.load().deployment(id).cloned();
-        match self.node.code.bring_up(&deployment, serving.as_deref()).await {
-            Ok(()) => Ok(deployment),
-            Err(error) => {
-                tracing::error!(app = %id, version, "not activated: {}", chain(&error));
-                if serving.is_none_or(|serving| serving.version != *version) {
-                    self.node.metrics.retire(id, *version); // its series were made for nothing
-                }
-                Err(error.nack())
-            }
-        }
+        self.node.code.bring_up(&deployment, serving).await.map_err(|error| {
+            tracing::error!(app = %id, version, "not activated: {}", chain(&error));
+            error.nack()
+        })?;
+        Ok(deployment)
     }
 
     /// Swaps in what is ready: one pointer.
@@ -262,8 +284,13 @@ impl Activator for Activating {
             let mut ready = Vec::with_capacity(prepared.len());
             for (id, outcome) in prepared {
                 match outcome {
-                    Ok(deployment) => ready.push((id, deployment)),
-                    Err(nack) => refused.push((id, nack)),
+                    Prepared::Ready(deployment) => ready.push((id, Some(deployment))),
+                    Prepared::Gone => ready.push((id, None)),
+                    Prepared::Refused(nack) => refused.push((id, nack)),
+                    Prepared::WithCodeBefore(deployment, nack) => {
+                        ready.push((id.clone(), Some(deployment)));
+                        refused.push((id, nack));
+                    }
                 }
             }
             self.swap(&view, ready);
@@ -310,6 +337,7 @@ impl Activator for Activating {
 
 #[cfg(test)]
 mod tests {
+    use artifact::Digest;
 
     use super::*;
     use crate::testing::{Shop, local};
@@ -433,6 +461,64 @@ mod tests {
             assert!(Arc::ptr_eq(&second, &shop.hold("hello").await));
             shop.publish_other_code("hello", "wasi-hello");
             assert_eq!(shop.activate(&["hello"]).await, []);
+        });
+    }
+
+    #[test]
+    fn a_restart_begins_with_the_code_that_came_up_and_not_with_later_code_that_it_may_not_have() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish("hello", 1, "wasi-hello");
+            let came_up = shop.latest("hello");
+            shop.publish_code_nobody_has("hello");
+            shop.start_with_code(&[("hello", 1, Some(came_up))]);
+            shop.load("hello").await;
+            let old = shop.hold("hello").await;
+
+            // It is told of the later code as at every start: a refusal, and the app goes on.
+            assert_eq!(shop.activate(&["hello"]).await.len(), 1);
+            assert!(Arc::ptr_eq(&old, &shop.hold("hello").await));
+            // Once there is some that can be had, it is taken, although the picture of the version was known before.
+            shop.publish_other_code("hello", "wasi-hello");
+            shop.start_with_code(&[("hello", 1, Some(came_up))]);
+            assert_eq!(shop.activate(&["hello"]).await, []);
+            assert!(!Arc::ptr_eq(&old, &shop.hold("hello").await));
+            assert_eq!(
+                shop.serving("hello").artifact.as_ref().map(|code| code.blob),
+                Some(shop.latest("hello"))
+            );
+        });
+    }
+
+    #[test]
+    fn a_pin_whose_code_left_the_log_begins_with_the_latest() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish("hello", 1, "wasi-hello");
+            shop.start_with_code(&[("hello", 1, Some(Digest::of(b"long gone")))]);
+            shop.load("hello").await;
+        });
+    }
+
+    #[test]
+    fn a_node_that_serves_nothing_of_a_version_takes_the_code_before_one_it_cannot_load_and_says_so() {
+        let Some(mut shop) = Shop::open(u64::MAX) else { return };
+        local(async {
+            shop.publish("hello", 1, "wasi-hello");
+            let before = shop.latest("hello");
+            shop.publish_code_nobody_has("hello");
+            let refused = shop.activate(&["hello"]).await;
+            assert_eq!(refused.len(), 1, "{refused:?}");
+            assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")));
+            assert_eq!(shop.serving("hello").artifact.as_ref().map(|code| code.blob), Some(before));
+            assert!(shop.metrics().contains("version=\"1\""), "its series are there");
+
+            // What serves stays when it is told again, and a rollback to a version finds the code before, too.
+            shop.publish("hello", 2, "fastly-hello");
+            assert_eq!(shop.activate(&["hello"]).await, []);
+            shop.release("hello", 1);
+            assert_eq!(shop.activate(&["hello"]).await.len(), 1);
+            assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")));
         });
     }
 

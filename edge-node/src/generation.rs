@@ -9,7 +9,7 @@ use std::sync::Arc;
 use artifact::{
     AppId, Digest, HostName, Lane,
     manifest::{AppConfig, Limits},
-    record::VersionNumber,
+    record::{ArtifactRef, VersionNumber},
 };
 use fleet_sync_replica::VersionState;
 use http::HeaderValue;
@@ -33,8 +33,10 @@ pub struct Deployment {
     pub config: AppConfig,
     /// The value of `Allow`, if it answers some methods only: see [`allow`].
     pub allow: Option<HeaderValue>,
-    /// The version as the log has it: where its artifacts are.
+    /// The version as the log has it.
     pub state: Arc<VersionState>,
+    /// Its native code on this node: the latest of the log, or what came up before that. None where none was made.
+    pub artifact: Option<ArtifactRef>,
     /// Its static files, if it has any.
     pub site: Option<Arc<Site>>,
     /// Its secrets, opened.
@@ -51,6 +53,25 @@ impl Deployment {
     /// The limits of one execution.
     pub fn limits(&self) -> &Limits {
         &self.config.limits
+    }
+
+    /// The same version in a later picture of it, with code that is not loaded yet.
+    pub fn with(&self, state: Arc<VersionState>, artifact: Option<ArtifactRef>) -> Deployment {
+        Deployment {
+            id: self.id.clone(),
+            version: self.version,
+            lane: self.lane,
+            wasm: self.wasm,
+            config: self.config.clone(),
+            allow: self.allow.clone(),
+            state,
+            artifact,
+            site: self.site.clone(),
+            secrets: self.secrets.clone(),
+            code: Default::default(),
+            metrics: self.metrics.clone(),
+            standing: self.standing.clone(),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use artifact::{
 };
 use engine::node::Pool;
 use fleet_sync_replica::{
-    Activation, Activator as _, BlobShelf, FleetView, Replica, ReplicaConfig, VersionState,
+    Activation, Activator as _, BlobShelf, FleetView, Pin, Replica, ReplicaConfig, VersionState,
 };
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
@@ -222,6 +222,13 @@ impl Shop {
         self.apply(Body::ArtifactSet(ArtifactSet { id, version, artifacts: vec![artifact] }));
     }
 
+    /// The blob of the latest code of an app's newest version.
+    pub fn latest(&self, app: &str) -> Digest {
+        let id = app_id(app);
+        let state = self.view.version(&id, self.newest(&id)).unwrap();
+        self.node.code.pick(state).unwrap().blob
+    }
+
     /// What serves an app now.
     pub fn serving(&self, app: &str) -> Arc<Deployment> {
         self.deployment(app).unwrap()
@@ -252,8 +259,16 @@ impl Shop {
 
     /// Starts with these pins.
     pub fn start(&self, pinned: &[(&str, VersionNumber)]) {
-        let pinned = pinned.iter().map(|(app, number)| (app_id(app), *number)).collect();
-        self.activating.start(&self.view, &pinned);
+        let pins: Vec<_> = pinned.iter().map(|(app, number)| (*app, *number, None)).collect();
+        self.start_with_code(&pins);
+    }
+
+    /// The same with the code that came up.
+    pub fn start_with_code(&self, pins: &[(&str, VersionNumber, Option<Digest>)]) {
+        let pin = |(app, version, blob): &(&str, VersionNumber, Option<Digest>)| {
+            (app_id(app), Pin { version: *version, version_rev: 0, blob: *blob })
+        };
+        self.activating.start(&self.view, &pins.iter().map(pin).collect());
     }
 
     fn deployment(&self, app: &str) -> Option<Arc<Deployment>> {
@@ -512,6 +527,7 @@ pub fn deployment(app: &str, number: VersionNumber, config: AppConfig) -> Deploy
         allow: crate::generation::allow(&config),
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
+        artifact: None,
         code: Default::default(),
         site: None,
         secrets: Default::default(),

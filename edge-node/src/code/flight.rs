@@ -137,7 +137,7 @@ impl Flight {
 
     /// Makes sure that the blob is there and whole, fetching it if need be, and loads once more.
     async fn fetch(self) {
-        let fetched = match self.cache.artifact(&self.deployment) {
+        let fetched = match self.deployment.code() {
             Ok(artifact) => self.cache.shelf.ensure(artifact).await,
             Err(error) => return self.land(Err(error)),
         };

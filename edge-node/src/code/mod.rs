@@ -30,12 +30,13 @@ mod tests;
 use std::{io, sync::Arc, time::Duration};
 
 use artifact::{
-    Fingerprint, Target, TenantName,
+    Digest, Fingerprint, Profile, Target, TenantName,
     container::Container,
     nack::{Nack, NackCode},
     record::ArtifactRef,
 };
-use fleet_sync_replica::{BlobShelf, pick_artifact};
+use fleet_sync_replica::{BlobShelf, VersionState, pick_artifact};
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use self::{
@@ -203,8 +204,8 @@ impl CodeCache {
         }
     }
 
-    /// Loads what a release brings before it serves: for one worker, which is waited for, since it shows that it can be; then for
-    /// the others that have the code it replaces.
+    /// Loads what a release brings before it serves: for one worker, which shows that it can be; then for the others that have the
+    /// code it replaces, so that none of their requests waits for it.
     pub async fn bring_up(
         self: &Arc<Self>,
         deployment: &Arc<Deployment>,
@@ -213,15 +214,8 @@ impl CodeCache {
         let mut workers = before.map(|before| before.code.workers()).unwrap_or_default();
         let first = if workers.is_empty() { 0 } else { workers.remove(0) };
         self.get(deployment, first, Urgency::Release).await?;
-        if !workers.is_empty() {
-            let (cache, deployment) = (self.clone(), deployment.clone());
-            self.side.spawn(async move {
-                for worker in workers {
-                    // What does not fit now is loaded when it is asked for.
-                    let _ = cache.get(&deployment, worker, Urgency::Release).await;
-                }
-            });
-        }
+        // What does not fit now is loaded when it is asked for.
+        join_all(workers.into_iter().map(|worker| self.get(deployment, worker, Urgency::Release))).await;
         Ok(())
     }
 
@@ -232,7 +226,7 @@ impl CodeCache {
     /// Unpacked and verified: from the copy that needs no decompressing if it is there and right, else from the container,
     /// which is given back then.
     fn verify_local(&self, deployment: &Deployment) -> Result<(CodeFile, Option<Packed>), LocalError> {
-        let artifact = self.artifact(deployment)?;
+        let artifact = deployment.code()?;
         if let Some(unpacked) = self.shelf.read_unpacked(artifact) {
             match self.loader.verify(&unpacked, deployment.wasm) {
                 Ok(code) => return Ok((CodeFile::new(code), None)),
@@ -251,7 +245,7 @@ impl CodeCache {
 
     /// Leaves an unpacked copy for the loads to come.
     fn keep_copy(&self, deployment: &Deployment, packed: &Packed) {
-        let Ok(artifact) = self.artifact(deployment) else { return };
+        let Some(artifact) = &deployment.artifact else { return };
         let unpack = || Container::decode(&packed.container).ok()?.unpack(packed.native_bytes).ok();
         if let Err(error) = self.shelf.keep_unpacked(artifact, packed.native_bytes, unpack) {
             tracing::warn!("keeping an unpacked copy of {}: {error}; it loads more slowly", artifact.blob);
@@ -270,15 +264,18 @@ impl CodeCache {
         Ok(Loaded::new(tenant.clone(), program, weight, file, self.threads.unloading()))
     }
 
-    fn artifact<'a>(&self, deployment: &'a Deployment) -> Result<&'a ArtifactRef, CodeError> {
-        pick_artifact(&deployment.state, &self.offers).ok_or(CodeError::NoArtifact)
+    /// The latest code of a version that this machine and engine can run.
+    pub fn pick(&self, state: &VersionState) -> Option<ArtifactRef> {
+        pick_artifact(state, &self.offers).cloned()
     }
 
-    /// Would both be answered by the same native code? Then it need not be loaded twice.
-    pub fn is_same(&self, one: &Deployment, other: &Deployment) -> bool {
-        let artifacts = (self.artifact(one).ok(), self.artifact(other).ok());
-        matches!(artifacts, (Some(one), Some(other)) if one.blob == other.blob)
-            && (one.wasm, one.lane) == (other.wasm, other.lane)
+    /// The code of a version with this digest, if the log still names it and this machine and engine can run it.
+    pub fn pick_blob(&self, state: &VersionState, blob: Digest) -> Option<ArtifactRef> {
+        let runs_here = |artifact: &&ArtifactRef| {
+            let serves = artifact.profile == Profile::Serve && artifact.blob == blob;
+            serves && self.offers.contains(&(artifact.target, artifact.fingerprint))
+        };
+        state.artifacts.iter().find(runs_here).cloned()
     }
 
     /// Ends a load: the program has its place, or everybody who waits learns why not.
@@ -323,6 +320,19 @@ impl CodeCache {
         self.metrics.code.bytes.set(self.resident.bytes() as i64);
         self.metrics.code.programs.set(self.resident.programs() as i64);
         self.metrics.code.loads_waiting.set(self.threads.waiting() as i64);
+    }
+}
+
+impl Deployment {
+    /// Where its code is.
+    fn code(&self) -> Result<&ArtifactRef, CodeError> {
+        self.artifact.as_ref().ok_or(CodeError::NoArtifact)
+    }
+
+    /// Would both be answered by the same native code? Then it need not be loaded twice.
+    pub fn has_code_of(&self, other: &Deployment) -> bool {
+        self.artifact.is_some()
+            && (&self.artifact, self.wasm, self.lane) == (&other.artifact, other.wasm, other.lane)
     }
 }
 

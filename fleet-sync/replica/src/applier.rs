@@ -18,9 +18,9 @@ use artifact::{
     AppId,
     checkpoint::Checkpoint,
     nack::{Nack, NackCode},
-    record::{Rev, VersionNumber},
+    record::Rev,
 };
-use fleet_sync_proto::{Applied, FleetView, Position, follower::Batch, wire::FAILED_MAX};
+use fleet_sync_proto::{Applied, FleetView, Position, follower::Batch, pick_artifact, wire::FAILED_MAX};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -245,7 +245,7 @@ impl Applier {
             // Served, though not noted: after a restart the app is activated again from its records.
             tracing::error!(error = &error as &dyn std::error::Error, "keeping pinned versions");
         }
-        self.replica.show_pins(self.pinned_versions());
+        self.replica.show_pins(self.pins_in_view());
         self.replica.status.lock().failed = self.failures.len();
         let waited_for = self.late.values().map(|late| late.end).min();
         let may_be_told = |end: &Position| waited_for.is_none_or(|rev| end.rev < rev);
@@ -285,7 +285,11 @@ impl Applier {
         self.late.remove(id);
         self.failures.retain(|_, failure| failure.id.as_ref() != Some(id));
         let active = self.view.active(id);
-        let pin = active.map(|active| Pin { version: active.version.version, version_rev: active.rev });
+        let pin = active.map(|active| Pin {
+            version: active.version.version,
+            version_rev: active.rev,
+            blob: pick_artifact(active, &self.replica.config.targets).map(|artifact| artifact.blob),
+        });
         match pin {
             Some(pin) => drop(self.pins.insert(id.clone(), pin)),
             None => drop(self.pins.remove(id)),
@@ -317,11 +321,11 @@ impl Applier {
     }
 
     /// Pins whose version is still in the view.
-    fn pinned_versions(&self) -> Vec<(AppId, VersionNumber)> {
+    fn pins_in_view(&self) -> Pins {
         let there = |(id, pin): &(&AppId, &Pin)| {
             self.view.version(id, pin.version).is_some_and(|version| version.rev == pin.version_rev)
         };
-        self.pins.iter().filter(there).map(|(id, pin)| (id.clone(), pin.version)).collect()
+        self.pins.iter().filter(there).map(|(id, pin)| (id.clone(), *pin)).collect()
     }
 }
 

@@ -41,3 +41,4 @@ pub use fleet_sync_proto::{
 pub use kv::{KvAskError, KvClient};
 pub use replica::{Replica, ReplicaConfig, ReplicaError, ReplicaStatus};
 pub use shelf::{BlobShelf, FetchError};
+pub use store::Pin;

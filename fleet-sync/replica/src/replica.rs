@@ -6,7 +6,7 @@ use artifact::{
     AppId, Fingerprint, NodeName, Target,
     keys::{Compiler, Trusted},
     names::PopName,
-    record::{Rev, VersionNumber},
+    record::Rev,
     seal::SecretsKey,
 };
 use fleet_sync_proto::FleetView;
@@ -19,7 +19,7 @@ use crate::{
     identity::{Identity, IdentityError},
     kv::KvClient,
     shelf::BlobShelf,
-    store::{Loaded, Store, StoreError},
+    store::{Loaded, Pin, Pins, Store, StoreError},
 };
 
 /// What a replica needs.
@@ -98,7 +98,7 @@ pub(crate) struct Inner {
     /// As loaded; taken by the run loop.
     pub(crate) loaded: Mutex<Option<Loaded>>,
     view: RwLock<FleetView>,
-    pinned: RwLock<BTreeMap<AppId, VersionNumber>>,
+    pinned: RwLock<Pins>,
     identity: Arc<RwLock<Option<Identity>>>,
 }
 
@@ -136,7 +136,7 @@ impl Replica {
             status: Mutex::new(status),
             renewing: tokio::sync::Mutex::new(()),
             view: RwLock::new(loaded.view.clone()),
-            pinned: RwLock::new(loaded.pins.iter().map(|(id, pin)| (id.clone(), pin.version)).collect()),
+            pinned: RwLock::new(loaded.pins.clone()),
             loaded: Mutex::new(Some(loaded)),
             identity,
             config,
@@ -168,9 +168,9 @@ impl Replica {
         self.inner.view.read().clone()
     }
 
-    /// The version of each app that was last brought up here without failing: what to serve at start, before the
-    /// first activation. Always versions that are in [`Replica::view`].
-    pub fn pinned(&self) -> BTreeMap<AppId, VersionNumber> {
+    /// The version of each app that was last brought up here without failing, and with which code: what to serve at start,
+    /// before the first activation. Always versions that are in [`Replica::view`]; its code may have left it.
+    pub fn pinned(&self) -> BTreeMap<AppId, Pin> {
         self.inner.pinned.read().clone()
     }
 
@@ -230,7 +230,7 @@ impl Inner {
         *self.view.write() = view;
     }
 
-    pub(crate) fn show_pins(&self, pins: impl IntoIterator<Item = (AppId, VersionNumber)>) {
-        *self.pinned.write() = pins.into_iter().collect();
+    pub(crate) fn show_pins(&self, pins: Pins) {
+        *self.pinned.write() = pins;
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use artifact::{
-    AppId,
+    AppId, Digest,
     checkpoint::Checkpoint,
     nack::Nack,
     record::{RawRecord, Rev, VersionNumber},
@@ -24,16 +24,19 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (rev INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, rev INTEGER NOT NULL, chain TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS highest (id INTEGER PRIMARY KEY CHECK (id = 1), checkpoint TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS pins (app TEXT PRIMARY KEY, version INTEGER NOT NULL, version_rev INTEGER NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS pins (app TEXT PRIMARY KEY, version INTEGER NOT NULL, version_rev INTEGER NOT NULL, blob TEXT) STRICT;
     CREATE TABLE IF NOT EXISTS failures (rev INTEGER PRIMARY KEY, failure TEXT NOT NULL) STRICT;
 ";
 
 /// A version that came up here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pin {
+pub struct Pin {
+    /// Its number.
     pub version: VersionNumber,
     /// Rev of its record: numbers start again after an app's deletion, revs never.
     pub version_rev: Rev,
+    /// The code it came up with; none for static files alone, and in files of earlier releases.
+    pub blob: Option<Digest>,
 }
 
 /// A rev whose object is not what the log says.
@@ -111,6 +114,7 @@ impl Store {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(SCHEMA)?;
+            add_what_earlier_releases_lack(&connection)?;
             Ok(connection)
         };
         let connection = Arc::new(Mutex::new(open().map_err(failed)?));
@@ -174,8 +178,13 @@ impl Store {
             for (id, pin) in &changes {
                 match pin {
                     Some(pin) => transaction.execute(
-                        "INSERT OR REPLACE INTO pins VALUES (?1, ?2, ?3)",
-                        params![id.to_string(), pin.version, pin.version_rev],
+                        "INSERT OR REPLACE INTO pins VALUES (?1, ?2, ?3, ?4)",
+                        params![
+                            id.to_string(),
+                            pin.version,
+                            pin.version_rev,
+                            pin.blob.map(|blob| blob.to_string())
+                        ],
                     )?,
                     None => transaction.execute("DELETE FROM pins WHERE app = ?1", [id.to_string()])?,
                 };
@@ -209,6 +218,14 @@ impl Store {
     }
 }
 
+fn add_what_earlier_releases_lack(connection: &Connection) -> rusqlite::Result<()> {
+    let known = "SELECT EXISTS(SELECT 1 FROM pragma_table_info('pins') WHERE name = 'blob')";
+    if connection.query_row(known, [], |row| row.get(0))? {
+        return Ok(());
+    }
+    connection.execute_batch("ALTER TABLE pins ADD COLUMN blob TEXT")
+}
+
 fn read_view(connection: &Connection) -> rusqlite::Result<Result<FleetView, String>> {
     let mut view = FleetView::new();
     let mut select = connection.prepare("SELECT text FROM records ORDER BY rev")?;
@@ -240,9 +257,11 @@ fn read_highest(connection: &Connection) -> rusqlite::Result<Option<Checkpoint>>
 
 /// Pins whose version is still there; the others are of an app that was deleted meanwhile.
 fn read_pins(connection: &Connection, view: &FleetView) -> rusqlite::Result<Pins> {
-    let mut select = connection.prepare("SELECT app, version, version_rev FROM pins")?;
+    let mut select = connection.prepare("SELECT app, version, version_rev, blob FROM pins")?;
     let rows = select.query_map([], |row| {
-        let pin = Pin { version: row.get(1)?, version_rev: row.get(2)? };
+        let blob: Option<String> = row.get(3)?;
+        let blob = blob.and_then(|text| text.parse().ok());
+        let pin = Pin { version: row.get(1)?, version_rev: row.get(2)?, blob };
         Ok((row.get::<_, String>(0)?, pin))
     })?;
     let mut pins = Pins::new();
@@ -296,7 +315,6 @@ fn unwritable(error: serde_json::Error) -> rusqlite::Error {
 #[cfg(test)]
 mod tests {
     use artifact::{
-        Digest,
         nack::NackCode,
         record::{Body, Record},
     };
@@ -331,6 +349,29 @@ mod tests {
         let (_, loaded) = Store::open(&path).unwrap();
         assert_eq!(loaded.view.position(), end);
         assert_eq!((loaded.highest, loaded.failures), (Some(highest), failures));
+    }
+
+    #[tokio::test]
+    async fn pins_keep_their_code_and_those_of_earlier_releases_have_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("replica.sqlite");
+        let earlier = "CREATE TABLE pins (app TEXT PRIMARY KEY, version INTEGER NOT NULL, version_rev INTEGER NOT NULL) STRICT;
+             INSERT INTO pins VALUES ('t/old', 1, 1), ('t/new', 2, 1);";
+        Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
+        let (store, _) = Store::open(&path).unwrap();
+        let (id, blob) = (
+            |app: &str| AppId { tenant: "t".parse().unwrap(), app: app.parse().unwrap() },
+            Digest::of(b"code"),
+        );
+        let pin = Pin { version: 3, version_rev: 1, blob: Some(blob) };
+        store.keep_pins(vec![(id("new"), Some(pin))], Failures::new()).await.unwrap();
+        drop(store);
+        let (_, _) = Store::open(&path).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let mut select = connection.prepare("SELECT app, blob FROM pins ORDER BY app").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let kept: Vec<(String, Option<String>)> = rows.map(Result::unwrap).collect();
+        assert_eq!(kept, [("t/new".into(), Some(blob.to_string())), ("t/old".into(), None)]);
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ async fn a_node_enrols_follows_and_acks() {
     let convergence = control.origin.wait_convergence(rev, Duration::from_secs(10)).await;
     assert_eq!((convergence.nodes, convergence.active), (1, 1), "{convergence:?}");
     assert_eq!(running.activator.serving("hello"), Some(1));
-    assert_eq!(node.replica.pinned().get(&id("hello")), Some(&1));
+    assert_eq!(node.pinned("hello"), Some(1));
     let status = &control.origin.nodes()[0];
     assert_eq!((status.connected, status.serving.as_deref()), (true, Some("127.0.0.1:1")));
     eventually("a report arrives", || control.origin.nodes()[0].report.is_some()).await;
@@ -89,7 +89,7 @@ async fn a_node_restarted_with_the_control_plane_dead_has_everything() {
 
     let node = node.reopen();
     assert_eq!(node.replica.view().rev, rev);
-    assert_eq!(node.replica.pinned().get(&id("hello")), Some(&1));
+    assert_eq!(node.pinned("hello"), Some(1));
     assert!(node.replica.secrets_key().is_some());
     let artifact = artifact_for(&node.replica.view(), "hello");
     assert_eq!(node.replica.blobs().get(&artifact).await.unwrap(), b"one");
@@ -190,7 +190,7 @@ async fn a_blob_damaged_at_the_origin_is_a_digest_mismatch_and_fetched_when_mend
     assert_eq!(convergence.failed.len(), 1, "{convergence:?}");
     assert_eq!(convergence.failed[0].code, NackCode::DigestMismatch);
     assert_eq!(running.activator.serving("hello"), Some(1), "the last good version serves");
-    assert_eq!(node.replica.pinned().get(&id("hello")), Some(&1));
+    assert_eq!(node.pinned("hello"), Some(1));
 
     control.origin.blobs().put(b"second version".as_slice().into()).await.unwrap();
     eventually("the retry brings it up", || running.activator.serving("hello") == Some(2)).await;
@@ -266,15 +266,15 @@ async fn an_app_that_does_not_load_stays_pinned_and_a_later_good_release_clears_
     assert_eq!(convergence.failed.first().map(|failed| failed.code), Some(NackCode::LoadFail));
     control.converged(other).await; // the cursor moved on, the neighbour is up
     assert_eq!(running.activator.serving("other"), Some(1));
-    assert_eq!(node.replica.pinned().get(&id("hello")), Some(&1));
+    assert_eq!(node.pinned("hello"), Some(1));
 
     running.stop().await;
     let node = node.reopen();
-    assert_eq!(node.replica.pinned().get(&id("hello")), Some(&1), "pinned across a restart");
+    assert_eq!(node.pinned("hello"), Some(1), "pinned across a restart");
     let running = node.run();
     let good = control.deploy("hello", b"four").await;
     control.converged(good).await;
-    assert_eq!(node.replica.pinned().get(&id("hello")), Some(&3));
+    assert_eq!(node.pinned("hello"), Some(3));
     assert_eq!(control.origin.nodes()[0].failed.len(), 0);
     running.stop().await;
 }

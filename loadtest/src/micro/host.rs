@@ -186,6 +186,7 @@ fn deployment(guest: &Guest) -> anyhow::Result<Deployment> {
         allow: edge_node::generation::allow(&config),
         config,
         state: Arc::new(VersionState { version, artifacts: vec![], rev: 1, time_ms: 0 }),
+        artifact: None,
         code: Default::default(),
         site: None,
         secrets: Default::default(),

@@ -214,6 +214,7 @@ impl Running {
             wasm: guest.wasm,
             allow: edge_node::generation::allow(&config),
             config,
+            artifact: artifacts.first().cloned(),
             state: Arc::new(VersionState { version, artifacts, rev: 1, time_ms: 0 }),
             code: Default::default(),
             site: None,

@@ -34,7 +34,7 @@ pub const REQUESTS_KEPT_MAX: usize = 10_000;
 /// Versions of one app in the view. Older ones that are not active leave it (their records stay in the log), so an
 /// app deployed every minute cannot grow every node's memory without end.
 pub const VERSIONS_KEPT_MAX: usize = 256;
-/// Artifacts of one version: four targets for sixteen recompilations. The oldest leave first.
+/// Artifacts of one version: five targets of six engines, each with the code before it. The oldest leave first.
 pub const ARTIFACTS_KEPT_MAX: usize = 64;
 
 /// Deleted apps whose next version number is remembered. Beyond it some start again at 1; records' revs never repeat.
@@ -89,7 +89,8 @@ pub struct AppState {
 pub struct VersionState {
     /// What the user meant.
     pub version: Version,
-    /// Native code, one entry a (target, profile, fingerprint), oldest first.
+    /// Native code, oldest first: for each (target, profile, fingerprint) the latest, and the one that it replaced. Nodes that
+    /// cannot load the latest go on with that.
     pub artifacts: Vec<ArtifactRef>,
     /// Rev of its record.
     pub rev: Rev,
@@ -312,8 +313,11 @@ impl FleetView {
         let app = self.apps.get_mut(&set.id).ok_or_else(unknown)?;
         let version = Arc::make_mut(app.versions.get_mut(&set.version).ok_or_else(unknown)?);
         for new in set.artifacts {
+            let replaced = version.latest(&new).map(|replaced| replaced.blob);
+            let told_again = replaced == Some(new.blob);
             version.artifacts.retain(|old| {
-                (old.target, old.profile, old.fingerprint) != (new.target, new.profile, new.fingerprint)
+                let stays = told_again || Some(old.blob) == replaced;
+                !serves_the_same(old, &new) || (stays && old.blob != new.blob)
             });
             version.artifacts.push(new);
         }
@@ -380,6 +384,24 @@ impl FleetView {
             self.requests.remove_mut(&key);
         }
     }
+}
+
+impl VersionState {
+    /// The latest code for the same machines and engine.
+    pub fn latest(&self, like: &ArtifactRef) -> Option<&ArtifactRef> {
+        self.artifacts.iter().rev().find(|artifact| serves_the_same(artifact, like))
+    }
+
+    /// The code that this one replaced.
+    pub fn before(&self, latest: &ArtifactRef) -> Option<&ArtifactRef> {
+        let is_before = |old: &&ArtifactRef| serves_the_same(old, latest) && old.blob != latest.blob;
+        self.artifacts.iter().rev().find(is_before)
+    }
+}
+
+/// Are both for the same machines and engine?
+fn serves_the_same(one: &ArtifactRef, other: &ArtifactRef) -> bool {
+    (one.target, one.profile, one.fingerprint) == (other.target, other.profile, other.fingerprint)
 }
 
 impl AppState {

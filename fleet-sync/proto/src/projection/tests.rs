@@ -214,7 +214,7 @@ fn artifacts_are_added_replaced_by_the_same_engine_and_picked_by_the_best_level(
         targets.iter().map(|target| (*target, Fingerprint(Digest::of(engine)))).collect()
     };
     let active = view.active(&id("t/a")).unwrap();
-    assert_eq!(active.artifacts.len(), 2);
+    assert_eq!(active.artifacts.len(), 3, "and the one that was replaced");
     let pick = |offers: &[(Target, Fingerprint)]| pick_artifact(active, offers).map(|artifact| artifact.blob);
     assert_eq!(pick(&offers(b"e1", &[Target::X86_64V2, Target::X86_64V3])), Some(Digest::of(b"v3")));
     assert_eq!(pick(&offers(b"e1", &[Target::X86_64V2])), Some(Digest::of(b"v2 again")));
@@ -252,7 +252,30 @@ fn nodes_of_two_engines_pick_their_own_of_one_set_and_the_later_code_wins_for_it
     assert_eq!(picked(&view, b"e1", v3), blob(&format!("mended {v3}")));
     assert_eq!(picked(&view, b"e2", v3), blob(&format!("new {v3}")));
     let active = view.active(&id("t/a")).unwrap();
-    assert_eq!((active.version.version, active.artifacts.len()), (1, 4));
+    assert_eq!((active.version.version, active.artifacts.len()), (1, 6), "two were replaced");
+}
+
+#[test]
+fn code_that_was_replaced_is_kept_once_and_by_the_next_replacement_no_more() {
+    let mut view = FleetView::new();
+    deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
+    let code = |name: &str| artifact(Target::X86_64V3, b"e1", name.as_bytes());
+    let after = |view: &mut FleetView, name: &str| -> Vec<Digest> {
+        put(view, artifacts("t/a", 1, vec![code(name)])).unwrap();
+        let active = view.active(&id("t/a")).unwrap();
+        assert_eq!(active.latest(&code("any")).unwrap().blob, code(name).blob);
+        let before = active.before(&code(name)).map(|before| before.blob);
+        [Some(code(name).blob), before].into_iter().flatten().collect()
+    };
+    let blobs = |names: &[&str]| -> Vec<Digest> { names.iter().map(|name| code(name).blob).collect() };
+    assert_eq!(after(&mut view, "one"), blobs(&["one"]));
+    assert_eq!(after(&mut view, "one"), blobs(&["one"]), "told again");
+    assert_eq!(after(&mut view, "two"), blobs(&["two", "one"]));
+    assert_eq!(after(&mut view, "two"), blobs(&["two", "one"]), "told again, it replaces nothing");
+    assert_eq!(after(&mut view, "one"), blobs(&["one", "two"]), "and back");
+    assert_eq!(after(&mut view, "three"), blobs(&["three", "one"]));
+    let active = view.active(&id("t/a")).unwrap();
+    assert!(active.before(&artifact(Target::X86_64V2, b"e1", b"three")).is_none(), "of another level");
 }
 
 #[test]

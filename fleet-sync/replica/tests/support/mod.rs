@@ -302,6 +302,11 @@ impl Node {
         self.reopen()
     }
 
+    /// The version of an app that came up last.
+    pub fn pinned(&self, app: &str) -> Option<VersionNumber> {
+        self.replica.pinned().get(&id(app)).map(|pin| pin.version)
+    }
+
     pub fn run(&self) -> Running {
         let activator = Recorder::new(&self.replica);
         let (stop, stopped) = oneshot::channel();
