@@ -278,7 +278,7 @@ pub struct Rollback {
                   Versions keep their numbers, and nodes take the new code while the old serves. Ctrl-C stops looking, not\n\
                   the work. Exit code 1: some versions could not be compiled; they keep the code they have."
 )]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["all", "app", "watch"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["all", "app", "watch", "cancel"]))]
 pub struct Recompile {
     /// All kept versions of all apps of all tenants (operator)
     #[arg(long, requires = "reason")]
@@ -289,6 +289,9 @@ pub struct Recompile {
     /// Look at what was asked for before
     #[arg(long, value_name = "ID", conflicts_with_all = ["reason", "no_wait"])]
     pub watch: Option<u64>,
+    /// End what was asked for before: what is done keeps its new code, the rest what it has
+    #[arg(long, value_name = "ID", conflicts_with_all = ["reason", "no_wait"])]
+    pub cancel: Option<u64>,
     /// Why; kept with the request
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

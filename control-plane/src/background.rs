@@ -74,8 +74,8 @@ async fn look(plane: &Plane, tries: &mut Tries) -> Result<Round, CompilerError> 
         if tried >= TRIES_MAX {
             continue;
         }
-        if is_left_to_a_request(plane).await {
-            return Ok(round);
+        if is_left_to_a_request(plane, &id, number).await {
+            continue;
         }
         match add_native(plane, &id, number, &current).await {
             Ok(()) => {
@@ -98,9 +98,9 @@ async fn look(plane: &Plane, tries: &mut Tries) -> Result<Round, CompilerError> 
     Ok(round)
 }
 
-/// Is all of the fleet being compiled anew? That brings what is lacking, too; two at once would compile it twice.
-async fn is_left_to_a_request(plane: &Plane) -> bool {
-    plane.admin.is_fleet_recompiled().await.unwrap_or_else(|error| {
+/// Is the version compiled anew because somebody asked? That brings what it lacks, too; two at once would compile it twice.
+async fn is_left_to_a_request(plane: &Plane, id: &AppId, number: VersionNumber) -> bool {
+    plane.admin.awaits_recompile(id.clone(), number).await.unwrap_or_else(|error| {
         tracing::warn!(error = %chain(&error), "looking for a request to recompile");
         false
     })

@@ -163,6 +163,11 @@ impl Fleet {
         self.origin.listen(id, since_ms)
     }
 
+    /// Every node that ever enrolled, with what it said last of what it serves.
+    pub fn node_states(&self) -> Vec<NodeStatus> {
+        self.origin.nodes()
+    }
+
     /// Every node that ever enrolled.
     pub fn nodes(&self) -> Vec<NodeSummary> {
         self.origin.nodes().into_iter().map(summary).collect()

@@ -85,6 +85,68 @@ fn the_whole_fleet_is_compiled_anew_under_load_and_over_a_kill_and_no_request_fa
     serves_without_the_old_code(&fleet, apps, &old_files);
 }
 
+/// A compiler with a key that nodes do not know stands for every way in which code can turn out not to be loadable.
+#[test]
+fn code_that_nodes_cannot_load_reaches_one_app_and_neither_load_nor_a_killed_node_loses_the_code_before() {
+    const FEW: usize = 3;
+    let fleet = Fleet::workbench().start();
+    deploy_all(&fleet, FEW);
+    let load = Load::default();
+    let trusted = thread::scope(|scope| {
+        scope.spawn(|| load.ask_until_stopped(&fleet, FEW, 0));
+        let _stops = Stops(&load);
+        load.one_more_round(FEW);
+        let trusted = change_key(&fleet, None);
+        fleet.skerry(&["recompile", "--all", "--reason", "other key", "--no-wait"]).ok();
+        let held = wait_for("the request to be held", 60, || {
+            let now = progress(&fleet)?;
+            now["problem"].as_str().is_some_and(|problem| problem.contains("node fra1-1")).then_some(now)
+        });
+        assert_eq!((&held["done"], &held["ended_ms"]), (&0.into(), &Value::Null), "{held}");
+        load.one_more_round(FEW);
+        trusted
+    });
+    assert_eq!(load.failed.load(Ordering::Relaxed), 0, "requests failed");
+    let published = fleet.status(&name(0));
+    println!("held: {}", progress(&fleet).unwrap()["problem"]);
+
+    // A node that comes back has the later code on its disk and cannot load it.
+    fleet.kill9(Process::Node);
+    fleet.restart(Process::Node);
+    (0..FEW).for_each(|app| load.ask(&fleet, app));
+    fleet.wait_connected();
+    (0..FEW).for_each(|app| load.ask(&fleet, app));
+    assert_eq!(load.failed.load(Ordering::Relaxed), 0, "after the node was killed");
+    assert_eq!(fleet.status(&name(0))["versions"], published["versions"], "nothing more was published");
+
+    let cancelled = fleet.skerry(&["recompile", "--cancel", "1", "--json"]).ok().json();
+    assert!(cancelled["ended_ms"].is_u64(), "{cancelled}");
+    change_key(&fleet, Some(trusted));
+    let done = fleet.skerry(&["recompile", "--all", "--reason", "back", "--json"]).ok().json();
+    assert_eq!((&done["failed"], &done["changed"]), (&0.into(), &1.into()), "{done}");
+    (0..FEW).for_each(|app| load.ask(&fleet, app));
+    assert_eq!(load.failed.load(Ordering::Relaxed), 0, "with the code of the key that is trusted");
+}
+
+/// Gives compiler and control plane another key, or one that they had. The one they had until now.
+fn change_key(fleet: &Fleet, to: Option<[Vec<u8>; 2]>) -> [Vec<u8>; 2] {
+    for process in [Process::ControlPlane, Process::Compiler] {
+        fleet.kill9(process);
+    }
+    let files = ["compiler.key", "compiler.pub"].map(|file| fleet.data_of(Process::Compiler).join(file));
+    let before = files.each_ref().map(|file| fs::read(file).expect("the compiler wrote it"));
+    for (at, file) in files.iter().enumerate() {
+        match &to {
+            Some(keys) => fs::write(file, &keys[at]).expect("our own directory"),
+            None => fs::remove_file(file).expect("it is there"),
+        }
+    }
+    for process in [Process::Compiler, Process::ControlPlane] {
+        fleet.restart(process);
+    }
+    before
+}
+
 /// Apps that differ in their bytes, so that each is compiled; every fourth has an older version, too.
 fn deploy_all(fleet: &Fleet, apps: usize) {
     for app in 0..apps {

@@ -113,6 +113,12 @@ impl Api {
         self.answer(Call::new(doing, "GET", format!("/v1/recompiles/{id}")))
     }
 
+    /// Ends it.
+    pub fn cancel_recompile(&self, id: u64) -> Result<Recompiling> {
+        let doing = format!("cancelling recompilation {id}");
+        self.answer(Call::new(doing, "DELETE", format!("/v1/recompiles/{id}")))
+    }
+
     /// Deletes an app.
     pub fn delete_app(&self, app: &AppName, key: &str) -> Result<Changed> {
         self.answer(Call::new(format!("deleting app {app}"), "DELETE", format!("/v1/apps/{app}")).key(key))

@@ -30,6 +30,10 @@ const AWAY_MAX: Duration = Duration::from_secs(120);
 
 /// Runs it.
 pub fn run(api: &Api, args: &Recompile, output: Output) -> Result<()> {
+    if let Some(id) = args.cancel {
+        let seen = api.cancel_recompile(id)?;
+        return output.print(&seen, || text(&seen));
+    }
     let stop = Stop::listen()?;
     let taken = match args.watch {
         Some(id) => api.recompiling(id)?,
@@ -97,10 +101,15 @@ fn text(seen: &Recompiling) -> String {
         return format!("{}\nit goes on; look at it with: skerry recompile --watch {id}", line(seen));
     }
     let mut text = format!(
-        "recompiled {}: {} versions, {changed} with other code than before, {same} with the same",
+        "{}recompiled {}: {} versions, {changed} with other code than before, {same} with the same",
+        if is_cut(seen) { "partly " } else { "" },
         what(seen),
         seen.versions
     );
+    if let Some(why) = seen.problem.as_deref().filter(|_| is_cut(seen)) {
+        let _ =
+            write!(text, ", {} left as they were: {}", seen.versions - seen.done, visible::for_people(why));
+    }
     for (count, what) in [(gone, "deleted meanwhile"), (failed, "failed")] {
         if *count > 0 {
             let _ = write!(text, ", {count} {what}");
@@ -116,7 +125,16 @@ fn text(seen: &Recompiling) -> String {
     text
 }
 
+/// Did it end before all was done?
+fn is_cut(seen: &Recompiling) -> bool {
+    seen.ended_ms.is_some() && seen.done < seen.versions
+}
+
 fn verdict(seen: &Recompiling) -> Result<()> {
+    if is_cut(seen) {
+        let message = format!("recompilation {} was cancelled before all was done", seen.id);
+        return Err(Error::Outcome(message, Exit::Failed));
+    }
     match seen.failed {
         0 => Ok(()),
         failed => {
@@ -161,6 +179,27 @@ mod tests {
         );
         assert_eq!(verdict(&seen()).unwrap_err().exit(), Exit::Failed);
         assert!(verdict(&Recompiling { failed: 0, ..seen() }).is_ok());
+    }
+
+    #[test]
+    fn one_that_was_cancelled_says_what_is_left_and_is_no_success() {
+        let problem = Some("cancelled by tok_1".to_owned());
+        let cut = Recompiling {
+            done: 3,
+            changed: 3,
+            same: 0,
+            gone: 0,
+            failed: 0,
+            failures: vec![],
+            problem,
+            ..seen()
+        };
+        assert_eq!(
+            text(&cut),
+            "partly recompiled the fleet: 6 versions, 3 with other code than before, 0 with the same, \
+             3 left as they were: cancelled by tok_1"
+        );
+        assert_eq!(verdict(&cut).unwrap_err().exit(), Exit::Failed);
     }
 
     #[test]

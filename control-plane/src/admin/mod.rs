@@ -23,7 +23,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use answers::{Answer, IdempotencyKey, IdempotencyKeyError};
 pub use assets::AssetQuotaError;
 pub use audit::AuditRow;
-pub use compiled::Compiled;
+pub use compiled::{Compiled, Epoch};
 pub use recompiles::{Asked, Attempt, Named, Outcome, Recompile, Scope, StartError};
 pub use secrets::{KeptSecret, SetSecretError};
 pub use tenants::CreateTenantError;
@@ -72,6 +72,9 @@ CREATE TABLE IF NOT EXISTS compiled(
     tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
     blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,
     PRIMARY KEY(tenant, wasm, target, fingerprint)) STRICT, WITHOUT ROWID;
+-- Raised when code is forgotten, so that what was begun to be compiled before that is not taken for new after it.
+CREATE TABLE IF NOT EXISTS compile_epoch(id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL) STRICT;
+INSERT OR IGNORE INTO compile_epoch VALUES (1, 0);
 -- Requests to compile anew. app NULL: the whole fleet. key: of the request that asked, so that it asks once.
 -- seen_rev: versions up to there are among `recompile_versions`, or were. Counted here, since polls ask for it.
 CREATE TABLE IF NOT EXISTS recompiles(
@@ -81,10 +84,11 @@ CREATE TABLE IF NOT EXISTS recompiles(
     same INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0) STRICT;
 -- Their versions, in the order in which they are compiled. rev: of the version's record, since numbers may come again.
 -- why NULL: to be done. Of those that are done only failed ones stay, with their reason.
+-- excused: nodes that could not run the version before its new code was published, as JSON; NULL: not published yet.
 CREATE TABLE IF NOT EXISTS recompile_versions(
     request INTEGER NOT NULL REFERENCES recompiles(id) ON DELETE CASCADE, seq INTEGER NOT NULL, tenant TEXT NOT NULL,
     app TEXT NOT NULL, version INTEGER NOT NULL, rev INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, why TEXT,
-    PRIMARY KEY(request, seq)) STRICT, WITHOUT ROWID;
+    excused TEXT, PRIMARY KEY(request, seq)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS recompile_versions_waiting ON recompile_versions(request, seq) WHERE why IS NULL;
 CREATE TABLE IF NOT EXISTS answers(
     tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL, time_ms INTEGER NOT NULL,
@@ -144,6 +148,7 @@ impl Admin {
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         connection.execute_batch(TABLES).map_err(fail)?;
+        add_column(&connection, "recompile_versions", "excused").map_err(fail)?;
         let found: Option<i64> = connection
             .query_row("SELECT max(version) FROM admin_schema", [], |row| row.get(0))
             .map_err(fail)?;
@@ -183,6 +188,15 @@ impl Admin {
             Err(_) => Err(AdminError::Stopping(doing).into()),
         }
     }
+}
+
+/// Adds a column that files of earlier releases lack.
+fn add_column(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
+    let known = "SELECT EXISTS(SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
+    if connection.query_row(known, (table, column), |row| row.get(0))? {
+        return Ok(());
+    }
+    connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} TEXT"))
 }
 
 /// How work on the store can end early.

@@ -5,13 +5,15 @@
 //! native code known of the programs it covers (`compiled`): from then on whoever needs code of them, a deploy included,
 //! has it compiled anew, and what was compiled for the request before a kill is not compiled again after it.
 
+use std::collections::BTreeSet;
+
 use artifact::{
-    AppId, AppName, Digest, TenantName,
+    AppId, AppName, Digest, NodeName, TenantName,
     record::{Rev, UnixMs, VersionNumber},
 };
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{Admin, AdminError, Failure, parsed};
+use super::{Admin, AdminError, Failure, compiled::forget_code, parsed};
 
 /// Requests that are not done, in all. They take turns, a version each.
 pub const OPEN_MAX: u32 = 16;
@@ -82,6 +84,8 @@ pub struct Attempt {
     pub rev: Rev,
     /// How often it failed before.
     pub tries: u32,
+    /// Nodes that could not run it before its new code was published; none: it was not yet.
+    pub excused: Option<BTreeSet<NodeName>>,
 }
 
 /// How a version ended.
@@ -205,8 +209,10 @@ impl Admin {
             add(store, id, &versions)?;
             match asked.scope {
                 // Code of programs that no version names now would be taken for new when they are deployed again.
-                Scope::Fleet => drop(store.execute("DELETE FROM compiled", [])?),
-                Scope::App(_) => forget_code(store, &versions)?,
+                Scope::Fleet => {
+                    forget_code(store, |store| store.execute("DELETE FROM compiled", []).map(drop))?
+                }
+                Scope::App(_) => forget_code_of(store, &versions)?,
             }
             Ok(id as u64)
         })
@@ -226,34 +232,30 @@ impl Admin {
                 (id as i64, seen_rev as i64),
             )?;
             // They may have been made with code of before the request.
-            forget_code(store, &versions)?;
+            forget_code_of(store, &versions)?;
             add(store, id as i64, &versions)
         })
         .await
     }
 
-    /// A request that is not done, the one after `last` or else the first: they take turns. One for the whole fleet comes
-    /// before all others or after them.
-    pub async fn next_recompile(
-        &self,
-        last: u64,
-        fleet_first: bool,
-    ) -> Result<Option<Recompile>, AdminError> {
+    /// Requests that are not done, oldest first; at most [`OPEN_MAX`].
+    pub async fn open_recompiles(&self) -> Result<Vec<Recompile>, AdminError> {
         self.run("looking for requests to recompile", move |store| {
-            let next = "SELECT id FROM recompiles WHERE ended_ms IS NULL
-                 ORDER BY (app IS NULL) <> ?2, id <= ?1, id LIMIT 1";
-            let turn = (last as i64, fleet_first);
-            let id: Option<i64> = store.query_row(next, turn, |row| row.get(0)).optional()?;
-            id.map_or(Ok(None), |id| read(store, id))
+            let mut open = store.prepare("SELECT id FROM recompiles WHERE ended_ms IS NULL ORDER BY id")?;
+            let ids: Vec<i64> = open.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let read = |id| read(store, id).transpose();
+            ids.into_iter().filter_map(read).collect()
         })
         .await
     }
 
-    /// Is a request for the whole fleet not done yet?
-    pub async fn is_fleet_recompiled(&self) -> Result<bool, AdminError> {
-        self.run("looking for a request to recompile the fleet", move |store| {
-            let open = "SELECT EXISTS(SELECT 1 FROM recompiles WHERE app IS NULL AND ended_ms IS NULL)";
-            Ok(store.query_row(open, [], |row| row.get(0))?)
+    /// Does a request wait that covers this version?
+    pub async fn awaits_recompile(&self, id: AppId, version: VersionNumber) -> Result<bool, AdminError> {
+        self.run("looking for a request to recompile a version", move |store| {
+            let waits = "SELECT EXISTS(SELECT 1 FROM recompile_versions v JOIN recompiles r ON r.id = v.request
+                 WHERE r.ended_ms IS NULL AND v.why IS NULL AND v.tenant = ?1 AND v.app = ?2 AND v.version = ?3)";
+            let named = (id.tenant.as_str(), id.app.as_str(), version as i64);
+            Ok(store.query_row(waits, named, |row| row.get(0))?)
         })
         .await
     }
@@ -261,7 +263,7 @@ impl Admin {
     /// The next version of a request.
     pub async fn next_attempt(&self, id: u64) -> Result<Option<Attempt>, AdminError> {
         self.run("looking for versions to recompile", move |store| {
-            let next = "SELECT v.seq, r.asked_by, v.tenant, v.app, v.version, v.rev, v.tries
+            let next = "SELECT v.seq, r.asked_by, v.tenant, v.app, v.version, v.rev, v.tries, v.excused
                  FROM recompile_versions v JOIN recompiles r ON r.id = v.request
                  WHERE v.request = ?1 AND v.why IS NULL ORDER BY v.seq LIMIT 1";
             let mut query = store.prepare(next)?;
@@ -275,7 +277,24 @@ impl Admin {
                 version: row.get::<_, i64>(4)? as u64,
                 rev: row.get::<_, i64>(5)? as u64,
                 tries: row.get(6)?,
+                excused: row.get::<_, Option<String>>(7)?.map(|names| node_names(&names)),
             }))
+        })
+        .await
+    }
+
+    /// Notes that a version's new code is about to be published, and which nodes could not run it before.
+    pub async fn note_publishing(
+        &self,
+        attempt: &Attempt,
+        excused: BTreeSet<NodeName>,
+    ) -> Result<(), AdminError> {
+        let (request, seq) = (attempt.request as i64, attempt.seq as i64);
+        self.run("noting a version that is published", move |store| {
+            let names: Vec<&str> = excused.iter().map(NodeName::as_str).collect();
+            let note = "UPDATE recompile_versions SET excused = ?3 WHERE request = ?1 AND seq = ?2";
+            store.execute(note, (request, seq, names.join(" ")))?;
+            Ok(())
         })
         .await
     }
@@ -309,23 +328,39 @@ impl Admin {
         .await
     }
 
-    /// Notes that a version is to be tried again, and why.
+    /// Notes that a version is to be tried again, after all others of its request, and why.
     pub async fn defer_attempt(&self, attempt: &Attempt, why: String) -> Result<(), AdminError> {
         let (request, seq) = (attempt.request as i64, attempt.seq as i64);
         self.run("noting a version that is tried again", move |store| {
-            let tried = "UPDATE recompile_versions SET tries = tries + 1 WHERE request = ?1 AND seq = ?2";
-            store.execute(tried, (request, seq))?;
+            let tried =
+                "UPDATE recompile_versions SET tries = tries + 1, seq = ?3 WHERE request = ?1 AND seq = ?2";
+            store.execute(tried, (request, seq, next_seq(store, request)?))?;
             store.execute("UPDATE recompiles SET problem = ?2 WHERE id = ?1", (request, cut(&why)))?;
             Ok(())
         })
         .await
     }
 
-    /// Notes why nothing goes on, which is no version's fault.
-    pub async fn stall_recompiles(&self, why: String) -> Result<(), AdminError> {
+    /// Notes why a request does not go on, which is no version's fault.
+    pub async fn hold_recompile(&self, id: u64, why: String) -> Result<(), AdminError> {
         self.run("noting why nothing is recompiled", move |store| {
-            store.execute("UPDATE recompiles SET problem = ?1 WHERE ended_ms IS NULL", [cut(&why)])?;
+            let hold = "UPDATE recompiles SET problem = ?2 WHERE id = ?1 AND ended_ms IS NULL";
+            store.execute(hold, (id as i64, cut(&why)))?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Ends a request, whatever is left of it. False: it had ended.
+    pub async fn cancel_recompile(&self, id: u64, why: String, now_ms: UnixMs) -> Result<bool, AdminError> {
+        self.run("cancelling a request to recompile", move |store| {
+            let end = "UPDATE recompiles SET ended_ms = ?2, problem = ?3 WHERE id = ?1 AND ended_ms IS NULL";
+            let was_open = store.execute(end, (id as i64, now_ms as i64, cut(&why)))? > 0;
+            if was_open {
+                let left = "DELETE FROM recompile_versions WHERE request = ?1 AND why IS NULL";
+                store.execute(left, [id as i64])?;
+            }
+            Ok(was_open)
         })
         .await
     }
@@ -380,8 +415,7 @@ fn forget_ended(store: &Transaction<'_>, asked: &Asked) -> rusqlite::Result<()> 
 }
 
 fn add<E>(store: &Transaction<'_>, request: i64, versions: &[Named]) -> Result<(), Failure<E>> {
-    let last = "SELECT total FROM recompiles WHERE id = ?1";
-    let first: i64 = store.query_row(last, [request], |row| row.get(0))?;
+    let first = next_seq(store, request)?;
     let mut insert = store.prepare(
         "INSERT INTO recompile_versions(request, seq, tenant, app, version, rev) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
@@ -395,13 +429,20 @@ fn add<E>(store: &Transaction<'_>, request: i64, versions: &[Named]) -> Result<(
     Ok(())
 }
 
-/// Native code of these programs is not to be taken for new any more. Its bytes stay: the log names them.
-fn forget_code(store: &Transaction<'_>, versions: &[Named]) -> rusqlite::Result<()> {
-    let mut forget = store.prepare("DELETE FROM compiled WHERE tenant = ?1 AND wasm = ?2")?;
-    for Named { id, wasm, .. } in versions {
-        forget.execute((id.tenant.as_str(), wasm.to_string()))?;
-    }
-    Ok(())
+/// After all others of a request.
+fn next_seq(store: &Transaction<'_>, request: i64) -> rusqlite::Result<i64> {
+    let next = "SELECT coalesce(max(seq) + 1, 0) FROM recompile_versions WHERE request = ?1";
+    store.query_row(next, [request], |row| row.get(0))
+}
+
+fn forget_code_of(store: &Transaction<'_>, versions: &[Named]) -> rusqlite::Result<()> {
+    forget_code(store, |store| {
+        let mut forget = store.prepare("DELETE FROM compiled WHERE tenant = ?1 AND wasm = ?2")?;
+        for Named { id, wasm, .. } in versions {
+            forget.execute((id.tenant.as_str(), wasm.to_string()))?;
+        }
+        Ok(())
+    })
 }
 
 fn read<E>(store: &Transaction<'_>, id: i64) -> Result<Option<Recompile>, Failure<E>> {
@@ -459,6 +500,11 @@ fn app_id<E>(row: &Row<'_>, column: usize) -> Result<AppId, Failure<E>> {
     Ok(AppId { tenant, app })
 }
 
+/// Those that are names: nodes of another release may have others.
+fn node_names(text: &str) -> BTreeSet<NodeName> {
+    text.split(' ').filter_map(|name| name.parse().ok()).collect()
+}
+
 /// The start of a text.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
@@ -511,11 +557,11 @@ mod tests {
         assert_eq!(done.counts, Counts { total: 4, changed: 1, same: 1, gone: 1, failed: 1 });
         assert_eq!((done.ended_ms, done.problem, done.failed.len()), (Some(7), None, 1));
         assert_eq!(done.failed[0].why.len(), TEXT_BYTES_MAX);
-        assert_eq!(admin.next_recompile(0, true).await.unwrap(), None);
+        assert_eq!(admin.open_recompiles().await.unwrap(), []);
     }
 
     #[tokio::test]
-    async fn few_requests_are_open_at_once_the_fleets_has_room_and_they_take_turns() {
+    async fn few_requests_are_open_at_once_and_the_fleets_has_room() {
         let folder = tempfile::tempdir().unwrap();
         let admin = Admin::open(&folder.path().join("admin.sqlite")).unwrap();
         let mut open = Vec::new();
@@ -528,26 +574,72 @@ mod tests {
             assert!(matches!(more, StartError::TooMany { of_one: OPEN_OF_ONE_MAX, .. }), "{more}");
         }
         assert!(admin.start_recompile(asked("late", shop()), vec![]).await.is_err());
-        assert!(!admin.is_fleet_recompiled().await.unwrap());
         for _ in 0..OPEN_OF_ONE_MAX {
             open.push(admin.start_recompile(asked("t0", Scope::Fleet), vec![]).await.unwrap());
         }
         assert!(admin.start_recompile(asked("t0", Scope::Fleet), vec![]).await.is_err());
-        assert!(admin.is_fleet_recompiled().await.unwrap());
-        let mut last = 0;
-        let (tenants, fleet) = open.split_at(open.len() - OPEN_OF_ONE_MAX as usize);
-        for id in tenants.iter().chain(&tenants[..1]) {
-            assert_eq!(
-                admin.next_recompile(last, true).await.unwrap().unwrap().id,
-                fleet[0],
-                "every second turn"
-            );
-            last = admin.next_recompile(last, false).await.unwrap().unwrap().id;
-            assert_eq!(last, *id);
-        }
+        let listed = async || -> Vec<u64> {
+            admin.open_recompiles().await.unwrap().into_iter().map(|request| request.id).collect()
+        };
+        assert_eq!(listed().await, open);
         for id in [open[0], open[open.len() - 1], open[open.len() - 2]] {
             admin.end_recompile(id, 1).await.unwrap();
         }
+        assert_eq!(listed().await, open[1..open.len() - 2]);
         admin.start_recompile(asked("t0", shop()), vec![]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_version_that_fails_goes_to_the_end_and_one_that_was_published_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sqlite");
+        let admin = Admin::open(&path).unwrap();
+        let versions = vec![named("shop", 2), named("shop", 1)];
+        let id = admin.start_recompile(asked("a", shop()), versions).await.unwrap();
+        let next = async |admin: &Admin| admin.next_attempt(id).await.unwrap().unwrap();
+        let first = next(&admin).await;
+        assert_eq!((first.version, &first.excused), (2, &None));
+        admin.note_publishing(&first, BTreeSet::new()).await.unwrap();
+        assert_eq!(next(&admin).await.excused, Some(BTreeSet::new()));
+        admin.defer_attempt(&first, "broken".into()).await.unwrap();
+        let second = next(&admin).await;
+        assert_eq!((second.version, second.tries), (1, 0));
+        let nodes = BTreeSet::from(["fra1-1", "fra1-2"].map(|name| name.parse().unwrap()));
+        admin.note_publishing(&second, nodes.clone()).await.unwrap();
+        drop(admin);
+        let admin = Admin::open(&path).unwrap();
+        assert_eq!(next(&admin).await.excused, Some(nodes));
+        // What comes meanwhile takes nobody's place.
+        admin.extend_recompile(id, 12, vec![named("shop", 3)]).await.unwrap();
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            let attempt = next(&admin).await;
+            order.push((attempt.version, attempt.tries));
+            admin.end_attempt(&attempt, Outcome::Same).await.unwrap();
+        }
+        assert_eq!(order, [(1, 0), (2, 1), (3, 0)]);
+        assert_eq!(admin.recompile(id).await.unwrap().unwrap().counts.total, 3);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_request_leaves_nothing_to_do_and_says_why_and_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = Admin::open(&folder.path().join("admin.sqlite")).unwrap();
+        let versions = vec![named("shop", 2), named("shop", 1)];
+        let id = admin.start_recompile(asked("a", shop()), versions).await.unwrap();
+        let shop = named("shop", 1).id;
+        assert!(admin.awaits_recompile(shop.clone(), 1).await.unwrap());
+        assert!(!admin.awaits_recompile(shop.clone(), 3).await.unwrap());
+        let first = admin.next_attempt(id).await.unwrap().unwrap();
+        admin.end_attempt(&first, Outcome::Changed).await.unwrap();
+        assert!(!admin.awaits_recompile(shop.clone(), 2).await.unwrap());
+        assert!(admin.cancel_recompile(id, "by tok_1".into(), 7).await.unwrap());
+        assert!(!admin.cancel_recompile(id, "by tok_2".into(), 8).await.unwrap());
+        admin.hold_recompile(id, "late".into()).await.unwrap();
+        let ended = admin.recompile(id).await.unwrap().unwrap();
+        assert_eq!((ended.ended_ms, ended.problem.as_deref()), (Some(7), Some("by tok_1")));
+        assert_eq!((ended.counts.total, ended.counts.changed), (2, 1));
+        assert!(!admin.awaits_recompile(shop, 1).await.unwrap());
+        assert_eq!(admin.next_attempt(id).await.unwrap(), None);
     }
 }

@@ -46,7 +46,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         healthz, openapi, uploads::put_wasm, uploads::head_wasm, assets::ask_missing, assets::put_asset,
         apps::create_version, apps::list_apps, apps::get_app, apps::get_version, apps::convergence,
         logs::get_logs, rollback::rollback_app, rollback::delete_app,
-        recompiles::start_recompile, recompiles::get_recompile, config::get_config, config::change_config,
+        recompiles::start_recompile, recompiles::get_recompile, recompiles::cancel_recompile, config::get_config, config::change_config,
         secrets::list_secrets, secrets::set_secret, secrets::set_secrets, secrets::unset_secret,
         kv::list_stores, kv::list_keys, kv::get_entry, kv::put_entry,
         kv::delete_entry, tenants::create_tenant, tenants::list_tenants,

@@ -72,6 +72,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(rollback::delete_app, __path_delete_app),
         route!(recompiles::start_recompile, __path_start_recompile),
         route!(recompiles::get_recompile, __path_get_recompile),
+        route!(recompiles::cancel_recompile, __path_cancel_recompile),
         route!(config::get_config, __path_get_config),
         route!(config::change_config, __path_change_config),
         route!(secrets::list_secrets, __path_list_secrets),

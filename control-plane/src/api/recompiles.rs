@@ -94,6 +94,35 @@ pub async fn get_recompile(
     found.filter(|found| is_for(&caller, found)).map(summary).map(Json).ok_or_else(no_such_recompile)
 }
 
+/// End a request to recompile. Versions that are done keep their new code, the others what they have.
+#[utoipa::path(
+    delete, path = "/v1/recompiles/{id}", tag = "apps", security(("token" = [])),
+    params(("id" = u64, Path, description = "The request's id")),
+    responses((status = 200, body = RecompileSummary), (status = 404, body = ErrorBody))
+)]
+pub async fn cancel_recompile(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    Named(id): Named<String>,
+) -> Result<Json<RecompileSummary>, ApiError> {
+    caller.allow_somewhere(&[Action::Deploy])?;
+    let id: u64 = id.parse().map_err(|_| no_such_recompile())?;
+    let found = plane.admin.recompile(id).await?;
+    let found = found.filter(|found| is_for(&caller, found)).ok_or_else(no_such_recompile)?;
+    match &found.scope {
+        Scope::Fleet => caller.allow_operator()?,
+        Scope::App(app) => caller.allow_app(&[Action::Deploy], app)?,
+    }
+    let (work_plane, by) = (Arc::clone(&plane), caller.token_id.clone());
+    let work = async move {
+        // One that has ended is as it was.
+        work_plane.admin.cancel_recompile(id, format!("cancelled by {by}"), now_ms()).await?;
+        work_plane.admin.recompile(id).await?.ok_or_else(no_such_recompile)
+    };
+    let ended = audited(&plane, &caller, "cancel recompile", id.to_string(), work).await?;
+    Ok(Json(summary(ended)))
+}
+
 fn is_for(caller: &Caller, found: &Recompile) -> bool {
     match &found.scope {
         _ if caller.grant.scope == TokenScope::Operator => true,

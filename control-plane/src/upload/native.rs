@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::DeployError;
 use crate::{
-    admin::Compiled,
+    admin::{Compiled, Epoch},
     compiler::{CompilerClient, CompilerError},
     fleet::FleetError,
     plane::Plane,
@@ -27,16 +27,37 @@ pub struct Native {
     pub compiled: usize,
 }
 
-/// The program's native code for each current target, compiling what is missing.
+/// How often a program is compiled again because code was forgotten while it was compiled. After that the request that made
+/// it forgotten finds the version, which is later than it.
+const ROUNDS_MAX: u32 = 3;
+
+/// The program's native code for each current target, compiling what is missing. None of it was forgotten meanwhile: it is
+/// of the compiler that is there since somebody asked for everything to be compiled anew.
 pub async fn compile_missing(
     plane: &Plane,
     tenant: &TenantName,
     wasm: Digest,
 ) -> Result<Native, DeployError> {
+    let mut round = 1;
+    loop {
+        let (native, epoch) = compile_once(plane, tenant, wasm).await?;
+        if round == ROUNDS_MAX || plane.admin.is_compile_epoch(epoch).await? {
+            return Ok(native);
+        }
+        round += 1;
+    }
+}
+
+async fn compile_once(
+    plane: &Plane,
+    tenant: &TenantName,
+    wasm: Digest,
+) -> Result<(Native, Epoch), DeployError> {
     let current = plane.compiler.health().await?.targets;
     let known = plane.admin.compiled(tenant.clone(), wasm).await?;
+    let epoch = known.epoch;
     let mut done = Vec::new();
-    for known in known.into_iter().filter(|known| is_current(&known.artifact, &current)) {
+    for known in known.code.into_iter().filter(|known| is_current(&known.artifact, &current)) {
         if is_whole(plane, tenant, wasm, &known.artifact).await? {
             done.push(known);
         }
@@ -51,7 +72,7 @@ pub async fn compile_missing(
             source => DeployError::Blob { what: format!("the program {wasm}"), source },
         })?;
         let calls =
-            missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair));
+            missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair, epoch));
         // All to their end: what one of them got is kept, and the next try has less to do.
         for made in join_all(calls).await {
             done.push(made?);
@@ -59,7 +80,7 @@ pub async fn compile_missing(
     }
     let lane = one_lane(&done)?;
     let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
-    Ok(Native { lane, artifacts, compiled })
+    Ok((Native { lane, artifacts, compiled }, epoch))
 }
 
 /// Are the bytes of known native code there, and those of their digest? What is not is forgotten, so that it is compiled
@@ -101,6 +122,7 @@ async fn compile_and_keep(
     wasm: Digest,
     bytes: Bytes,
     (target, fingerprint): (Target, Fingerprint),
+    begun: Epoch,
 ) -> Result<Compiled, DeployError> {
     let compiler: &Arc<CompilerClient> = &plane.compiler;
     let made = compiler.compile(tenant, bytes, wasm, target, fingerprint).await?;
@@ -113,7 +135,7 @@ async fn compile_and_keep(
         .map_err(|source| DeployError::Blob { what: format!("native code for {target}"), source })?;
     let artifact = ArtifactRef { target, profile: Profile::Serve, fingerprint, blob, blob_bytes };
     let compiled = Compiled { lane: made.lane, artifact };
-    plane.admin.add_compiled(tenant.clone(), wasm, compiled.clone()).await?;
+    plane.admin.add_compiled(tenant.clone(), wasm, compiled.clone(), begun).await?;
     Ok(compiled)
 }
 

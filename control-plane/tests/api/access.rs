@@ -24,6 +24,7 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         ("GET", "/v1/kv" | "/v1/kv/{store}" | "/v1/kv/{store}/{key}") => &["read"],
         ("POST", "/v1/recompiles") => &["deploy"],
         ("GET", "/v1/recompiles/{id}") => &["read", "deploy", "admin"],
+        ("DELETE", "/v1/recompiles/{id}") => &["deploy"],
         ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
         ("POST" | "GET", "/v1/tenants") | ("POST", "/v1/node-tokens") => &[],

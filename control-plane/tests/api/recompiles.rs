@@ -101,16 +101,7 @@ async fn it_waits_for_a_compiler_that_is_away_goes_on_after_a_restart_and_names_
         ask.json(body.clone()).send().await.ok()["id"].as_u64().unwrap()
     };
     let id = keyed(&plane).await;
-    let until = Instant::now() + Duration::from_secs(20);
-    let problem = loop {
-        let now = look(&plane, id).await;
-        if let Some(problem) = now["problem"].as_str() {
-            break problem.to_owned();
-        }
-        assert!(Instant::now() < until, "{now}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    assert!(problem.contains("default/shop v2: it could not be compiled"), "{problem}");
+    problem(&plane, id, "default/shop v2: it could not be compiled").await;
     plane.restart().await;
     assert_eq!(keyed(&plane).await, id, "the same request");
     stand_in.behave(Behaviour::Sound);
@@ -126,6 +117,85 @@ async fn it_waits_for_a_compiler_that_is_away_goes_on_after_a_restart_and_names_
         failed["failures"][0],
         json!({ "tenant": "default", "app": "shop", "version": 2, "why": "the reason" })
     );
+}
+
+/// Waits for words on why nothing goes on.
+async fn problem(plane: &Plane, id: u64, words: &str) -> Value {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = look(plane, id).await;
+        if now["problem"].as_str().is_some_and(|problem| problem.contains(words)) {
+            return now;
+        }
+        assert!(Instant::now() < until, "no {words:?}: {now}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_versions_fault_uses_up_no_tries_and_holds_back_no_other_request() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    let a = plane.tenant("a").await;
+    plane.deploy(&a, "shop", &program("1"), json!({})).await.ok();
+    plane.deploy(&plane.operator, "till", &program("2"), json!({})).await.ok();
+    *stand_in.name.lock() = "mended".into();
+    stand_in.behave(Behaviour::SpeaksGibberish);
+    let id = ask(&plane, &a, json!({ "app": "shop", "reason": "x" })).await.ok()["id"].as_u64().unwrap();
+    problem(&plane, id, "does not answer").await;
+    // It pauses for longer each time now; one that comes meanwhile does not.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stand_in.behave(Behaviour::Sound);
+    let all = ask(&plane, &plane.operator, json!({ "app": "till", "reason": "x" })).await.ok();
+    let done = ended(&plane, all).await;
+    assert_eq!(counts(&done), [1, 1, 0, 0, 0], "{done}");
+    let done = ended(&plane, json!({ "id": id })).await;
+    assert_eq!(counts(&done), [1, 1, 0, 0, 0], "{done}");
+}
+
+#[tokio::test]
+async fn a_version_that_fails_lets_the_others_pass_and_a_cancelled_request_ends() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    for name in ["1", "2"] {
+        plane.deploy(&plane.operator, "shop", &program(name), json!({})).await.ok();
+    }
+    *stand_in.name.lock() = "mended".into();
+    stand_in.behave(Behaviour::Refuses(RefusalCode::Internal));
+    let body = json!({ "app": "shop", "reason": "drill" });
+    let id = ask(&plane, &plane.operator, body).await.ok()["id"].as_u64().unwrap();
+    problem(&plane, id, "shop v2").await;
+    problem(&plane, id, "shop v1").await;
+    let path = format!("/v1/recompiles/{id}");
+    let cancelled = plane.ask(Method::DELETE, &path).send().await.ok();
+    assert!(cancelled["ended_ms"].is_u64() && cancelled["done"] == 0, "{cancelled}");
+    assert!(cancelled["problem"].as_str().unwrap().starts_with("cancelled by "), "{cancelled}");
+    stand_in.behave(Behaviour::Sound);
+    assert_eq!(plane.ask(Method::DELETE, &path).send().await.ok(), cancelled, "twice is once");
+    assert_eq!(plane.ask(Method::DELETE, "/v1/recompiles/99").send().await.code(), "no_such_recompile");
+    let other = plane.tenant("b").await;
+    assert_eq!(plane.ask_as(&other, Method::DELETE, &path).send().await.code(), "no_such_recompile");
+}
+
+#[tokio::test]
+async fn versions_made_and_deleted_meanwhile_are_covered_and_counted() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    for app in ["shop", "gone"] {
+        plane.deploy(&plane.operator, app, &program(app), json!({})).await.ok();
+    }
+    *stand_in.name.lock() = "mended".into();
+    stand_in.behave(Behaviour::SpeaksGibberish);
+    let taken = ask(&plane, &plane.operator, json!({ "all": true, "reason": "drill" })).await.ok();
+    problem(&plane, taken["id"].as_u64().unwrap(), "does not answer").await;
+    plane.ask(Method::DELETE, "/v1/apps/gone").send().await.ok();
+    // Other settings: a version with the code that the old one has.
+    let change = json!({ "set": { "GREETING": "hi" } });
+    let changed = plane.ask(Method::POST, "/v1/apps/shop/config").json(change).send().await.ok();
+    assert_eq!(changed["version"], 2);
+    stand_in.behave(Behaviour::Sound);
+    let done = ended(&plane, taken).await;
+    assert_eq!(counts(&done), [3, 2, 0, 1, 0], "{done}");
 }
 
 #[tokio::test]
