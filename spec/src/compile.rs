@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use aot_compiler::{
     compile::{self, Made},
     intake,
@@ -81,8 +81,10 @@ pub fn compile(target: Target, out: &Path, only: &[String]) -> anyhow::Result<()
     let is_empty = fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
     ensure!(is_empty, "{} is not empty: remove it, or name another folder", out.display());
     let started = Instant::now();
+    if let Some(word) = suite::unknown(only) {
+        bail!("no file's name contains {word:?} of --only");
+    }
     let files = suite::files(only);
-    ensure!(!files.is_empty(), "no file's name contains one of {only:?}");
     let signer = Signer::new(out, target)?;
     let next = AtomicUsize::new(0);
     let work = || -> anyhow::Result<usize> {

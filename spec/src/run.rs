@@ -105,7 +105,7 @@ fn tally(reports: &BTreeMap<String, Report>, expected: &Expected, allocator: &st
     for (name, report) in reports {
         let failed: BTreeSet<u32> = report.failed.iter().map(|(line, _)| *line).collect();
         for (line, what) in &report.failed {
-            if expected.is_known(name, *line, allocator) {
+            if expected.is_known(name, *line, allocator, what) {
                 tally.known += 1;
             } else {
                 tally.wrong += 1;

@@ -213,6 +213,10 @@ mod tests {
         assert_eq!(all, (0..20).map(|seed| module(seed).unwrap()).collect::<Vec<_>>());
         let distinct: std::collections::BTreeSet<Digest> = all.iter().map(|wasm| Digest::of(wasm)).collect();
         assert_eq!(distinct.len(), 20);
+        assert_eq!(
+            Digest::of(&all.concat()).to_string(),
+            "60bd964427bff9e21d93f076e3661027bd843265d4d01f47cac1abc3cebb8221"
+        );
     }
 
     #[test]

@@ -23,6 +23,12 @@ const OFF: [(Proposal, &str); 8] = [
     (Proposal::Annotations, "of the text format; uploads are binary"),
 ];
 
+/// The first of these words that no file's name contains: a part that is renamed must not go silently.
+pub fn unknown(only: &[String]) -> Option<&String> {
+    let names: Vec<String> = files(&[]).into_iter().map(|file| file.name).collect();
+    only.iter().find(|word| !names.iter().any(|name| name.contains(word.as_str())))
+}
+
 /// The files to run, each text once: releases of the specification share most of theirs.
 pub fn files(only: &[String]) -> Vec<Wast> {
     let releases = SpecVersion::all().iter().rev().flat_map(data::spec);
@@ -64,5 +70,7 @@ mod tests {
         let off = ["gc/", "threads/", "memory64/", "exceptions/"];
         assert!(!files.iter().any(|file| off.iter().any(|folder| file.name.starts_with(folder))));
         assert_eq!(super::files(&["wasm-latest/i32.wast".into()]).len(), 1);
+        assert_eq!(unknown(&["wasm-latest/i32.wast".into(), "simd/".into()]), None);
+        assert_eq!(unknown(&["simd/".into(), "i33".into()]), Some(&"i33".to_owned()));
     }
 }

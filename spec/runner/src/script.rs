@@ -124,7 +124,7 @@ impl Run<'_> {
                     Err(error) if error.is::<Trap>() => {
                         wrong(format!("trapped instead of {text:?}: {error:#}"))
                     }
-                    Err(_) => Ok(()),
+                    Err(error) => unlinked(&error, text),
                 }
             }
             Command::AssertInvalid { file, text, .. } | Command::AssertMalformed { file, text, .. } => {
@@ -144,7 +144,9 @@ impl Run<'_> {
         match self.fate(file)? {
             Fate::Compiled { .. } => wrong(format!("was compiled; expected {text:?}")),
             Fate::Refused { by_intake: false, .. } => wrong(format!("intake admits it; expected {text:?}")),
-            Fate::Refused { .. } | Fate::Off(_) => Ok(()),
+            Fate::Refused { .. } => Ok(()),
+            // Valid with it, so that refusing it says nothing of what the directive is about.
+            Fate::Off(features) => Err(Not::Run(format!("would be valid with {}", features.join(", ")))),
             Fate::Text => Err(Not::Run("text format: uploads are binary".into())),
         }
     }
@@ -258,6 +260,12 @@ impl Not {
             Not::Right(_) => "the module it acts on failed".into(),
         }
     }
+}
+
+/// The suite's words for what cannot be linked are the start of wasmtime's.
+fn unlinked(error: &Error, expected: &str) -> Done {
+    let actual = format!("{error:#}");
+    if actual.contains(expected) { Ok(()) } else { wrong(format!("{actual}; expected {expected:?}")) }
 }
 
 /// The suite's words for a trap, in wasmtime's; two of them say more than wasmtime knows.
