@@ -38,6 +38,11 @@ pub fn skerry(arguments: &[&str]) -> Said {
     Said::by(command.args(arguments))
 }
 
+/// Runs `aot-compiler`: what of it is for people.
+pub fn aot_compiler(arguments: &[&str]) -> Said {
+    Said::by(Command::new(crate::process::binary("aot-compiler")).args(arguments))
+}
+
 impl Said {
     /// Runs a command to its end.
     pub(crate) fn by(command: &mut Command) -> Said {

@@ -9,6 +9,7 @@
 //! (`./dev test` builds both) and curl. Deliberately absent: mocks, and any knowledge of the servers' insides but
 //! where they keep their files.
 
+mod another_node;
 mod asking;
 mod bad;
 mod client;
@@ -22,9 +23,10 @@ mod raw;
 mod separate;
 mod start;
 
+pub use another_node::AnotherNode;
 pub use bad::Bad;
 pub use client::{Proto, Request, Response, h3_is_there};
-pub use command::{Said, skerry};
+pub use command::{Said, aot_compiler, skerry};
 pub use dev::Dev;
 pub use fleet::{Fleet, Process};
 pub use guests::{guest, has_guest};
