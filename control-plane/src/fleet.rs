@@ -11,8 +11,8 @@ use artifact::{
 };
 use bytes::Bytes;
 use fleet_sync_origin::{
-    BlobError, BlobStore, KvError, ListenError, Listening, NodeStatus, Once, OnceError, Origin, OriginError,
-    PublishError,
+    BlobError, BlobStore, KvError, ListenError, Listening, NodeAnswer, NodeStatus, Once, OnceError, Origin,
+    OriginError, PublishError,
 };
 use fleet_sync_proto::{
     FleetView,
@@ -163,9 +163,14 @@ impl Fleet {
         self.origin.listen(id, since_ms)
     }
 
-    /// Every node that ever enrolled, with what it said last of what it serves.
-    pub fn node_states(&self) -> Vec<NodeStatus> {
-        self.origin.nodes()
+    /// What each node last said of the release at a rev; revoked nodes are left out.
+    pub fn answers(&self, release: Rev) -> Vec<NodeAnswer> {
+        self.origin.answers(release)
+    }
+
+    /// Counts what changes in answers.
+    pub fn answer_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.origin.answer_changes()
     }
 
     /// Every node that ever enrolled.

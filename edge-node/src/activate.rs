@@ -43,7 +43,7 @@ enum Prepared {
     /// To be swapped in.
     Ready(Arc<Deployment>),
     /// To be swapped in, although its latest code was refused.
-    WithCodeBefore(Arc<Deployment>, Nack),
+    WithOtherCode(Arc<Deployment>, Nack),
     /// Not to be swapped in.
     Refused(Nack),
     /// The app is gone.
@@ -98,7 +98,7 @@ impl Activating {
         for active in [false, true] {
             for (id, pin) in pinned.iter().filter(|(id, pin)| is_active(id, pin.version) == active) {
                 let Some(state) = view.version(id, pin.version) else { continue };
-                let came_up = pin.blob.and_then(|blob| self.node.code.pick_blob(state, blob));
+                let came_up = pin.artifact.clone().filter(|code| self.node.code.runs(code));
                 match self.deployment(state, came_up.or_else(|| self.node.code.pick(state))) {
                     Ok(deployment) => generation.insert(Arc::new(deployment)),
                     Err(nack) => tracing::error!(app = %id, version = pin.version, "not served: {nack}"),
@@ -151,15 +151,15 @@ impl Activating {
             Ok(deployment) => return Prepared::Ready(deployment),
             Err(nack) => nack,
         };
-        // What serves this version goes on. Otherwise the code that the latest replaced is better than none, or than a version that
-        // nobody asked for; it comes up even so.
+        // What serves this version goes on. Otherwise the code that the latest replaced, or that of a lower level, is better than
+        // none, or than a version that nobody asked for.
         let serves = serving.as_ref().is_some_and(|serving| is_same_version(serving, state));
-        let before = latest.as_ref().and_then(|latest| state.before(latest)).filter(|_| !serves);
-        if let Some(before) = before
-            && let Ok(deployment) = self.bring_up(state, Some(before.clone()), serving.as_deref()).await
-        {
-            tracing::warn!(app = %id, "the latest code is refused, the code before it serves: {refused}");
-            return Prepared::WithCodeBefore(deployment, refused);
+        let others = if serves { Vec::new() } else { self.node.code.others(state) };
+        for other in others {
+            if let Ok(deployment) = self.bring_up(state, Some(other), serving.as_deref()).await {
+                tracing::warn!(app = %id, "the latest code is refused, other code serves: {refused}");
+                return Prepared::WithOtherCode(deployment, refused);
+            }
         }
         if serving.is_none_or(|serving| serving.version != state.version.version) {
             self.node.metrics.retire(id, state.version.version); // its series were made for nothing
@@ -287,7 +287,7 @@ impl Activator for Activating {
                     Prepared::Ready(deployment) => ready.push((id, Some(deployment))),
                     Prepared::Gone => ready.push((id, None)),
                     Prepared::Refused(nack) => refused.push((id, nack)),
-                    Prepared::WithCodeBefore(deployment, nack) => {
+                    Prepared::WithOtherCode(deployment, nack) => {
                         ready.push((id.clone(), Some(deployment)));
                         refused.push((id, nack));
                     }
@@ -337,7 +337,7 @@ impl Activator for Activating {
 
 #[cfg(test)]
 mod tests {
-    use artifact::Digest;
+    use artifact::{Digest, Fingerprint};
 
     use super::*;
     use crate::testing::{Shop, local};
@@ -471,7 +471,8 @@ mod tests {
             shop.publish("hello", 1, "wasi-hello");
             let came_up = shop.latest("hello");
             shop.publish_code_nobody_has("hello");
-            shop.start_with_code(&[("hello", 1, Some(came_up))]);
+            shop.publish_code_nobody_has("hello"); // and once more: the log's view does not have it any more
+            shop.start_with_code(&[("hello", 1, Some(&came_up))]);
             shop.load("hello").await;
             let old = shop.hold("hello").await;
 
@@ -480,22 +481,21 @@ mod tests {
             assert!(Arc::ptr_eq(&old, &shop.hold("hello").await));
             // Once there is some that can be had, it is taken, although the picture of the version was known before.
             shop.publish_other_code("hello", "wasi-hello");
-            shop.start_with_code(&[("hello", 1, Some(came_up))]);
+            shop.start_with_code(&[("hello", 1, Some(&came_up))]);
             assert_eq!(shop.activate(&["hello"]).await, []);
             assert!(!Arc::ptr_eq(&old, &shop.hold("hello").await));
-            assert_eq!(
-                shop.serving("hello").artifact.as_ref().map(|code| code.blob),
-                Some(shop.latest("hello"))
-            );
+            assert_eq!(shop.serving("hello").artifact, Some(shop.latest("hello")));
         });
     }
 
     #[test]
-    fn a_pin_whose_code_left_the_log_begins_with_the_latest() {
+    fn a_pin_whose_code_is_of_another_engine_begins_with_the_latest() {
         let Some(mut shop) = Shop::open(u64::MAX) else { return };
         local(async {
             shop.publish("hello", 1, "wasi-hello");
-            shop.start_with_code(&[("hello", 1, Some(Digest::of(b"long gone")))]);
+            let fingerprint = Fingerprint(Digest::of(b"the engine before"));
+            let pinned = ArtifactRef { fingerprint, ..shop.latest("hello") };
+            shop.start_with_code(&[("hello", 1, Some(&pinned))]);
             shop.load("hello").await;
         });
     }
@@ -510,7 +510,7 @@ mod tests {
             let refused = shop.activate(&["hello"]).await;
             assert_eq!(refused.len(), 1, "{refused:?}");
             assert_eq!(shop.serves("hello"), Some((1, "wasi-hello")));
-            assert_eq!(shop.serving("hello").artifact.as_ref().map(|code| code.blob), Some(before));
+            assert_eq!(shop.serving("hello").artifact, Some(before));
             assert!(shop.metrics().contains("version=\"1\""), "its series are there");
 
             // What serves stays when it is told again, and a rollback to a version finds the code before, too.

@@ -222,11 +222,11 @@ impl Shop {
         self.apply(Body::ArtifactSet(ArtifactSet { id, version, artifacts: vec![artifact] }));
     }
 
-    /// The blob of the latest code of an app's newest version.
-    pub fn latest(&self, app: &str) -> Digest {
+    /// The latest code of an app's newest version.
+    pub fn latest(&self, app: &str) -> ArtifactRef {
         let id = app_id(app);
         let state = self.view.version(&id, self.newest(&id)).unwrap();
-        self.node.code.pick(state).unwrap().blob
+        self.node.code.pick(state).unwrap()
     }
 
     /// What serves an app now.
@@ -264,9 +264,9 @@ impl Shop {
     }
 
     /// The same with the code that came up.
-    pub fn start_with_code(&self, pins: &[(&str, VersionNumber, Option<Digest>)]) {
-        let pin = |(app, version, blob): &(&str, VersionNumber, Option<Digest>)| {
-            (app_id(app), Pin { version: *version, version_rev: 0, blob: *blob })
+    pub fn start_with_code(&self, pins: &[(&str, VersionNumber, Option<&ArtifactRef>)]) {
+        let pin = |(app, version, code): &(&str, VersionNumber, Option<&ArtifactRef>)| {
+            (app_id(app), Pin { version: *version, version_rev: 0, artifact: code.cloned() })
         };
         self.activating.start(&self.view, &pins.iter().map(pin).collect());
     }

@@ -25,8 +25,8 @@ pub struct Known {
     pub epoch: Epoch,
 }
 
-/// Counts how often code was forgotten because it is to be compiled anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Counts how often code of a program was forgotten because it is to be compiled anew, or that of all programs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Epoch(i64);
 
 impl Admin {
@@ -47,14 +47,20 @@ impl Admin {
                 let artifact = ArtifactRef { target, profile: Profile::Serve, fingerprint, blob, blob_bytes };
                 found.push(Compiled { lane, artifact });
             }
-            Ok(Known { code: found, epoch: epoch(store)? })
+            Ok(Known { code: found, epoch: epoch(store, &tenant, wasm)? })
         })
         .await
     }
 
-    /// Was no code forgotten since?
-    pub async fn is_compile_epoch(&self, since: Epoch) -> Result<bool, AdminError> {
-        self.run("looking up when code was forgotten", move |store| Ok(epoch(store)? == since)).await
+    /// Was no code of this program forgotten since?
+    pub async fn is_compile_epoch(
+        &self,
+        tenant: TenantName,
+        wasm: Digest,
+        since: Epoch,
+    ) -> Result<bool, AdminError> {
+        let doing = "looking up when code was forgotten";
+        self.run(doing, move |store| Ok(epoch(store, &tenant, wasm)? == since)).await
     }
 
     /// Remembers native code whose bytes are in the blob store, unless it was begun in an earlier epoch: it may be by the
@@ -67,7 +73,7 @@ impl Admin {
         begun: Epoch,
     ) -> Result<(), AdminError> {
         self.run("recording a compiled program", move |store| {
-            if epoch(store)? != begun {
+            if epoch(store, &tenant, wasm)? != begun {
                 return Ok(());
             }
             let Compiled { lane, artifact } = compiled;
@@ -107,18 +113,34 @@ impl Admin {
     }
 }
 
-fn epoch(store: &Transaction<'_>) -> rusqlite::Result<Epoch> {
-    store.query_row("SELECT epoch FROM compile_epoch", [], |row| row.get(0)).map(Epoch)
+fn epoch(store: &Transaction<'_>, tenant: &TenantName, wasm: Digest) -> rusqlite::Result<Epoch> {
+    let sum =
+        "SELECT coalesce(sum(epoch), 0) FROM compile_epochs WHERE (tenant, wasm) IN (('', ''), (?1, ?2))";
+    store.query_row(sum, (tenant.as_str(), wasm.to_string()), |row| row.get(0)).map(Epoch)
 }
 
-/// Native code of what `of` deletes is not to be taken for new any more, neither what is known of it nor what is being
-/// compiled. Its bytes stay: the log names them.
+fn raise_epoch(store: &Transaction<'_>, tenant: &str, wasm: &str) -> rusqlite::Result<()> {
+    let raise = "INSERT INTO compile_epochs VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET epoch = epoch + 1";
+    store.execute(raise, (tenant, wasm)).map(drop)
+}
+
+/// Native code of a program is not to be taken for new any more, neither what is known of it nor what is being compiled.
+/// Its bytes stay: the log names them.
 pub(super) fn forget_code(
     store: &Transaction<'_>,
-    of: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    tenant: &TenantName,
+    wasm: Digest,
 ) -> rusqlite::Result<()> {
-    store.execute("UPDATE compile_epoch SET epoch = epoch + 1", [])?;
-    of(store)
+    let wasm = wasm.to_string();
+    raise_epoch(store, tenant.as_str(), &wasm)?;
+    let forget = "DELETE FROM compiled WHERE tenant = ?1 AND wasm = ?2";
+    store.execute(forget, (tenant.as_str(), wasm)).map(drop)
+}
+
+/// The same of all programs.
+pub(super) fn forget_all_code(store: &Transaction<'_>) -> rusqlite::Result<()> {
+    raise_epoch(store, "", "")?;
+    store.execute("DELETE FROM compiled", []).map(drop)
 }
 
 fn lane<E>(word: &str) -> Result<Lane, Failure<E>> {
@@ -153,17 +175,24 @@ mod tests {
         admin.add_compiled(a.clone(), wasm, made.clone(), begun).await.unwrap();
         assert_eq!(known(&a).await.code, [made.clone()]);
         assert!(known(&b).await.code.is_empty());
-
-        // Everything is to be compiled anew: what was begun before is not kept, what is begun then is.
-        let forget = |store: &Transaction<'_>| store.execute("DELETE FROM compiled", []).map(drop);
-        let forgotten =
-            admin.run("forgetting", move |store| Ok::<_, Failure<AdminError>>(forget_code(store, forget)?));
-        forgotten.await.unwrap();
-        assert!(!admin.is_compile_epoch(begun).await.unwrap());
-        admin.add_compiled(a.clone(), wasm, made.clone(), begun).await.unwrap();
-        assert_eq!(known(&a).await.code, []);
-        let anew = known(&a).await.epoch;
-        admin.add_compiled(a.clone(), wasm, made.clone(), anew).await.unwrap();
-        assert_eq!(known(&a).await.code, [made]);
+        // It is to be compiled anew: what was begun before is not kept, what is begun then is. Others' is as it was.
+        let forget = async |all: bool| {
+            let tenant = a.clone();
+            let forgotten = admin.run("forgetting", move |store| -> Result<(), Failure<AdminError>> {
+                Ok(if all { forget_all_code(store) } else { forget_code(store, &tenant, wasm) }?)
+            });
+            forgotten.await.unwrap();
+        };
+        for all in [false, true] {
+            let (begun, of_b) = (known(&a).await.epoch, known(&b).await.epoch);
+            forget(all).await;
+            assert!(!admin.is_compile_epoch(a.clone(), wasm, begun).await.unwrap());
+            assert_eq!(admin.is_compile_epoch(b.clone(), wasm, of_b).await.unwrap(), !all);
+            admin.add_compiled(a.clone(), wasm, made.clone(), begun).await.unwrap();
+            assert_eq!(known(&a).await.code, []);
+            let anew = known(&a).await.epoch;
+            admin.add_compiled(a.clone(), wasm, made.clone(), anew).await.unwrap();
+            assert_eq!(known(&a).await.code, [made.clone()]);
+        }
     }
 }

@@ -72,9 +72,10 @@ CREATE TABLE IF NOT EXISTS compiled(
     tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
     blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,
     PRIMARY KEY(tenant, wasm, target, fingerprint)) STRICT, WITHOUT ROWID;
--- Raised when code is forgotten, so that what was begun to be compiled before that is not taken for new after it.
-CREATE TABLE IF NOT EXISTS compile_epoch(id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL) STRICT;
-INSERT OR IGNORE INTO compile_epoch VALUES (1, 0);
+-- Raised when code of a program, or of all (''), is forgotten, so that what was begun to be compiled before that is not taken
+-- for new after it.
+CREATE TABLE IF NOT EXISTS compile_epochs(
+    tenant TEXT NOT NULL, wasm TEXT NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY(tenant, wasm)) STRICT, WITHOUT ROWID;
 -- Requests to compile anew. app NULL: the whole fleet. key: of the request that asked, so that it asks once.
 -- seen_rev: versions up to there are among `recompile_versions`, or were. Counted here, since polls ask for it.
 CREATE TABLE IF NOT EXISTS recompiles(
@@ -84,12 +85,16 @@ CREATE TABLE IF NOT EXISTS recompiles(
     same INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0) STRICT;
 -- Their versions, in the order in which they are compiled. rev: of the version's record, since numbers may come again.
 -- why NULL: to be done. Of those that are done only failed ones stay, with their reason.
--- excused: nodes that could not run the version before its new code was published, as JSON; NULL: not published yet.
+-- excused: nodes that could not run the version before its new code was published, by name; NULL: not published yet.
 CREATE TABLE IF NOT EXISTS recompile_versions(
     request INTEGER NOT NULL REFERENCES recompiles(id) ON DELETE CASCADE, seq INTEGER NOT NULL, tenant TEXT NOT NULL,
     app TEXT NOT NULL, version INTEGER NOT NULL, rev INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, why TEXT,
     excused TEXT, PRIMARY KEY(request, seq)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS recompile_versions_waiting ON recompile_versions(request, seq) WHERE why IS NULL;
+CREATE INDEX IF NOT EXISTS recompiles_open ON recompiles(id) WHERE ended_ms IS NULL;
+DROP INDEX IF EXISTS recompile_versions_waiting;
+CREATE INDEX IF NOT EXISTS recompile_versions_next ON recompile_versions(request, tries, seq) WHERE why IS NULL;
+CREATE INDEX IF NOT EXISTS recompile_versions_left ON recompile_versions(tenant, app, version) WHERE why IS NULL;
+CREATE INDEX IF NOT EXISTS recompile_versions_failed ON recompile_versions(request, seq) WHERE why IS NOT NULL;
 CREATE TABLE IF NOT EXISTS answers(
     tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL, time_ms INTEGER NOT NULL,
     PRIMARY KEY(tenant, key)) STRICT, WITHOUT ROWID;
@@ -148,7 +153,6 @@ impl Admin {
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         connection.execute_batch(TABLES).map_err(fail)?;
-        add_column(&connection, "recompile_versions", "excused").map_err(fail)?;
         let found: Option<i64> = connection
             .query_row("SELECT max(version) FROM admin_schema", [], |row| row.get(0))
             .map_err(fail)?;
@@ -157,7 +161,7 @@ impl Admin {
                 connection.execute("INSERT INTO admin_schema VALUES (?1)", [SCHEMA]).map_err(fail)?;
             }
             Some(version) if version > SCHEMA => return Err(AdminError::Newer(version)),
-            Some(_) => {}
+            Some(_) => add_column(&connection, "recompile_versions", "excused").map_err(fail)?,
         }
         Ok(Admin { connection: Arc::new(Mutex::new(connection)) })
     }

@@ -13,7 +13,11 @@ use artifact::{
 };
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{Admin, AdminError, Failure, compiled::forget_code, parsed};
+use super::{
+    Admin, AdminError, Failure,
+    compiled::{forget_all_code, forget_code},
+    parsed,
+};
 
 /// Requests that are not done, in all. They take turns, a version each.
 pub const OPEN_MAX: u32 = 16;
@@ -161,14 +165,12 @@ pub struct Recompile {
 pub enum StartError {
     /// [`OPEN_MAX`] or [`OPEN_OF_ONE_MAX`].
     #[error(
-        "recompilations under way: {of_one} of this kind, {all} in all; at most {OPEN_OF_ONE_MAX} of one tenant or of the \
-         whole fleet and {OPEN_MAX} in all are: wait for their end"
+        "{of_one} recompilations of yours are under way; at most {OPEN_OF_ONE_MAX} of one tenant or of the whole fleet and \
+         {OPEN_MAX} of all are at once: wait for an end, or cancel one"
     )]
     TooMany {
         /// Of this tenant, or of the whole fleet.
         of_one: u32,
-        /// All.
-        all: u32,
     },
     /// The store.
     #[error(transparent)]
@@ -209,9 +211,7 @@ impl Admin {
             add(store, id, &versions)?;
             match asked.scope {
                 // Code of programs that no version names now would be taken for new when they are deployed again.
-                Scope::Fleet => {
-                    forget_code(store, |store| store.execute("DELETE FROM compiled", []).map(drop))?
-                }
+                Scope::Fleet => forget_all_code(store)?,
                 Scope::App(_) => forget_code_of(store, &versions)?,
             }
             Ok(id as u64)
@@ -227,10 +227,11 @@ impl Admin {
         versions: Vec<Named>,
     ) -> Result<(), AdminError> {
         self.run("extending a request to recompile", move |store| {
-            store.execute(
-                "UPDATE recompiles SET seen_rev = ?2, looks = looks + 1 WHERE id = ?1",
-                (id as i64, seen_rev as i64),
-            )?;
+            let looked =
+                "UPDATE recompiles SET seen_rev = ?2, looks = looks + 1 WHERE id = ?1 AND ended_ms IS NULL";
+            if store.execute(looked, (id as i64, seen_rev as i64))? == 0 {
+                return Ok(()); // cancelled
+            }
             // They may have been made with code of before the request.
             forget_code_of(store, &versions)?;
             add(store, id as i64, &versions)
@@ -243,17 +244,17 @@ impl Admin {
         self.run("looking for requests to recompile", move |store| {
             let mut open = store.prepare("SELECT id FROM recompiles WHERE ended_ms IS NULL ORDER BY id")?;
             let ids: Vec<i64> = open.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let read = |id| read(store, id).transpose();
+            let read = |id| read(store, id, 0).transpose();
             ids.into_iter().filter_map(read).collect()
         })
         .await
     }
 
-    /// Does a request wait that covers this version?
+    /// Does a request that goes on cover this version?
     pub async fn awaits_recompile(&self, id: AppId, version: VersionNumber) -> Result<bool, AdminError> {
         self.run("looking for a request to recompile a version", move |store| {
             let waits = "SELECT EXISTS(SELECT 1 FROM recompile_versions v JOIN recompiles r ON r.id = v.request
-                 WHERE r.ended_ms IS NULL AND v.why IS NULL AND v.tenant = ?1 AND v.app = ?2 AND v.version = ?3)";
+                 WHERE r.ended_ms IS NULL AND r.problem IS NULL AND v.why IS NULL AND v.tenant = ?1 AND v.app = ?2 AND v.version = ?3)";
             let named = (id.tenant.as_str(), id.app.as_str(), version as i64);
             Ok(store.query_row(waits, named, |row| row.get(0))?)
         })
@@ -265,7 +266,7 @@ impl Admin {
         self.run("looking for versions to recompile", move |store| {
             let next = "SELECT v.seq, r.asked_by, v.tenant, v.app, v.version, v.rev, v.tries, v.excused
                  FROM recompile_versions v JOIN recompiles r ON r.id = v.request
-                 WHERE v.request = ?1 AND v.why IS NULL ORDER BY v.seq LIMIT 1";
+                 WHERE v.request = ?1 AND v.why IS NULL ORDER BY v.tries, v.seq LIMIT 1";
             let mut query = store.prepare(next)?;
             let mut rows = query.query([id as i64])?;
             let Some(row) = rows.next()? else { return Ok(None) };
@@ -283,18 +284,18 @@ impl Admin {
         .await
     }
 
-    /// Notes that a version's new code is about to be published, and which nodes could not run it before.
+    /// Notes that a version's new code is about to be published, and which nodes could not run it before. False: nobody wants it
+    /// any more.
     pub async fn note_publishing(
         &self,
         attempt: &Attempt,
         excused: BTreeSet<NodeName>,
-    ) -> Result<(), AdminError> {
+    ) -> Result<bool, AdminError> {
         let (request, seq) = (attempt.request as i64, attempt.seq as i64);
         self.run("noting a version that is published", move |store| {
             let names: Vec<&str> = excused.iter().map(NodeName::as_str).collect();
             let note = "UPDATE recompile_versions SET excused = ?3 WHERE request = ?1 AND seq = ?2";
-            store.execute(note, (request, seq, names.join(" ")))?;
-            Ok(())
+            Ok(store.execute(note, (request, seq, names.join(" ")))? > 0)
         })
         .await
     }
@@ -328,14 +329,20 @@ impl Admin {
         .await
     }
 
-    /// Notes that a version is to be tried again, after all others of its request, and why.
-    pub async fn defer_attempt(&self, attempt: &Attempt, why: String) -> Result<(), AdminError> {
+    /// Notes that a version is to be tried again, after all others that were tried as often, and why.
+    pub async fn defer_attempt(
+        &self,
+        attempt: &Attempt,
+        why: String,
+        is_a_try: bool,
+    ) -> Result<(), AdminError> {
         let (request, seq) = (attempt.request as i64, attempt.seq as i64);
         self.run("noting a version that is tried again", move |store| {
             let tried =
-                "UPDATE recompile_versions SET tries = tries + 1, seq = ?3 WHERE request = ?1 AND seq = ?2";
-            store.execute(tried, (request, seq, next_seq(store, request)?))?;
-            store.execute("UPDATE recompiles SET problem = ?2 WHERE id = ?1", (request, cut(&why)))?;
+                "UPDATE recompile_versions SET tries = tries + ?4, seq = ?3 WHERE request = ?1 AND seq = ?2";
+            store.execute(tried, (request, seq, next_seq(store, request)?, i64::from(is_a_try)))?;
+            let note = "UPDATE recompiles SET problem = ?2 WHERE id = ?1 AND ended_ms IS NULL";
+            store.execute(note, (request, cut(&why)))?;
             Ok(())
         })
         .await
@@ -384,7 +391,8 @@ impl Admin {
 
     /// A request, if it is still known.
     pub async fn recompile(&self, id: u64) -> Result<Option<Recompile>, AdminError> {
-        self.run("reading a request to recompile", move |store| read(store, id as i64)).await
+        self.run("reading a request to recompile", move |store| read(store, id as i64, FAILED_SHOWN_MAX))
+            .await
     }
 }
 
@@ -399,7 +407,7 @@ fn check_room(store: &Transaction<'_>, asked: &Asked) -> Result<(), Failure<Star
     // The last places are kept for the whole fleet, so that tenants cannot keep its operator waiting.
     let all_max = if is_fleet { OPEN_MAX } else { OPEN_MAX - OPEN_OF_ONE_MAX };
     if of_one >= OPEN_OF_ONE_MAX || all >= all_max {
-        return Err(Failure::Refused(StartError::TooMany { of_one, all }));
+        return Err(Failure::Refused(StartError::TooMany { of_one }));
     }
     Ok(())
 }
@@ -436,16 +444,11 @@ fn next_seq(store: &Transaction<'_>, request: i64) -> rusqlite::Result<i64> {
 }
 
 fn forget_code_of(store: &Transaction<'_>, versions: &[Named]) -> rusqlite::Result<()> {
-    forget_code(store, |store| {
-        let mut forget = store.prepare("DELETE FROM compiled WHERE tenant = ?1 AND wasm = ?2")?;
-        for Named { id, wasm, .. } in versions {
-            forget.execute((id.tenant.as_str(), wasm.to_string()))?;
-        }
-        Ok(())
-    })
+    versions.iter().try_for_each(|named| forget_code(store, &named.id.tenant, named.wasm))
 }
 
-fn read<E>(store: &Transaction<'_>, id: i64) -> Result<Option<Recompile>, Failure<E>> {
+/// With the first `failed_max` versions that failed.
+fn read<E>(store: &Transaction<'_>, id: i64, failed_max: u32) -> Result<Option<Recompile>, Failure<E>> {
     let mut query = store.prepare(
         "SELECT tenant, app, reason, asked_by, asked_ms, ended_ms, problem, seen_rev, looks,
              total, changed, same, gone, failed FROM recompiles WHERE id = ?1",
@@ -476,16 +479,16 @@ fn read<E>(store: &Transaction<'_>, id: i64) -> Result<Option<Recompile>, Failur
             gone: count(12)?,
             failed: count(13)?,
         },
-        failed: failed(store, id)?,
+        failed: failed(store, id, failed_max)?,
     }))
 }
 
-fn failed<E>(store: &Transaction<'_>, id: i64) -> Result<Vec<FailedVersion>, Failure<E>> {
+fn failed<E>(store: &Transaction<'_>, id: i64, max: u32) -> Result<Vec<FailedVersion>, Failure<E>> {
     let mut query = store.prepare(
         "SELECT tenant, app, version, why FROM recompile_versions WHERE request = ?1 AND why IS NOT NULL
          ORDER BY seq LIMIT ?2",
     )?;
-    let mut rows = query.query((id, FAILED_SHOWN_MAX))?;
+    let mut rows = query.query((id, max))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let version = row.get::<_, i64>(2)? as u64;
@@ -539,12 +542,12 @@ mod tests {
         assert_eq!(admin.start_recompile(keyed(), versions).await.unwrap(), id, "asked once");
         let first = admin.next_attempt(id).await.unwrap().unwrap();
         assert_eq!((first.version, first.by.as_str(), first.tries), (2, "tok_1", 0));
-        admin.defer_attempt(&first, "full".into()).await.unwrap();
+        admin.defer_attempt(&first, "full".into(), true).await.unwrap();
         drop(admin);
 
         let admin = Admin::open(&path).unwrap();
         let again = admin.next_attempt(id).await.unwrap().unwrap();
-        assert_eq!((again.seq, again.tries), (first.seq, 1));
+        assert_eq!((again.version, again.tries), (1, 0), "one that was not tried yet");
         assert_eq!(admin.recompile(id).await.unwrap().unwrap().problem.as_deref(), Some("full"));
         for outcome in [Outcome::Changed, Outcome::Same, Outcome::Failed("é".repeat(1000)), Outcome::Gone] {
             let next = admin.next_attempt(id).await.unwrap().unwrap();
@@ -599,9 +602,9 @@ mod tests {
         let next = async |admin: &Admin| admin.next_attempt(id).await.unwrap().unwrap();
         let first = next(&admin).await;
         assert_eq!((first.version, &first.excused), (2, &None));
-        admin.note_publishing(&first, BTreeSet::new()).await.unwrap();
+        assert!(admin.note_publishing(&first, BTreeSet::new()).await.unwrap());
         assert_eq!(next(&admin).await.excused, Some(BTreeSet::new()));
-        admin.defer_attempt(&first, "broken".into()).await.unwrap();
+        admin.defer_attempt(&first, "broken".into(), true).await.unwrap();
         let second = next(&admin).await;
         assert_eq!((second.version, second.tries), (1, 0));
         let nodes = BTreeSet::from(["fra1-1", "fra1-2"].map(|name| name.parse().unwrap()));
@@ -617,7 +620,7 @@ mod tests {
             order.push((attempt.version, attempt.tries));
             admin.end_attempt(&attempt, Outcome::Same).await.unwrap();
         }
-        assert_eq!(order, [(1, 0), (2, 1), (3, 0)]);
+        assert_eq!(order, [(1, 0), (3, 0), (2, 1)]);
         assert_eq!(admin.recompile(id).await.unwrap().unwrap().counts.total, 3);
     }
 
@@ -630,16 +633,43 @@ mod tests {
         let shop = named("shop", 1).id;
         assert!(admin.awaits_recompile(shop.clone(), 1).await.unwrap());
         assert!(!admin.awaits_recompile(shop.clone(), 3).await.unwrap());
+        admin.hold_recompile(id, "the compiler is away".into()).await.unwrap();
+        assert!(
+            !admin.awaits_recompile(shop.clone(), 1).await.unwrap(),
+            "a request that stands still keeps nobody"
+        );
         let first = admin.next_attempt(id).await.unwrap().unwrap();
         admin.end_attempt(&first, Outcome::Changed).await.unwrap();
         assert!(!admin.awaits_recompile(shop.clone(), 2).await.unwrap());
         assert!(admin.cancel_recompile(id, "by tok_1".into(), 7).await.unwrap());
         assert!(!admin.cancel_recompile(id, "by tok_2".into(), 8).await.unwrap());
         admin.hold_recompile(id, "late".into()).await.unwrap();
+        admin.defer_attempt(&first, "late".into(), true).await.unwrap();
+        admin.extend_recompile(id, 20, vec![named("shop", 9)]).await.unwrap();
+        assert!(!admin.note_publishing(&first, BTreeSet::new()).await.unwrap(), "nobody wants it any more");
         let ended = admin.recompile(id).await.unwrap().unwrap();
         assert_eq!((ended.ended_ms, ended.problem.as_deref()), (Some(7), Some("by tok_1")));
         assert_eq!((ended.counts.total, ended.counts.changed), (2, 1));
         assert!(!admin.awaits_recompile(shop, 1).await.unwrap());
         assert_eq!(admin.next_attempt(id).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_store_of_an_earlier_release_gets_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sqlite");
+        let earlier =
+            "CREATE TABLE admin_schema(version INTEGER NOT NULL) STRICT; INSERT INTO admin_schema VALUES (1);
+            CREATE TABLE recompile_versions(
+                request INTEGER NOT NULL, seq INTEGER NOT NULL, tenant TEXT NOT NULL, app TEXT NOT NULL,
+                version INTEGER NOT NULL, rev INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, why TEXT,
+                PRIMARY KEY(request, seq)) STRICT, WITHOUT ROWID;";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
+        for _ in 0..2 {
+            let admin = Admin::open(&path).unwrap();
+            let id = admin.start_recompile(asked("a", shop()), vec![named("shop", 1)]).await.unwrap();
+            assert_eq!(admin.next_attempt(id).await.unwrap().unwrap().excused, None);
+            admin.cancel_recompile(id, "done".into(), 1).await.unwrap();
+        }
     }
 }

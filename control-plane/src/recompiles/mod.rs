@@ -20,7 +20,10 @@ use artifact::{
 };
 use fleet_sync_proto::FleetView;
 
-use self::turns::{Next, Turns};
+use self::{
+    confirm::{Confirming, Published, Unconfirmed},
+    turns::{Next, Turns},
+};
 use crate::{
     admin::{AdminError, Asked, Attempt, Named, Outcome, Recompile, Scope, StartError},
     api::error::chain,
@@ -43,7 +46,9 @@ const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
 enum Step {
     /// Something was done, and there may be more.
     Done,
-    /// Something failed, and is tried again later.
+    /// A version failed, and is tried again after the others.
+    Deferred,
+    /// What is left failed, and is tried again later.
     Failed,
 }
 
@@ -58,9 +63,9 @@ pub async fn start(plane: &Plane, asked: Asked) -> Result<u64, StartError> {
 
 /// Works off requests. Runs until dropped.
 pub async fn work(plane: Arc<Plane>) {
-    let mut turns = Turns::default();
+    let (mut turns, mut confirming) = (Turns::default(), Confirming::default());
     loop {
-        if let Err(error) = turn(&plane, &mut turns).await {
+        if let Err(error) = turn(&plane, &mut turns, &mut confirming).await {
             tracing::error!(error = %chain(&error), "recompiling");
             tokio::time::sleep(STORE_PAUSE).await;
         }
@@ -68,7 +73,7 @@ pub async fn work(plane: Arc<Plane>) {
 }
 
 /// A step of the request whose turn it is, or the wait for one.
-async fn turn(plane: &Plane, turns: &mut Turns) -> Result<(), AdminError> {
+async fn turn(plane: &Plane, turns: &mut Turns, confirming: &mut Confirming) -> Result<(), AdminError> {
     let request = match turns.next(plane.admin.open_recompiles().await?, Instant::now()) {
         Next::Request(request) => *request,
         Next::Nothing => {
@@ -82,56 +87,58 @@ async fn turn(plane: &Plane, turns: &mut Turns) -> Result<(), AdminError> {
         }
     };
     let id = request.id;
-    match step(plane, request).await? {
+    match step(plane, confirming, request).await? {
         Step::Done => turns.went_well(id),
+        Step::Deferred => {}
         Step::Failed => turns.failed(id, Instant::now()),
     }
     Ok(())
 }
 
 /// One version of a request, or the request's end.
-async fn step(plane: &Plane, request: Recompile) -> Result<Step, AdminError> {
+async fn step(plane: &Plane, confirming: &mut Confirming, request: Recompile) -> Result<Step, AdminError> {
     let Some(attempt) = plane.admin.next_attempt(request.id).await? else {
         look_again_or_end(plane, request).await?;
         return Ok(Step::Done);
     };
     let Attempt { id, version, tries, .. } = &attempt;
-    let outcome = match attempted(plane, &attempt).await {
-        Ok(outcome) => outcome,
-        Err(Failure::Deploy(DeployError::Store(error))) => return Err(error),
-        Err(Failure::Nodes(why)) => {
-            tracing::warn!(app = %id, version, why, "recompiling waits");
-            plane.admin.hold_recompile(request.id, format!("{id} v{version}: {why}")).await?;
-            return Ok(Step::Failed);
+    let failure = match attempted(plane, confirming, &attempt).await {
+        Ok(outcome) => {
+            plane.admin.end_attempt(&attempt, outcome).await?;
+            return Ok(Step::Done);
         }
-        Err(Failure::Deploy(error)) => match fault(&error) {
-            // Asked of the service first, a version has no part in it; and the others would fare no better.
-            Fault::Machines(why) => {
-                tracing::warn!(app = %id, version, error = %chain(&error), "recompiling waits");
-                plane.admin.hold_recompile(request.id, why.to_owned()).await?;
-                return Ok(Step::Failed);
-            }
-            Fault::Unknown if tries + 1 < TRIES_MAX => {
-                tracing::warn!(app = %id, version, tries, error = %chain(&error), "recompiling a version");
-                plane.admin.defer_attempt(&attempt, format!("{id} v{version}: {}", said(&error))).await?;
-                return Ok(Step::Failed);
-            }
-            Fault::Programs | Fault::Unknown => {
-                tracing::warn!(app = %id, version, error = %chain(&error), "not recompiled");
-                Outcome::Failed(said(&error))
-            }
-        },
+        Err(Failure::Deploy(DeployError::Store(error))) => return Err(error),
+        Err(failure) => failure,
     };
-    plane.admin.end_attempt(&attempt, outcome).await?;
-    Ok(Step::Done)
+    tracing::warn!(app = %id, version, tries, "recompiling a version: {failure}");
+    match failure.remedy() {
+        Remedy::Hold(why) => {
+            plane.admin.hold_recompile(request.id, why).await?;
+            Ok(Step::Failed)
+        }
+        Remedy::Later { why, is_a_try } if !is_a_try || tries + 1 < TRIES_MAX => {
+            plane.admin.defer_attempt(&attempt, format!("{id} v{version}: {why}"), is_a_try).await?;
+            // The others first; what was tried as often already waits for its next round.
+            let next = plane.admin.next_attempt(request.id).await?;
+            let goes_on = next.is_some_and(|next| is_a_try && next.tries <= *tries);
+            Ok(if goes_on { Step::Deferred } else { Step::Failed })
+        }
+        Remedy::Later { why, .. } | Remedy::None(why) => {
+            plane.admin.end_attempt(&attempt, Outcome::Failed(why)).await?;
+            Ok(Step::Done)
+        }
+    }
 }
 
 /// Why a version is not done.
+#[derive(Debug, thiserror::Error)]
 enum Failure {
     /// It was not compiled or published.
+    #[error("{}", chain(.0))]
     Deploy(DeployError),
     /// It was, and nodes do not take it.
-    Nodes(String),
+    #[error("{0:?}")]
+    Nodes(Unconfirmed),
 }
 
 impl<E: Into<DeployError>> From<E> for Failure {
@@ -140,30 +147,48 @@ impl<E: Into<DeployError>> From<E> for Failure {
     }
 }
 
-/// Whose fault it is that a version was not compiled or published.
-enum Fault {
+/// What is done about it. Words are for people who may be the tenant.
+enum Remedy {
+    /// Every version would fail with it: the request waits.
+    Hold(String),
+    /// It is tried again after the others; `is_a_try` where it may be the version's own fault.
+    Later { why: String, is_a_try: bool },
     /// Another try would end alike.
-    Programs,
-    /// Of the compiler, the disk, the log: every version would fail with it. For people.
-    Machines(&'static str),
-    /// May be either.
-    Unknown,
+    None(String),
 }
 
-fn fault(error: &DeployError) -> Fault {
-    match error {
-        DeployError::UploadAgain(_) => Fault::Programs,
-        DeployError::Compiler(error) if error.is_uploads_fault() => Fault::Programs,
-        DeployError::Compiler(error) if error.is_busy() => Fault::Machines("the compiler has other work"),
-        DeployError::Compiler(CompilerError::Refused(_)) => Fault::Unknown,
-        DeployError::Compiler(CompilerError::Slow { .. }) => Fault::Unknown,
-        DeployError::Compiler(_) => {
-            Fault::Machines("the compiler does not answer, or is not the one that is trusted")
+impl Failure {
+    fn remedy(&self) -> Remedy {
+        let error = match self {
+            Failure::Deploy(error) => error,
+            Failure::Nodes(Unconfirmed::Refused(why)) => return Remedy::Hold(why.clone()),
+            Failure::Nodes(Unconfirmed::NobodyThere) => {
+                return Remedy::Hold(
+                    "no node is connected that could say whether it can run the new code".into(),
+                );
+            }
+            Failure::Nodes(Unconfirmed::NotTaken(why)) => {
+                return Remedy::Later { why: why.clone(), is_a_try: true };
+            }
+        };
+        match error {
+            DeployError::UploadAgain(_) => Remedy::None(said(error)),
+            DeployError::Compiler(refused) if refused.is_uploads_fault() => Remedy::None(said(error)),
+            // It may be full for this tenant alone.
+            DeployError::Compiler(busy) if busy.is_busy() => {
+                Remedy::Later { why: "the compiler has other work".into(), is_a_try: false }
+            }
+            DeployError::Compiler(CompilerError::Refused(_) | CompilerError::Slow { .. }) => {
+                Remedy::Later { why: said(error), is_a_try: true }
+            }
+            DeployError::Compiler(_) => {
+                Remedy::Hold("the compiler does not answer, or is not the one that is trusted".into())
+            }
+            DeployError::Blob { .. } | DeployError::Publish { .. } => {
+                Remedy::Hold("the control plane cannot read or write; its log says why".into())
+            }
+            _ => Remedy::Later { why: said(error), is_a_try: true },
         }
-        DeployError::Blob { .. } | DeployError::Publish { .. } => {
-            Fault::Machines("the control plane cannot read or write; its log says why")
-        }
-        _ => Fault::Unknown,
     }
 }
 
@@ -218,31 +243,41 @@ fn covered(view: &FleetView, asked: &Asked, seen_rev: Rev) -> Vec<Named> {
 
 /// Compiles one version, unless its program was since the request came, publishes what is not as it was, and waits for what
 /// nodes say of it where they serve it.
-async fn attempted(plane: &Plane, attempt: &Attempt) -> Result<Outcome, Failure> {
+async fn attempted(
+    plane: &Plane,
+    confirming: &mut Confirming,
+    attempt: &Attempt,
+) -> Result<Outcome, Failure> {
     let Attempt { id, version, rev, .. } = attempt;
     let view = plane.fleet.view();
     let Some(made) = view.version(id, *version).filter(|made| made.rev == *rev) else {
         return Ok(Outcome::Gone);
     };
     let native = compile_missing(plane, &id.tenant, made.version.wasm).await?;
+    let view = plane.fleet.view();
+    let is_latest =
+        |code: &ArtifactRef| view.version(id, *version).is_some_and(|held| held.latest(code) == Some(code));
+    if attempt.excused.is_none() && native.artifacts.iter().all(is_latest) {
+        return Ok(Outcome::Same);
+    }
     let excused = match &attempt.excused {
         Some(excused) => excused.clone(),
         None => {
-            let excused = confirm::failing(plane, &plane.fleet.view(), id);
-            plane.admin.note_publishing(attempt, excused.clone()).await.map_err(DeployError::from)?;
+            let excused = confirm::failing(&plane.fleet, &view, id);
+            if !plane.admin.note_publishing(attempt, excused.clone()).await? {
+                return Ok(Outcome::Gone); // cancelled
+            }
             excused
         }
     };
     let changed_at = match published(plane, attempt, native.artifacts).await? {
         Ok(rev) => rev,
         Err(NoRecord::Gone) => return Ok(Outcome::Gone),
-        // Published by a try that was cut before it was noted, or that nodes did not confirm.
-        Err(NoRecord::Same) if attempt.excused.is_some() => plane.fleet.view().rev,
-        Err(NoRecord::Same) => return Ok(Outcome::Same),
+        // By a try that was cut before it was noted, or that nodes did not confirm.
+        Err(NoRecord::Same) => plane.fleet.view().rev,
     };
-    if plane.fleet.view().app(id).is_some_and(|app| app.active == Some(*version)) {
-        confirm::confirm(plane, id, changed_at, &excused).await.map_err(Failure::Nodes)?;
-    }
+    let of = Published { id: id.clone(), version: *version, excused };
+    confirming.confirm(&plane.fleet, &of, changed_at).await.map_err(Failure::Nodes)?;
     Ok(Outcome::Changed)
 }
 

@@ -26,7 +26,7 @@ pub use assets::{ASKED_MAX, missing as missing_assets, sweep as sweep_assets};
 pub use bodies::{APPS_PER_TENANT_MAX, certificates_for, check_reach};
 pub use change::{Change, Edit, change};
 use native::Native;
-pub use native::{compile_missing, missing};
+pub use native::{compile_missing, is_current_still, missing};
 pub use receive::{
     ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive, receive_asset,
 };
@@ -208,7 +208,8 @@ struct Program {
 impl Program {
     /// That of an app of static files: no bytes, and no code.
     fn none() -> Program {
-        let native = Native { lane: Lane::Wasi, artifacts: Vec::new(), compiled: 0 };
+        let (artifacts, epoch) = Default::default();
+        let native = Native { lane: Lane::Wasi, artifacts, compiled: 0, epoch };
         Program { wasm: Digest::of(b""), wasm_bytes: 0, native }
     }
 }
@@ -256,16 +257,23 @@ async fn publish(
     assets: Option<IndexRef>,
 ) -> Result<u64, DeployError> {
     let _turn = plane.version_turn(&wish.id).await;
+    let native = match wish.wasm {
+        // All was compiled anew while files were kept or other versions were published, and may be done by now.
+        Some(wasm) if !is_current_still(plane, &wish.id.tenant, wasm, &program.native).await? => {
+            compile_missing(plane, &wish.id.tenant, wasm).await?
+        }
+        _ => program.native.clone(),
+    };
     let pinned = secrets::pinned(plane, &wish.id, &wish.config).await?;
     let plan = ReleasePlan {
         id: wish.id.clone(),
         wasm: program.wasm,
         wasm_bytes: program.wasm_bytes,
-        lane: program.native.lane,
+        lane: native.lane,
         assets,
         config: wish.config.clone(),
         pinned,
-        artifacts: program.native.artifacts.clone(),
+        artifacts: native.artifacts,
         ca: plane.ca.clone(),
         secrets: plane.secrets.clone(),
         reach: wish.reach,

@@ -25,14 +25,16 @@ pub struct Native {
     pub artifacts: Vec<ArtifactRef>,
     /// How many of them were compiled just now.
     pub compiled: usize,
+    /// As of when.
+    pub epoch: Epoch,
 }
 
 /// How often a program is compiled again because code was forgotten while it was compiled. After that the request that made
 /// it forgotten finds the version, which is later than it.
 const ROUNDS_MAX: u32 = 3;
 
-/// The program's native code for each current target, compiling what is missing. None of it was forgotten meanwhile: it is
-/// of the compiler that is there since somebody asked for everything to be compiled anew.
+/// The program's native code for each current target, compiling what is missing. None of it was forgotten meanwhile, but for
+/// programs whose owner has them compiled anew all the time: it is of the compiler that is there since that was asked for.
 pub async fn compile_missing(
     plane: &Plane,
     tenant: &TenantName,
@@ -40,19 +42,25 @@ pub async fn compile_missing(
 ) -> Result<Native, DeployError> {
     let mut round = 1;
     loop {
-        let (native, epoch) = compile_once(plane, tenant, wasm).await?;
-        if round == ROUNDS_MAX || plane.admin.is_compile_epoch(epoch).await? {
+        let native = compile_once(plane, tenant, wasm).await?;
+        if round == ROUNDS_MAX || is_current_still(plane, tenant, wasm, &native).await? {
             return Ok(native);
         }
         round += 1;
     }
 }
 
-async fn compile_once(
+/// Was nothing of it forgotten since?
+pub async fn is_current_still(
     plane: &Plane,
     tenant: &TenantName,
     wasm: Digest,
-) -> Result<(Native, Epoch), DeployError> {
+    native: &Native,
+) -> Result<bool, DeployError> {
+    Ok(plane.admin.is_compile_epoch(tenant.clone(), wasm, native.epoch).await?)
+}
+
+async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Result<Native, DeployError> {
     let current = plane.compiler.health().await?.targets;
     let known = plane.admin.compiled(tenant.clone(), wasm).await?;
     let epoch = known.epoch;
@@ -80,7 +88,7 @@ async fn compile_once(
     }
     let lane = one_lane(&done)?;
     let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
-    Ok((Native { lane, artifacts, compiled }, epoch))
+    Ok(Native { lane, artifacts, compiled, epoch })
 }
 
 /// Are the bytes of known native code there, and those of their digest? What is not is forgotten, so that it is compiled

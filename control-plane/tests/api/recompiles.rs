@@ -101,7 +101,7 @@ async fn it_waits_for_a_compiler_that_is_away_goes_on_after_a_restart_and_names_
         ask.json(body.clone()).send().await.ok()["id"].as_u64().unwrap()
     };
     let id = keyed(&plane).await;
-    problem(&plane, id, "default/shop v2: it could not be compiled").await;
+    problem(&plane, id, "it could not be compiled").await;
     plane.restart().await;
     assert_eq!(keyed(&plane).await, id, "the same request");
     stand_in.behave(Behaviour::Sound);
@@ -154,6 +154,21 @@ async fn what_is_no_versions_fault_uses_up_no_tries_and_holds_back_no_other_requ
 }
 
 #[tokio::test]
+async fn a_compiler_that_is_busy_uses_up_no_tries() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    plane.deploy(&plane.operator, "shop", &program("1"), json!({})).await.ok();
+    *stand_in.name.lock() = "mended".into();
+    // The client itself waits ten seconds for a place.
+    stand_in.behave(Behaviour::IsBusyFor(22));
+    let body = json!({ "app": "shop", "reason": "drill" });
+    let taken = ask(&plane, &plane.operator, body).await.ok();
+    problem(&plane, taken["id"].as_u64().unwrap(), "other work").await;
+    let done = ended(&plane, taken).await;
+    assert_eq!(counts(&done), [1, 1, 0, 0, 0], "{done}");
+}
+
+#[tokio::test]
 async fn a_version_that_fails_lets_the_others_pass_and_a_cancelled_request_ends() {
     let (stand_in, url) = StandIn::start().await;
     let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
@@ -164,8 +179,7 @@ async fn a_version_that_fails_lets_the_others_pass_and_a_cancelled_request_ends(
     stand_in.behave(Behaviour::Refuses(RefusalCode::Internal));
     let body = json!({ "app": "shop", "reason": "drill" });
     let id = ask(&plane, &plane.operator, body).await.ok()["id"].as_u64().unwrap();
-    problem(&plane, id, "shop v2").await;
-    problem(&plane, id, "shop v1").await;
+    problem(&plane, id, "shop v1").await; // after v2, which stands first
     let path = format!("/v1/recompiles/{id}");
     let cancelled = plane.ask(Method::DELETE, &path).send().await.ok();
     assert!(cancelled["ended_ms"].is_u64() && cancelled["done"] == 0, "{cancelled}");

@@ -30,13 +30,13 @@ mod tests;
 use std::{io, sync::Arc, time::Duration};
 
 use artifact::{
-    Digest, Fingerprint, Profile, Target, TenantName,
+    Fingerprint, Profile, Target, TenantName,
     container::Container,
     nack::{Nack, NackCode},
     record::ArtifactRef,
 };
-use fleet_sync_replica::{BlobShelf, VersionState, pick_artifact};
-use futures_util::future::join_all;
+use fleet_sync_replica::{BlobShelf, VersionState, pick_artifact, runnable_artifacts};
+use futures_util::{StreamExt as _, stream};
 use tokio::runtime::Handle;
 
 use self::{
@@ -63,6 +63,11 @@ use crate::{
 
 /// How long a request waits for code that is being fetched and loaded, before it is answered 503.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Code that is tried instead of a version's latest.
+const OTHERS_MAX: usize = 3;
+/// Further workers whose programs are loaded at once for one release: queues are for those of all apps.
+const WORKERS_AT_ONCE_MAX: usize = 2;
 
 /// Who waits for a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +220,8 @@ impl CodeCache {
         let first = if workers.is_empty() { 0 } else { workers.remove(0) };
         self.get(deployment, first, Urgency::Release).await?;
         // What does not fit now is loaded when it is asked for.
-        join_all(workers.into_iter().map(|worker| self.get(deployment, worker, Urgency::Release))).await;
+        let loads = workers.into_iter().map(|worker| self.get(deployment, worker, Urgency::Release));
+        stream::iter(loads).buffer_unordered(WORKERS_AT_ONCE_MAX).for_each(async |_| ()).await;
         Ok(())
     }
 
@@ -269,13 +275,14 @@ impl CodeCache {
         pick_artifact(state, &self.offers).cloned()
     }
 
-    /// The code of a version with this digest, if the log still names it and this machine and engine can run it.
-    pub fn pick_blob(&self, state: &VersionState, blob: Digest) -> Option<ArtifactRef> {
-        let runs_here = |artifact: &&ArtifactRef| {
-            let serves = artifact.profile == Profile::Serve && artifact.blob == blob;
-            serves && self.offers.contains(&(artifact.target, artifact.fingerprint))
-        };
-        state.artifacts.iter().find(runs_here).cloned()
+    /// What else of a version this machine and engine can run, the best first, a few at most.
+    pub fn others(&self, state: &VersionState) -> Vec<ArtifactRef> {
+        runnable_artifacts(state, &self.offers).skip(1).take(OTHERS_MAX).cloned().collect()
+    }
+
+    /// Can this machine and engine run it?
+    pub fn runs(&self, artifact: &ArtifactRef) -> bool {
+        artifact.profile == Profile::Serve && self.offers.contains(&(artifact.target, artifact.fingerprint))
     }
 
     /// Ends a load: the program has its place, or everybody who waits learns why not.

@@ -33,7 +33,7 @@ pub use blobs::{BlobError, BlobStore, LocalBlobs};
 pub use kv::{KvError, KvQuotas, KvStore, Once, OnceError, SqliteKv, Swept};
 pub use listen::{ListenError, Listening};
 pub use log::{AppendError, LogBatch, LogError, LogStore, SqliteLog};
-pub use nodes::{Convergence, FailedNode, LaggingNode, NodeStatus};
+pub use nodes::{Convergence, FailedNode, LaggingNode, NodeAnswer, NodeStatus};
 pub use origin::{Origin, OriginConfig, OriginError};
 pub use publish::{PublishError, Published};
 pub use roster::IssuedToken;

@@ -8,7 +8,10 @@ use artifact::{
     names::PopName,
     record::{Rev, UnixMs},
 };
-use fleet_sync_proto::{Ack, Hello, Report, wire::ResetReason};
+use fleet_sync_proto::{
+    Ack, Hello, Report,
+    wire::{FAILED_MAX, ResetReason},
+};
 use parking_lot::Mutex;
 use rpds::RedBlackTreeSetSync;
 use serde::{Deserialize, Serialize};
@@ -90,6 +93,21 @@ pub struct LaggingNode {
     /// Is an answer to be expected: connected, or heard of within the last 45 s?
     #[serde(skip)]
     pub expected: bool,
+}
+
+/// What one node last said of one release. Cheaper to have than a [`NodeStatus`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAnswer {
+    /// Which node.
+    pub node: NodeName,
+    /// Is a stream open?
+    pub connected: bool,
+    /// How far it is; 0 when it never acknowledged anything.
+    pub applied_rev: Rev,
+    /// Why it does not serve what was released.
+    pub failed: Option<Nack>,
+    /// It fails at so many releases that it does not name them all.
+    pub names_not_all: bool,
 }
 
 impl Convergence {
@@ -299,6 +317,19 @@ impl Nodes {
             report: entry.report.clone(),
         };
         self.entries.lock().values().map(status).collect()
+    }
+
+    /// What each node said of the release at a rev, revoked ones left out.
+    pub(crate) fn answers(&self, release: Rev, revoked: &RedBlackTreeSetSync<NodeName>) -> Vec<NodeAnswer> {
+        let answer = |entry: &Entry| NodeAnswer {
+            node: entry.seen.node.clone(),
+            connected: entry.stream.is_some(),
+            applied_rev: entry.seen.applied_rev,
+            failed: entry.seen.failed.get(&release).cloned(),
+            names_not_all: entry.seen.failed.len() >= FAILED_MAX,
+        };
+        let entries = self.entries.lock();
+        entries.values().filter(|entry| !revoked.contains(&entry.seen.node)).map(answer).collect()
     }
 
     pub(crate) fn convergence(&self, rev: Rev, revoked: &RedBlackTreeSetSync<NodeName>) -> Convergence {

@@ -25,7 +25,7 @@ use crate::{
     kv::{KvError, KvQuotas, KvStore, SqliteKv, sweeper},
     listen::{ListenError, Listeners, Listening},
     log::{AppendError, LogBatch, LogError, LogStore, SqliteLog},
-    nodes::{Convergence, NodeStatus, Nodes},
+    nodes::{Convergence, NodeAnswer, NodeStatus, Nodes},
     publish::{PublishError, Published},
     roster::{IssuedToken, Roster, RosterError},
     signer::Signer,
@@ -302,6 +302,16 @@ impl Origin {
             Ok(convergence) => convergence,
             Err(_) => self.convergence(rev),
         }
+    }
+
+    /// What each node last said of the release at a rev; revoked nodes are left out.
+    pub fn answers(&self, release: Rev) -> Vec<NodeAnswer> {
+        self.nodes.answers(release, &self.view().revoked)
+    }
+
+    /// Counts what changes in answers.
+    pub fn answer_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.nodes.changes()
     }
 
     /// A single-use right to join, for a POP.

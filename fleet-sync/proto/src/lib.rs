@@ -29,5 +29,6 @@ pub mod wire;
 
 pub use projection::{
     AppState, Applied, ApplyError, ClaimConflict, FleetView, HostState, VersionState, pick_artifact,
+    runnable_artifacts,
 };
 pub use wire::{Ack, Hello, NodeHealth, Position, Report, ToNode, ToOrigin, VersionCounters};

@@ -206,9 +206,10 @@ impl Applier {
         }
     }
 
-    async fn fetched(&mut self, Fetched { id, version_rev, outcome }: Fetched) {
-        if self.view.active(&id).is_none_or(|active| active.rev != version_rev) {
-            return; // the app has moved on, and its new version has its own attempts
+    async fn fetched(&mut self, Fetched { id, version_rev, wanted, outcome }: Fetched) {
+        let is_the_version = self.view.active(&id).is_some_and(|active| active.rev == version_rev);
+        if !is_the_version || prefetch::need(&self.replica, &self.view, &id) != Need::Blobs(wanted) {
+            return; // the app has moved on, to another version or other code, which has its own attempts
         }
         match outcome {
             Ok(()) => self.activate(vec![id], Vec::new(), false).await,
@@ -288,10 +289,10 @@ impl Applier {
         let pin = active.map(|active| Pin {
             version: active.version.version,
             version_rev: active.rev,
-            blob: pick_artifact(active, &self.replica.config.targets).map(|artifact| artifact.blob),
+            artifact: pick_artifact(active, &self.replica.config.targets).cloned(),
         });
         match pin {
-            Some(pin) => drop(self.pins.insert(id.clone(), pin)),
+            Some(ref pin) => drop(self.pins.insert(id.clone(), pin.clone())),
             None => drop(self.pins.remove(id)),
         }
         pin
@@ -325,7 +326,7 @@ impl Applier {
         let there = |(id, pin): &(&AppId, &Pin)| {
             self.view.version(id, pin.version).is_some_and(|version| version.rev == pin.version_rev)
         };
-        self.pins.iter().filter(there).map(|(id, pin)| (id.clone(), *pin)).collect()
+        self.pins.iter().filter(there).map(|(id, pin)| (id.clone(), pin.clone())).collect()
     }
 }
 

@@ -198,6 +198,8 @@ pub(crate) struct Fetched {
     pub id: AppId,
     /// Rev of the version it was for: the app may have moved on.
     pub version_rev: Rev,
+    /// What it was for: there may be other code for the version by now.
+    pub wanted: Wanted,
     pub outcome: Result<(), Nack>,
 }
 
@@ -273,5 +275,5 @@ impl Retries {
 
 async fn attempt(shelf: BlobShelf, id: AppId, version_rev: Rev, wanted: Wanted) -> Fetched {
     let outcome = wanted.ensure_on(&shelf).await.map_err(|error| error.nack());
-    Fetched { id, version_rev, outcome }
+    Fetched { id, version_rev, wanted, outcome }
 }

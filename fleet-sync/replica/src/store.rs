@@ -11,10 +11,10 @@ use std::{
 };
 
 use artifact::{
-    AppId, Digest,
+    AppId,
     checkpoint::Checkpoint,
     nack::Nack,
-    record::{RawRecord, Rev, VersionNumber},
+    record::{ArtifactRef, RawRecord, Rev, VersionNumber},
 };
 use fleet_sync_proto::{FleetView, Position, wire::FAILED_MAX};
 use parking_lot::Mutex;
@@ -24,19 +24,20 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (rev INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, rev INTEGER NOT NULL, chain TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS highest (id INTEGER PRIMARY KEY CHECK (id = 1), checkpoint TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS pins (app TEXT PRIMARY KEY, version INTEGER NOT NULL, version_rev INTEGER NOT NULL, blob TEXT) STRICT;
+    CREATE TABLE IF NOT EXISTS pins (app TEXT PRIMARY KEY, version INTEGER NOT NULL, version_rev INTEGER NOT NULL, artifact TEXT) STRICT;
     CREATE TABLE IF NOT EXISTS failures (rev INTEGER PRIMARY KEY, failure TEXT NOT NULL) STRICT;
 ";
 
 /// A version that came up here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
     /// Its number.
     pub version: VersionNumber,
     /// Rev of its record: numbers start again after an app's deletion, revs never.
     pub version_rev: Rev,
-    /// The code it came up with; none for static files alone, and in files of earlier releases.
-    pub blob: Option<Digest>,
+    /// The code it came up with; none for static files alone, and in files of earlier releases. Whole, because the log's view
+    /// may have later code alone by now.
+    pub artifact: Option<ArtifactRef>,
 }
 
 /// A rev whose object is not what the log says.
@@ -183,7 +184,11 @@ impl Store {
                             id.to_string(),
                             pin.version,
                             pin.version_rev,
-                            pin.blob.map(|blob| blob.to_string())
+                            pin.artifact
+                                .as_ref()
+                                .map(serde_json::to_string)
+                                .transpose()
+                                .map_err(unwritable)?
                         ],
                     )?,
                     None => transaction.execute("DELETE FROM pins WHERE app = ?1", [id.to_string()])?,
@@ -219,11 +224,11 @@ impl Store {
 }
 
 fn add_what_earlier_releases_lack(connection: &Connection) -> rusqlite::Result<()> {
-    let known = "SELECT EXISTS(SELECT 1 FROM pragma_table_info('pins') WHERE name = 'blob')";
+    let known = "SELECT EXISTS(SELECT 1 FROM pragma_table_info('pins') WHERE name = 'artifact')";
     if connection.query_row(known, [], |row| row.get(0))? {
         return Ok(());
     }
-    connection.execute_batch("ALTER TABLE pins ADD COLUMN blob TEXT")
+    connection.execute_batch("ALTER TABLE pins ADD COLUMN artifact TEXT")
 }
 
 fn read_view(connection: &Connection) -> rusqlite::Result<Result<FleetView, String>> {
@@ -257,11 +262,11 @@ fn read_highest(connection: &Connection) -> rusqlite::Result<Option<Checkpoint>>
 
 /// Pins whose version is still there; the others are of an app that was deleted meanwhile.
 fn read_pins(connection: &Connection, view: &FleetView) -> rusqlite::Result<Pins> {
-    let mut select = connection.prepare("SELECT app, version, version_rev, blob FROM pins")?;
+    let mut select = connection.prepare("SELECT app, version, version_rev, artifact FROM pins")?;
     let rows = select.query_map([], |row| {
-        let blob: Option<String> = row.get(3)?;
-        let blob = blob.and_then(|text| text.parse().ok());
-        let pin = Pin { version: row.get(1)?, version_rev: row.get(2)?, blob };
+        let artifact: Option<String> = row.get(3)?;
+        let artifact = artifact.and_then(|text| serde_json::from_str(&text).ok());
+        let pin = Pin { version: row.get(1)?, version_rev: row.get(2)?, artifact };
         Ok((row.get::<_, String>(0)?, pin))
     })?;
     let mut pins = Pins::new();
@@ -315,6 +320,7 @@ fn unwritable(error: serde_json::Error) -> rusqlite::Error {
 #[cfg(test)]
 mod tests {
     use artifact::{
+        Digest, Fingerprint, Profile, Target,
         nack::NackCode,
         record::{Body, Record},
     };
@@ -359,19 +365,24 @@ mod tests {
              INSERT INTO pins VALUES ('t/old', 1, 1), ('t/new', 2, 1);";
         Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
         let (store, _) = Store::open(&path).unwrap();
-        let (id, blob) = (
-            |app: &str| AppId { tenant: "t".parse().unwrap(), app: app.parse().unwrap() },
-            Digest::of(b"code"),
-        );
-        let pin = Pin { version: 3, version_rev: 1, blob: Some(blob) };
+        let id = |app: &str| AppId { tenant: "t".parse().unwrap(), app: app.parse().unwrap() };
+        let artifact = ArtifactRef {
+            target: Target::Aarch64,
+            profile: Profile::Serve,
+            fingerprint: Fingerprint(Digest::of(b"engine")),
+            blob: Digest::of(b"code"),
+            blob_bytes: 4,
+        };
+        let pin = Pin { version: 3, version_rev: 1, artifact: Some(artifact.clone()) };
         store.keep_pins(vec![(id("new"), Some(pin))], Failures::new()).await.unwrap();
         drop(store);
-        let (_, _) = Store::open(&path).unwrap();
+        Store::open(&path).unwrap();
         let connection = Connection::open(&path).unwrap();
-        let mut select = connection.prepare("SELECT app, blob FROM pins ORDER BY app").unwrap();
+        let mut select = connection.prepare("SELECT app, artifact FROM pins ORDER BY app").unwrap();
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let kept: Vec<(String, Option<String>)> = rows.map(Result::unwrap).collect();
-        assert_eq!(kept, [("t/new".into(), Some(blob.to_string())), ("t/old".into(), None)]);
+        assert_eq!((kept[0].0.as_str(), &kept[1]), ("t/new", &("t/old".into(), None)));
+        assert_eq!(serde_json::from_str::<ArtifactRef>(kept[0].1.as_ref().unwrap()).unwrap(), artifact);
     }
 
     #[tokio::test]

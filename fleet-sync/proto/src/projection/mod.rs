@@ -321,8 +321,7 @@ impl FleetView {
             });
             version.artifacts.push(new);
         }
-        let excess = version.artifacts.len().saturating_sub(ARTIFACTS_KEPT_MAX);
-        version.artifacts.drain(..excess);
+        version.forget_excess();
         let serving = app.active == Some(set.version);
         Ok(if serving { Applied::app(set.id) } else { Applied::default() })
     }
@@ -392,10 +391,14 @@ impl VersionState {
         self.artifacts.iter().rev().find(|artifact| serves_the_same(artifact, like))
     }
 
-    /// The code that this one replaced.
-    pub fn before(&self, latest: &ArtifactRef) -> Option<&ArtifactRef> {
-        let is_before = |old: &&ArtifactRef| serves_the_same(old, latest) && old.blob != latest.blob;
-        self.artifacts.iter().rev().find(is_before)
+    /// Keeps [`ARTIFACTS_KEPT_MAX`]: what was replaced leaves first.
+    fn forget_excess(&mut self) {
+        while self.artifacts.len() > ARTIFACTS_KEPT_MAX {
+            let is_replaced =
+                |old: &ArtifactRef| self.latest(old).is_some_and(|latest| latest.blob != old.blob);
+            let leaves = self.artifacts.iter().position(is_replaced).unwrap_or(0);
+            self.artifacts.remove(leaves);
+        }
     }
 }
 
@@ -415,10 +418,18 @@ impl AppState {
 /// nothing fits, which a node reports as [`NackCode::Compat`].
 pub fn pick_artifact<'a>(
     version: &'a VersionState,
-    offers: &[(Target, Fingerprint)],
+    offers: &'a [(Target, Fingerprint)],
 ) -> Option<&'a ArtifactRef> {
-    offers.iter().rev().find_map(|(target, fingerprint)| {
-        version.artifacts.iter().rev().find(|artifact| {
+    runnable_artifacts(version, offers).next()
+}
+
+/// Every artifact a node can run: of the best level the latest, then what it replaced, then the next level's.
+pub fn runnable_artifacts<'a>(
+    version: &'a VersionState,
+    offers: &'a [(Target, Fingerprint)],
+) -> impl Iterator<Item = &'a ArtifactRef> {
+    offers.iter().rev().flat_map(|(target, fingerprint)| {
+        version.artifacts.iter().rev().filter(move |artifact| {
             artifact.target == *target
                 && artifact.fingerprint == *fingerprint
                 && artifact.profile == Profile::Serve

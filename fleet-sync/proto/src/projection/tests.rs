@@ -264,8 +264,8 @@ fn code_that_was_replaced_is_kept_once_and_by_the_next_replacement_no_more() {
         put(view, artifacts("t/a", 1, vec![code(name)])).unwrap();
         let active = view.active(&id("t/a")).unwrap();
         assert_eq!(active.latest(&code("any")).unwrap().blob, code(name).blob);
-        let before = active.before(&code(name)).map(|before| before.blob);
-        [Some(code(name).blob), before].into_iter().flatten().collect()
+        let offers = [(Target::X86_64V3, code(name).fingerprint)];
+        runnable_artifacts(active, &offers).map(|artifact| artifact.blob).collect()
     };
     let blobs = |names: &[&str]| -> Vec<Digest> { names.iter().map(|name| code(name).blob).collect() };
     assert_eq!(after(&mut view, "one"), blobs(&["one"]));
@@ -274,8 +274,30 @@ fn code_that_was_replaced_is_kept_once_and_by_the_next_replacement_no_more() {
     assert_eq!(after(&mut view, "two"), blobs(&["two", "one"]), "told again, it replaces nothing");
     assert_eq!(after(&mut view, "one"), blobs(&["one", "two"]), "and back");
     assert_eq!(after(&mut view, "three"), blobs(&["three", "one"]));
+    // A node runs the best level's, then what that replaced, then the next level's.
+    put(&mut view, artifacts("t/a", 1, vec![artifact(Target::X86_64V2, b"e1", b"low")])).unwrap();
     let active = view.active(&id("t/a")).unwrap();
-    assert!(active.before(&artifact(Target::X86_64V2, b"e1", b"three")).is_none(), "of another level");
+    let offers = [Target::X86_64V2, Target::X86_64V3].map(|target| (target, code("any").fingerprint));
+    let runnable: Vec<Digest> = runnable_artifacts(active, &offers).map(|artifact| artifact.blob).collect();
+    assert_eq!(runnable, blobs(&["three", "one", "low"]));
+}
+
+#[test]
+fn of_too_many_artifacts_those_that_were_replaced_leave_first() {
+    let mut view = FleetView::new();
+    deployed(&mut view, "t/a", 1, config(&["a.example"], "/"));
+    let engine = |number: usize| format!("engine {number}");
+    for round in ["old", "new"] {
+        for number in 0..40 {
+            let code =
+                artifact(Target::X86_64V3, engine(number).as_bytes(), format!("{round} {number}").as_bytes());
+            put(&mut view, artifacts("t/a", 1, vec![code])).unwrap();
+        }
+    }
+    let active = view.active(&id("t/a")).unwrap();
+    assert_eq!(active.artifacts.len(), ARTIFACTS_KEPT_MAX);
+    let latest = active.artifacts.iter().filter(|artifact| active.latest(artifact) == Some(artifact));
+    assert_eq!(latest.count(), 40, "none of these has left");
 }
 
 #[test]

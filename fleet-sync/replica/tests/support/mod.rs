@@ -383,7 +383,8 @@ impl Activator for Recorder {
                 self.state.lock().serving.insert(id, version.version.version);
                 continue;
             }
-            let artifact = fleet_sync_replica::pick_artifact(&version, &[(TARGET, fingerprint())]).unwrap();
+            let offers = [(TARGET, fingerprint())];
+            let artifact = fleet_sync_replica::pick_artifact(&version, &offers).unwrap();
             match self.shelf.get(artifact).await {
                 Ok(_) => drop(self.state.lock().serving.insert(id, version.version.version)),
                 Err(error) => failed.push((id, error.nack())),
