@@ -45,7 +45,7 @@ impl Checkpoint {
 
     /// The checkpoint, if a trusted release key signed it.
     pub fn open(envelope: &Envelope, trusted: &Trusted<Release>) -> Result<Checkpoint, CheckpointError> {
-        let payload = trusted.open(envelope, CHECKPOINT_TYPE)?;
+        let (payload, _) = trusted.open(envelope, CHECKPOINT_TYPE)?;
         serde_json::from_slice(&payload).map_err(|error| CheckpointError::Malformed(error.to_string()))
     }
 }

@@ -72,16 +72,13 @@ impl Envelope {
         }
     }
 
-    /// The payload, if one of `trusted` signed it as `expected` type.
+    /// The payload and who signed it, if that was one of `trusted`, as `expected` type.
     pub(crate) fn open(
         &self,
         expected: &'static str,
         trusted: &[VerifyingKey],
-    ) -> Result<Vec<u8>, EnvelopeError> {
-        if self.payload_type != expected {
-            let found = self.payload_type.chars().take(120).collect();
-            return Err(EnvelopeError::WrongType { found, expected });
-        }
+    ) -> Result<(Vec<u8>, VerifyingKey), EnvelopeError> {
+        self.expect_type(expected)?;
         let decode = |text: &str| {
             BASE64.decode(text).map_err(|error| EnvelopeError::Malformed(format!("base64: {error}")))
         };
@@ -93,12 +90,21 @@ impl Envelope {
             let parsed = Signature::from_slice(&bytes)
                 .map_err(|_| EnvelopeError::Malformed("a signature is 64 bytes".into()))?;
             return match key.verify_strict(&message, &parsed) {
-                Ok(()) => Ok(payload),
+                Ok(()) => Ok((payload, *key)),
                 Err(_) => Err(EnvelopeError::BadSignature(signature.keyid)),
             };
         }
         let named: Vec<String> = self.signatures.iter().take(4).map(|s| s.keyid.to_string()).collect();
         Err(EnvelopeError::UnknownKey(if named.is_empty() { "none".into() } else { named.join(", ") }))
+    }
+
+    /// Refuses an envelope of another type.
+    pub(crate) fn expect_type(&self, expected: &'static str) -> Result<(), EnvelopeError> {
+        if self.payload_type == expected {
+            return Ok(());
+        }
+        let found = self.payload_type.chars().take(120).collect();
+        Err(EnvelopeError::WrongType { found, expected })
     }
 
     /// The keys that its signatures name. Nothing is checked.
@@ -148,7 +154,7 @@ mod tests {
         let envelope = Envelope::sign(TYPE, b"payload", &ours);
         let envelope = Envelope::from_json(envelope.to_json().as_bytes()).unwrap();
         let ours = ours.verifying_key();
-        assert_eq!(envelope.open(TYPE, &[other.verifying_key(), ours]).unwrap(), b"payload");
+        assert_eq!(envelope.open(TYPE, &[other.verifying_key(), ours]).unwrap(), (b"payload".to_vec(), ours));
         assert!(matches!(envelope.open(TYPE, &[other.verifying_key()]), Err(EnvelopeError::UnknownKey(_))));
         assert!(matches!(envelope.open("application/other", &[ours]), Err(EnvelopeError::WrongType { .. })));
 

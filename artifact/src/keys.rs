@@ -187,12 +187,19 @@ impl<P: Purpose> Trusted<P> {
         Trusted { keys: keys.into_iter().map(|key| key.key).collect(), purpose: PhantomData }
     }
 
+    /// Is this key one of them?
+    pub fn contains(&self, key: &PublicKey<P>) -> bool {
+        self.keys.contains(&key.key)
+    }
+
+    /// The payload, and the key of ours that signed it.
     pub(crate) fn open(
         &self,
         envelope: &Envelope,
         payload_type: &'static str,
-    ) -> Result<Vec<u8>, EnvelopeError> {
-        envelope.open(payload_type, &self.keys)
+    ) -> Result<(Vec<u8>, PublicKey<P>), EnvelopeError> {
+        let (payload, key) = envelope.open(payload_type, &self.keys)?;
+        Ok((payload, PublicKey { key, purpose: PhantomData }))
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`target`] | what native code is made for: target, profile, fingerprint, lane |
 //! | [`names`] | tenant, app and host names, store names and keys, validated once |
 //! | [`dsse`], [`keys`] | signatures: the envelope, and which key may sign what |
+//! | [`key_change`], [`keyring`] | how a compiler key comes to be trusted by another's word, and stops being so |
 //! | [`statement`] | what the compiler says of an artifact, and the only way to a [`statement::VerifiedArtifact`] |
 //! | [`container`] | statement and compressed artifact as one blob |
 //! | [`manifest`] | what an app asks for: `skerry.toml` and the part of it that a version pins |
@@ -26,6 +27,8 @@ pub mod compile;
 pub mod container;
 pub mod digest;
 pub mod dsse;
+pub mod key_change;
+pub mod keyring;
 pub mod keys;
 pub mod manifest;
 pub mod nack;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Digest, Fingerprint, Lane, Profile, Target,
     dsse::{Envelope, EnvelopeError},
-    keys::{Compiler, SecretKey, Trusted},
+    keys::{Compiler, PublicKey, SecretKey, Trusted},
     nack::NackCode,
 };
 
@@ -121,7 +121,10 @@ pub struct Requirements<'a> {
 
 /// A statement whose signature was checked.
 #[derive(Debug, Clone)]
-pub struct TrustedStatement(Statement);
+pub struct TrustedStatement {
+    stated: Statement,
+    signer: PublicKey<Compiler>,
+}
 
 impl Statement {
     /// Signs the statement with the compiler's key.
@@ -142,23 +145,23 @@ impl Statement {
 impl TrustedStatement {
     /// Checks the signature against the compiler keys trusted now.
     pub fn open(envelope: &Envelope, trusted: &Trusted<Compiler>) -> Result<TrustedStatement, VerifyError> {
-        let payload = trusted.open(envelope, STATEMENT_TYPE)?;
-        let statement: Statement =
+        let (payload, signer) = trusted.open(envelope, STATEMENT_TYPE)?;
+        let stated: Statement =
             serde_json::from_slice(&payload).map_err(|error| VerifyError::Malformed(error.to_string()))?;
-        if statement.size > ARTIFACT_BYTES_MAX {
-            return Err(VerifyError::TooLarge(statement.size));
+        if stated.size > ARTIFACT_BYTES_MAX {
+            return Err(VerifyError::TooLarge(stated.size));
         }
-        Ok(TrustedStatement(statement))
+        Ok(TrustedStatement { stated, signer })
     }
 
     /// What was stated.
     pub fn statement(&self) -> &Statement {
-        &self.0
+        &self.stated
     }
 
     /// Refuses an artifact that this node could not or should not run, before any of its bytes is looked at.
     pub fn require(&self, needs: &Requirements<'_>) -> Result<(), VerifyError> {
-        let stated = &self.0;
+        let stated = &self.stated;
         if stated.wasm != needs.wasm {
             return Err(VerifyError::OtherProgram { found: stated.wasm, expected: needs.wasm });
         }
@@ -179,13 +182,13 @@ impl TrustedStatement {
     /// memory nobody else holds.
     pub fn verify<B: AsRef<[u8]>>(self, bytes: B) -> Result<VerifiedArtifact<B>, VerifyError> {
         let held = bytes.as_ref();
-        if held.len() as u64 != self.0.size {
+        if held.len() as u64 != self.stated.size {
             return Err(VerifyError::Digest("size"));
         }
-        if Digest::of(held) != self.0.artifact {
+        if Digest::of(held) != self.stated.artifact {
             return Err(VerifyError::Digest("sha-256"));
         }
-        Ok(VerifiedArtifact { statement: self.0, bytes })
+        Ok(VerifiedArtifact { statement: self.stated, signer: self.signer, bytes })
     }
 }
 
@@ -193,6 +196,7 @@ impl TrustedStatement {
 #[derive(Debug)]
 pub struct VerifiedArtifact<B> {
     statement: Statement,
+    signer: PublicKey<Compiler>,
     bytes: B,
 }
 
@@ -200,6 +204,19 @@ impl<B> VerifiedArtifact<B> {
     /// What the compiler stated about it.
     pub fn statement(&self) -> &Statement {
         &self.statement
+    }
+
+    /// The key that signed it. It was trusted when that was checked; keys are revoked.
+    pub fn signer(&self) -> &PublicKey<Compiler> {
+        &self.signer
+    }
+
+    /// Refuses code whose signer is none of these keys, which are those trusted now.
+    pub fn check_signer(&self, trusted: &Trusted<Compiler>) -> Result<(), VerifyError> {
+        if trusted.contains(&self.signer) {
+            return Ok(());
+        }
+        Err(EnvelopeError::UnknownKey(self.signer.id().to_string()).into())
     }
 
     /// What holds the bytes.
@@ -278,5 +295,17 @@ mod tests {
         let thief = SecretKey::from_seed([2; 32]);
         let error = TrustedStatement::open(&statement(b"x").sign(&thief), &trusted).unwrap_err();
         assert_eq!(error.nack_code(), NackCode::UnknownKey);
+    }
+
+    #[test]
+    fn verified_code_is_refused_once_its_signer_is_trusted_no_more() {
+        let (key, trusted) = trusted();
+        let other = SecretKey::from_seed([2; 32]).public();
+        let code = b"native code".to_vec();
+        let opened = TrustedStatement::open(&statement(&code).sign(&key), &trusted).unwrap();
+        let verified = opened.verify(&code).unwrap();
+        assert_eq!(verified.check_signer(&Trusted::new([other, key.public()])), Ok(()));
+        let refused = verified.check_signer(&Trusted::new([other])).unwrap_err();
+        assert_eq!(refused.nack_code(), NackCode::UnknownKey);
     }
 }
