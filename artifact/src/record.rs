@@ -13,8 +13,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppId, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target, assets::IndexRef,
-    manifest::AppConfig, seal::Sealed, secrets::PinnedSecret,
+    AppId, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target,
+    assets::IndexRef,
+    dsse::Envelope,
+    keys::{Compiler, PublicKey},
+    manifest::AppConfig,
+    seal::Sealed,
+    secrets::PinnedSecret,
 };
 
 /// Largest record in bytes of text. A version with 128 KiB of configuration or 80 KiB of secrets fits, and with most of
@@ -64,6 +69,10 @@ pub enum Body {
     EpochStart {
         /// The rev it starts from.
         base_rev: Rev,
+        /// Compiler keys that its configuration names and that the log did not know. Nodes trust none by this: theirs come
+        /// with enrolment, and by the word of a key they trust ([`Body::KeyChange`]).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        compiler_keys: Vec<PublicKey<Compiler>>,
     },
     /// An immutable version of an app: what the user meant, complete.
     Version(Version),
@@ -89,6 +98,11 @@ pub enum Body {
     NodeRevoked {
         /// The node.
         node: NodeName,
+    },
+    /// A compiler key endorses another, or revokes it. A reader that skips it trusts the keys it has.
+    KeyChange {
+        /// A [`crate::key_change::KeyChange`], as it was signed.
+        change: Envelope,
     },
     /// A kind this reader does not know.
     #[serde(other)]
@@ -264,6 +278,31 @@ mod tests {
         let end = r#","secrets":[{"name":"KEY","value":"c2VhbGVk"},{"store":"vault","name":"KEY","value":"c2VhbGVk"}]}"#;
         assert_eq!(text, format!("{}{end}", before.strip_suffix('}').unwrap()));
         assert_eq!(serde_json::from_str::<Body>(&text).unwrap(), Body::Version(version));
+    }
+
+    #[test]
+    fn keys_read_and_write_in_records_and_a_term_of_an_earlier_release_reads_and_writes_as_it_was() {
+        let before = r#"{"kind":"epoch_start","base_rev":4}"#;
+        let body: Body = serde_json::from_str(before).unwrap();
+        assert_eq!(body, Body::EpochStart { base_rev: 4, compiler_keys: vec![] });
+        assert_eq!(serde_json::to_string(&body).unwrap(), before);
+
+        use crate::{
+            key_change::{KeyChange, Verb},
+            keys::SecretKey,
+        };
+        let key = |seed| SecretKey::<Compiler>::from_seed([seed; 32]);
+        let told = Body::EpochStart { base_rev: 4, compiler_keys: vec![key(1).public()] };
+        let text = serde_json::to_string(&told).unwrap();
+        let end = format!(r#","compiler_keys":["{}"]}}"#, key(1).public().to_text().trim_end());
+        assert_eq!(text, format!("{}{end}", before.strip_suffix('}').unwrap()));
+        assert_eq!(serde_json::from_str::<Body>(&text).unwrap(), told);
+
+        let change = KeyChange::sign(&key(1), Verb::Endorses, key(2).public(), 7).unwrap();
+        let body = Body::KeyChange { change: change.envelope().clone() };
+        let text = serde_json::to_string(&body).unwrap();
+        assert_eq!(text, format!(r#"{{"kind":"key_change","change":{}}}"#, change.to_text().trim_end()));
+        assert_eq!(serde_json::from_str::<Body>(&text).unwrap(), body);
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .context("starting the threads that read static files")?;
     let code = CodeCache::new(
         engines.iter().map(Linker::new).collect::<Result<_, _>>()?,
-        Loader::new(targets, replica.compiler_keys()),
+        Loader::following(targets, replica.compiler_keys()),
         replica.blobs(),
         offers,
         side.handle().clone(),

@@ -7,8 +7,9 @@
 
 mod sealed;
 
-use std::io;
+use std::{io, sync::Arc};
 
+use arc_swap::ArcSwap;
 use artifact::{
     Digest, Lane, Profile, Target,
     container::{Container, ContainerError},
@@ -84,7 +85,8 @@ pub type VerifiedCode = VerifiedArtifact<SealedCode>;
 #[derive(Debug, Clone)]
 pub struct Loader {
     targets: Vec<Target>,
-    trusted: Trusted<Compiler>,
+    /// Looked at by each check: keys come and go while the node runs.
+    trusted: Arc<ArcSwap<Trusted<Compiler>>>,
 }
 
 /// Mapped native code of one program, for one engine.
@@ -96,8 +98,13 @@ pub enum Code {
 }
 
 impl Loader {
-    /// A loader of code for these targets, which this machine runs, trusting these compiler keys.
+    /// A loader of code for these targets, which this machine runs, trusting these compiler keys for ever.
     pub fn new(targets: Vec<Target>, trusted: Trusted<Compiler>) -> Loader {
+        Loader::following(targets, Arc::new(ArcSwap::from_pointee(trusted)))
+    }
+
+    /// The same, trusting the keys that `trusted` holds when code is checked.
+    pub fn following(targets: Vec<Target>, trusted: Arc<ArcSwap<Trusted<Compiler>>>) -> Loader {
         Loader { targets, trusted }
     }
 
@@ -105,7 +112,7 @@ impl Loader {
     /// tens of ms for a large one; call it off the serving threads.
     pub fn verify(&self, container: &[u8], wasm: Digest) -> Result<VerifiedCode, LoadError> {
         let container = Container::decode(container)?;
-        let trusted = TrustedStatement::open(&container.envelope, &self.trusted)?;
+        let trusted = TrustedStatement::open(&container.envelope, &self.trusted.load())?;
         trusted.require(&Requirements {
             targets: &self.targets,
             profile: Profile::Serve,
@@ -117,6 +124,11 @@ impl Loader {
         container.decompress(size, &mut writer)?;
         let sealed = SealedCode::seal(writer).map_err(LoadError::Seal)?;
         Ok(trusted.verify(sealed)?)
+    }
+
+    /// Is verified code still to be mapped? Not if its signer was revoked since.
+    pub fn check_signer(&self, code: &VerifiedCode) -> Result<(), LoadError> {
+        Ok(code.check_signer(&self.trusted.load())?)
     }
 }
 
@@ -201,6 +213,28 @@ mod tests {
         for engine in [engine(), engine()] {
             assert!(matches!(map(&engine, &verified).unwrap(), Code::Module(_)));
         }
+    }
+
+    #[test]
+    fn a_new_key_counts_at_once_and_a_revoked_one_neither_for_new_code_nor_for_what_was_verified_before() {
+        let (native, next) = (native(best()), SecretKey::from_seed([2; 32]));
+        let trusted = Arc::new(ArcSwap::from_pointee(Trusted::new([key().public()])));
+        let loader = Loader::following(engine::levels::of_this_machine(), trusted.clone());
+        let by = |key: &SecretKey<Compiler>| {
+            container::encode(&statement(&native, best()).sign(key), &native).unwrap()
+        };
+        let code = |key: &SecretKey<Compiler>| loader.verify(&by(key), Digest::of(WASM));
+        let refused = |done: Result<(), LoadError>| done.unwrap_err().nack().code;
+        let old = code(&key()).unwrap();
+        assert_eq!(refused(code(&next).map(drop)), NackCode::UnknownKey);
+
+        trusted.store(Arc::new(Trusted::new([key().public(), next.public()])));
+        let new = code(&next).unwrap();
+        loader.check_signer(&old).unwrap();
+        trusted.store(Arc::new(Trusted::new([next.public()])));
+        assert_eq!(refused(code(&key()).map(drop)), NackCode::UnknownKey);
+        assert_eq!(refused(loader.check_signer(&old)), NackCode::UnknownKey);
+        loader.check_signer(&new).unwrap();
     }
 
     #[test]

@@ -260,6 +260,8 @@ impl CodeCache {
 
     /// Maps a file for a worker's engine, and links it there.
     fn link(&self, tenant: &TenantName, file: Arc<CodeFile>, worker: usize) -> Result<Loaded, LoadError> {
+        // What another worker runs since before its signer was revoked is not mapped once more.
+        self.loader.check_signer(&file.code)?;
         let linker = &self.linkers[worker];
         let code = load::map(linker.engine(), &file.code)?;
         let (weight, shares_max) = (guest::weight(&code), self.shares_max);

@@ -50,7 +50,8 @@ pub struct OriginConfig {
     pub data_dir: PathBuf,
     /// Signs checkpoints. Its public half is what nodes pin at enrolment.
     pub release_key: SecretKey<Release>,
-    /// Keys that nodes will accept artifacts from.
+    /// Compiler keys that the operator told of. Those that the log does not know are noted there; the keys trusted now are
+    /// [`FleetView::compiler_keys`]'s.
     pub compiler_keys: Vec<PublicKey<Compiler>>,
     /// Opens sealed secrets; given to nodes when they enrol.
     pub secrets_key: SecretsKey,
@@ -146,7 +147,6 @@ pub struct Origin {
     pub(crate) listeners: Listeners,
     pub(crate) roster: Roster,
     pub(crate) ca: FleetCa,
-    pub(crate) compiler_keys: Vec<PublicKey<Compiler>>,
     pub(crate) secrets_key: SecretsKey,
     pub(crate) sync_names: Vec<String>,
 }
@@ -207,11 +207,14 @@ impl Origin {
             listeners: Listeners::new(now_ms()),
             roster,
             ca,
-            compiler_keys: config.compiler_keys,
             secrets_key: config.secrets_key,
             sync_names: config.sync_names,
         });
-        let start = |view: &FleetView| Ok(vec![Body::EpochStart { base_rev: view.rev }]);
+        let told = config.compiler_keys;
+        let start = |view: &FleetView| {
+            let compiler_keys = view.compiler_keys.unknown(&told);
+            Ok(vec![Body::EpochStart { base_rev: view.rev, compiler_keys }])
+        };
         let office = origin.publish("system", None, start).await;
         office.map_err(|error| OriginError::Office(Box::new(error)))?;
         tokio::spawn(keep_office(Arc::downgrade(&origin), epoch));

@@ -123,6 +123,8 @@ fn encode<E>(
         let critical = match &body {
             Body::Unknown => return Err(PublishError::Shape("a record of unknown kind")),
             Body::EpochStart { .. } => false,
+            // A node of an earlier release goes on with the keys it has, and refuses what others sign.
+            Body::KeyChange { .. } => false,
             // A node that skipped one of these would serve something else than the log says.
             Body::Version(_)
             | Body::ArtifactSet(_)

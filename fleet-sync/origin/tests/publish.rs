@@ -3,7 +3,8 @@
 use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 
 use artifact::{
-    keys::SecretKey,
+    key_change::{KeyChange, Verb},
+    keys::{Compiler, SecretKey},
     record::{Body, Rev},
     seal::SecretsKey,
 };
@@ -27,7 +28,7 @@ fn config(directory: &Path) -> OriginConfig {
 }
 
 fn mark(view: &FleetView) -> Result<Vec<Body>, Infallible> {
-    Ok(vec![Body::EpochStart { base_rev: view.rev }])
+    Ok(vec![Body::EpochStart { base_rev: view.rev, compiler_keys: vec![] }])
 }
 
 #[tokio::test]
@@ -154,4 +155,41 @@ async fn a_damaged_blob_is_named_and_mended_by_putting_it_again() {
     assert!(matches!(blobs.get(digest).await, Err(BlobError::Corrupt(_))));
     blobs.put("content".into()).await.unwrap();
     assert_eq!(blobs.get(digest).await.unwrap(), "content");
+}
+
+#[tokio::test]
+async fn told_compiler_keys_are_noted_once_and_a_change_by_none_of_them_does_not_reach_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = |seed: u8| SecretKey::<Compiler>::from_seed([seed; 32]);
+    let told =
+        |seed: u8| OriginConfig { compiler_keys: vec![key(seed).public()], ..config(directory.path()) };
+    let noted = async |origin: &Origin| match origin.record(origin.head().rev).await.unwrap().unwrap().body {
+        Body::EpochStart { compiler_keys, .. } => compiler_keys,
+        other => panic!("{other:?}"),
+    };
+    let origin = Origin::open(told(3)).await.unwrap();
+    assert_eq!(noted(&origin).await, [key(3).public()]);
+    drop(origin);
+    let origin = Origin::open(told(3)).await.unwrap();
+    assert_eq!(noted(&origin).await, [], "the log knows it");
+
+    let publish = async |by: u8, verb: Verb, of: u8, serial: u64| {
+        let change = KeyChange::sign(&key(by), verb, key(of).public(), serial).unwrap();
+        let body = Body::KeyChange { change: change.envelope().clone() };
+        origin.publish("ana", None, |_| Ok::<_, Infallible>(vec![body])).await
+    };
+    let before = origin.head().rev;
+    assert!(matches!(publish(9, Verb::Endorses, 4, 1).await, Err(PublishError::Inapplicable(_))));
+    assert_eq!(origin.head().rev, before);
+    let rev = publish(3, Verb::Endorses, 4, 1).await.unwrap().rev;
+    assert!(!origin.record(rev).await.unwrap().unwrap().critical, "readers of earlier releases go on");
+    publish(4, Verb::Revokes, 3, 2).await.unwrap();
+    drop(origin);
+
+    // The compiler has its new key, and its file is the one that the configuration names; or that was forgotten.
+    for seed in [4, 3] {
+        let origin = Origin::open(told(seed)).await.unwrap();
+        assert_eq!(noted(&origin).await, []);
+        assert_eq!(origin.view().compiler_keys.ring().trusted(), [key(4).public()]);
+    }
 }

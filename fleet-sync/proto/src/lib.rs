@@ -28,7 +28,7 @@ pub mod publisher;
 pub mod wire;
 
 pub use projection::{
-    AppState, Applied, ApplyError, ClaimConflict, FleetView, HostState, VersionState, pick_artifact,
-    runnable_artifacts,
+    AppState, Applied, ApplyError, ClaimConflict, CompilerKeys, FleetView, HostState, VersionState,
+    pick_artifact, runnable_artifacts,
 };
 pub use wire::{Ack, Hello, NodeHealth, Position, Report, ToNode, ToOrigin, VersionCounters};

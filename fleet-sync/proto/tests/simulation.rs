@@ -185,7 +185,7 @@ impl World {
             }
         }
         let rev = self.log.len() as Rev + 1;
-        let body = Body::EpochStart { base_rev: rev - 1 };
+        let body = Body::EpochStart { base_rev: rev - 1, compiler_keys: vec![] };
         let (epoch, time_ms) = (self.epoch, self.now_ms);
         let record =
             Record { rev, epoch, time_ms, actor: "sim".into(), request: None, critical: false, body };

@@ -25,6 +25,7 @@ pub(crate) struct Identity {
     pub certificate_pem: String,
     pub ca_pem: String,
     pub release_keys: Vec<PublicKey<Release>>,
+    /// Those of then. See `trust`.
     pub compiler_keys: Vec<PublicKey<Compiler>>,
     pub secrets_key: String,
 }
@@ -135,10 +136,6 @@ impl Identity {
 
     pub(crate) fn release_trust(&self) -> Trusted<Release> {
         Trusted::new(self.release_keys.iter().copied())
-    }
-
-    pub(crate) fn compiler_trust(&self) -> Trusted<Compiler> {
-        Trusted::new(self.compiler_keys.iter().copied())
     }
 
     /// `None` when the certificate does not read.

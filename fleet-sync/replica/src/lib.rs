@@ -8,6 +8,7 @@
 //! | Module | One job |
 //! |---|---|
 //! | [`replica`] | [`Replica`]: open, what is known, run |
+//! | `trust` | whose code it believes now |
 //! | [`activator`] | the seam to the server |
 //! | `identity`, `enrol`, `dial`, `kept` | who this node is; how it became that; mTLS |
 //! | `store` | `replica.sqlite`: records, cursor, pins, failures |
@@ -32,6 +33,7 @@ mod renewal;
 pub mod replica;
 pub mod shelf;
 mod store;
+mod trust;
 
 pub use activator::{Activation, Activator};
 pub use enrol::EnrolError;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
 
+use arc_swap::ArcSwap;
 use artifact::{
     AppId, Fingerprint, NodeName, Target,
     keys::{Compiler, Trusted},
@@ -20,6 +21,7 @@ use crate::{
     kv::KvClient,
     shelf::BlobShelf,
     store::{Loaded, Pin, Pins, Store, StoreError},
+    trust::Trust,
 };
 
 /// What a replica needs.
@@ -100,6 +102,7 @@ pub(crate) struct Inner {
     view: RwLock<FleetView>,
     pinned: RwLock<Pins>,
     identity: Arc<RwLock<Option<Identity>>>,
+    trust: Trust,
 }
 
 impl std::fmt::Debug for Replica {
@@ -129,7 +132,10 @@ impl Replica {
             failed: loaded.failures.len(),
             ..ReplicaStatus::default()
         };
+        let trust = Trust::default();
+        trust.derive(identity.read().as_ref(), &loaded.view);
         let inner = Inner {
+            trust,
             store,
             shelf,
             kv,
@@ -179,9 +185,10 @@ impl Replica {
         self.inner.identity()?.secrets_key()
     }
 
-    /// The keys that may sign artifacts. None before enrolment.
-    pub fn compiler_keys(&self) -> Trusted<Compiler> {
-        self.inner.identity().map_or_else(|| Trusted::new([]), |identity| identity.compiler_trust())
+    /// The keys that may sign artifacts, always those of [`Replica::view`]: to be loaded at each use. None before
+    /// enrolment.
+    pub fn compiler_keys(&self) -> Arc<ArcSwap<Trusted<Compiler>>> {
+        self.inner.trust.shared()
     }
 
     /// Artifacts on this node's disk.
@@ -222,10 +229,15 @@ impl Inner {
     }
 
     pub(crate) fn set_identity(&self, identity: Identity) {
+        self.trust.derive(Some(&identity), &self.view.read());
         *self.identity.write() = Some(identity);
     }
 
+    /// Called when its records are durable, and before anything of it is activated.
     pub(crate) fn show_view(&self, view: FleetView) {
+        if view.compiler_keys.changes().len() != self.view.read().compiler_keys.changes().len() {
+            self.trust.derive(self.identity.read().as_ref(), &view);
+        }
         self.status.lock().applied_rev = view.rev;
         *self.view.write() = view;
     }

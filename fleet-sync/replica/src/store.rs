@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     fn record(rev: Rev) -> RawRecord {
-        let body = Body::EpochStart { base_rev: rev - 1 };
+        let body = Body::EpochStart { base_rev: rev - 1, compiler_keys: vec![] };
         let record =
             Record { rev, epoch: 1, time_ms: 0, actor: "t".into(), request: None, critical: false, body };
         RawRecord::encode(&record).unwrap()

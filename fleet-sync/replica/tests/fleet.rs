@@ -350,7 +350,7 @@ async fn a_certificate_that_expired_too_long_ago_or_names_no_node_is_refused() {
 #[tokio::test]
 async fn a_repeated_request_key_publishes_once() {
     let control = Control::start().await;
-    let body = || vec![Body::EpochStart { base_rev: 0 }];
+    let body = || vec![Body::EpochStart { base_rev: 0, compiler_keys: vec![] }];
     let key = Some("default/abc".to_owned());
     let first = control.origin.publish::<(), _>("t", key.clone(), |_| Ok(body())).await.unwrap();
     let again = control.origin.publish::<(), _>("t", key, |_| panic!("decided twice")).await.unwrap();

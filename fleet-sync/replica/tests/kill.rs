@@ -51,7 +51,7 @@ async fn node_process() {
 async fn control_process() {
     let origin = support::open(&directory(), 1).await;
     loop {
-        let body = Body::EpochStart { base_rev: origin.head().rev };
+        let body = Body::EpochStart { base_rev: origin.head().rev, compiler_keys: vec![] };
         let published = origin.publish::<(), _>("test", None, |_| Ok(vec![body])).await.unwrap();
         println!("acked {}", published.rev);
         std::io::stdout().flush().unwrap();

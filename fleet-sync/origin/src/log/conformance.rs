@@ -36,7 +36,7 @@ where
 
 /// A small valid record.
 pub fn record(epoch: Epoch, rev: Rev) -> RawRecord {
-    let body = Body::EpochStart { base_rev: rev - 1 };
+    let body = Body::EpochStart { base_rev: rev - 1, compiler_keys: vec![] };
     let record =
         Record { rev, epoch, time_ms: 0, actor: "conformance".into(), request: None, critical: false, body };
     RawRecord::encode(&record).expect("a small record of plain text")

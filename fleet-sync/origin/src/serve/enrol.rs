@@ -47,7 +47,7 @@ pub(super) async fn enrol(origin: &Origin, request: Request<Incoming>) -> Result
         certificate_pem,
         ca_pem: origin.ca.pem().to_owned(),
         release_keys: vec![origin.release_key()],
-        compiler_keys: origin.compiler_keys.clone(),
+        compiler_keys: origin.view().compiler_keys.ring().trusted().to_vec(),
         secrets_key: origin.secrets_key.to_text(),
     }))
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::publisher::follow;
 
 fn record(epoch: Epoch, rev: Rev) -> RawRecord {
-    let body = Body::EpochStart { base_rev: rev - 1 };
+    let body = Body::EpochStart { base_rev: rev - 1, compiler_keys: vec![] };
     let record = Record { rev, epoch, time_ms: 0, actor: "t".into(), request: None, critical: false, body };
     RawRecord::encode(&record).unwrap()
 }

@@ -11,6 +11,7 @@
 //! 6. Host names: see [`claims`].
 
 pub mod claims;
+pub mod keys;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::Deserialize;
 
 pub use claims::{ClaimConflict, HostState};
+pub use keys::{CompilerKeys, KEY_CHANGES_MAX};
 
 use crate::wire::Position;
 
@@ -57,6 +59,8 @@ pub struct FleetView {
     pub certificates: RedBlackTreeMapSync<HostName, Arc<Certificate>>,
     /// Nodes that may not connect again.
     pub revoked: RedBlackTreeSetSync<NodeName>,
+    /// Which compiler keys the log knows, and what they said of each other.
+    pub compiler_keys: CompilerKeys,
     /// Next version number of apps that were deleted, at most [`DELETED_KEPT_MAX`].
     deleted: RedBlackTreeMapSync<AppId, VersionNumber>,
     requests: RedBlackTreeMapSync<String, Rev>,
@@ -261,7 +265,11 @@ impl FleetView {
     fn take(&mut self, record: Record) -> Result<Applied, Nack> {
         let (rev, time_ms) = (record.rev, record.time_ms);
         match record.body {
-            Body::EpochStart { .. } => Ok(Applied::default()),
+            Body::EpochStart { compiler_keys, .. } => {
+                self.compiler_keys.tell(compiler_keys);
+                Ok(Applied::default())
+            }
+            Body::KeyChange { change } => self.compiler_keys.take(change).map(|()| Applied::default()),
             Body::Version(version) => self.add_version(version, rev, time_ms),
             Body::ArtifactSet(set) => self.add_artifacts(set),
             Body::Release { id, version } => self.release(id, version, rev),

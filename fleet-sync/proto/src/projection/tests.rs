@@ -48,7 +48,7 @@ fn raw(rev: Rev, epoch: Epoch, request: Option<&str>, body: Body) -> RawRecord {
 }
 
 /// Applies the next record.
-fn put(view: &mut FleetView, body: Body) -> Result<Applied, ApplyError> {
+pub(super) fn put(view: &mut FleetView, body: Body) -> Result<Applied, ApplyError> {
     let next = raw(view.rev + 1, 1, None, body);
     view.apply(&next)
 }
@@ -88,13 +88,16 @@ fn an_app_made_again_after_its_deletion_goes_on_counting() {
 #[test]
 fn gap_repeat_and_older_epoch_leave_the_view_as_it_was() {
     let mut view = FleetView::new();
-    view.apply(&raw(1, 2, None, Body::EpochStart { base_rev: 0 })).unwrap();
+    view.apply(&raw(1, 2, None, Body::EpochStart { base_rev: 0, compiler_keys: vec![] })).unwrap();
     let before = view.position();
     for (rev, epoch) in [(1, 2), (3, 2), (0, 2)] {
-        let error = view.apply(&raw(rev, epoch, None, Body::EpochStart { base_rev: 0 })).unwrap_err();
+        let error = view
+            .apply(&raw(rev, epoch, None, Body::EpochStart { base_rev: 0, compiler_keys: vec![] }))
+            .unwrap_err();
         assert_eq!((error.nack().code, error.moved_on()), (NackCode::ChainBreak, false));
     }
-    let error = view.apply(&raw(2, 1, None, Body::EpochStart { base_rev: 0 })).unwrap_err();
+    let error =
+        view.apply(&raw(2, 1, None, Body::EpochStart { base_rev: 0, compiler_keys: vec![] })).unwrap_err();
     assert_eq!(error.nack().code, NackCode::EpochStale);
     assert!(!view.apply(&RawRecord::from_text("no json".into()).unwrap()).unwrap_err().moved_on());
     assert_eq!(view.position(), before);
@@ -303,7 +306,9 @@ fn of_too_many_artifacts_those_that_were_replaced_leave_first() {
 #[test]
 fn requests_are_remembered_and_the_oldest_forgotten() {
     let mut view = FleetView::new();
-    let keyed = |rev: Rev| raw(rev, 1, Some(&format!("k{rev}")), Body::EpochStart { base_rev: 0 });
+    let keyed = |rev: Rev| {
+        raw(rev, 1, Some(&format!("k{rev}")), Body::EpochStart { base_rev: 0, compiler_keys: vec![] })
+    };
     for rev in 1..=REQUESTS_KEPT_MAX as u64 + 5 {
         view.apply(&keyed(rev)).unwrap();
     }

@@ -4,7 +4,7 @@ use super::*;
 
 fn record(rev: Rev) -> RawRecord {
     let epoch: Epoch = 1;
-    let body = Body::EpochStart { base_rev: rev - 1 };
+    let body = Body::EpochStart { base_rev: rev - 1, compiler_keys: vec![] };
     let record = Record { rev, epoch, time_ms: 0, actor: "t".into(), request: None, critical: false, body };
     RawRecord::encode(&record).unwrap()
 }
