@@ -16,6 +16,9 @@ use crate::{
 /// Keys trusted at once: two during a rotation, and room for some compilers with a key each.
 pub const KEYS_TRUSTED_MAX: usize = 16;
 
+/// Changes that a keyring takes: a rotation is two of them, so one each month for 40 years. 0.5 MB of a log.
+pub const KEY_CHANGES_MAX: usize = 1_024;
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keyring {
@@ -23,6 +26,8 @@ pub struct Keyring {
     revoked: Vec<PublicKey<Compiler>>,
     /// Of the last change taken.
     serial: u64,
+    /// Changes taken.
+    taken: usize,
 }
 
 /// A change was not taken, or a key not told of.
@@ -48,6 +53,11 @@ pub enum KeyRefusal {
     /// Over [`KEYS_TRUSTED_MAX`].
     #[error("{KEYS_TRUSTED_MAX} compiler keys are trusted already: revoke one first")]
     Full,
+    /// Over [`KEY_CHANGES_MAX`].
+    #[error(
+        "{KEY_CHANGES_MAX} changes of compiler keys were taken, the most there may be: nodes must enrol anew"
+    )]
+    TooManyChanges,
 }
 
 impl KeyRefusal {
@@ -57,7 +67,7 @@ impl KeyRefusal {
             KeyRefusal::Stranger(_) | KeyRefusal::RevokedSigner(_) | KeyRefusal::Revoked(_) => {
                 NackCode::UnknownKey
             }
-            KeyRefusal::Stale { .. } | KeyRefusal::Full => NackCode::Internal,
+            KeyRefusal::Stale { .. } | KeyRefusal::Full | KeyRefusal::TooManyChanges => NackCode::Internal,
         }
     }
 }
@@ -90,11 +100,15 @@ impl Keyring {
         if change.serial() <= self.serial {
             return Err(KeyRefusal::Stale { found: change.serial(), taken: self.serial });
         }
+        if self.taken >= KEY_CHANGES_MAX {
+            return Err(KeyRefusal::TooManyChanges);
+        }
         match change.verb() {
             Verb::Endorses => drop(self.tell(key)?),
             Verb::Revokes => self.revoke(key),
         }
         self.serial = change.serial();
+        self.taken += 1;
         Ok(())
     }
 
@@ -265,5 +279,14 @@ mod tests {
         ring.take(&revokes(1, 2, 101)).unwrap();
         ring.take(&endorses(1, 100, 102)).unwrap();
         assert_eq!(ring.trusted().len(), KEYS_TRUSTED_MAX);
+    }
+
+    #[test]
+    fn so_many_changes_are_taken() {
+        let mut ring = Keyring::of([public(1)]);
+        for serial in 1..=KEY_CHANGES_MAX as u64 {
+            ring.take(&endorses(1, 2, serial)).unwrap();
+        }
+        assert_eq!(ring.take(&endorses(1, 2, u64::MAX)), Err(KeyRefusal::TooManyChanges));
     }
 }

@@ -14,9 +14,6 @@ use artifact::{
     nack::{Nack, NackCode},
 };
 
-/// Changes in a log: a rotation is two of them, so one each month for 40 years. 0.5 MB.
-pub const KEY_CHANGES_MAX: usize = 1_024;
-
 /// See the module. Cloning shares.
 #[derive(Debug, Clone, Default)]
 pub struct CompilerKeys {
@@ -65,11 +62,6 @@ impl CompilerKeys {
 
     pub(super) fn take(&mut self, change: Envelope) -> Result<(), Nack> {
         let refused = |code, detail| Nack { code, detail };
-        if self.changes.len() >= KEY_CHANGES_MAX {
-            let detail =
-                format!("the log has {KEY_CHANGES_MAX} changes of compiler keys, the most there may be");
-            return Err(refused(NackCode::Internal, detail));
-        }
         let change = KeyChange::open(change)
             .map_err(|error| refused(NackCode::BadSig, format!("a change of compiler keys: {error}")))?;
         self.ring
@@ -168,16 +160,5 @@ mod tests {
         let mut view = rotated();
         put(&mut view, told(&[1])).unwrap();
         assert_eq!(view.compiler_keys.ring().trusted(), [public(2)]);
-    }
-
-    #[test]
-    fn a_log_has_room_for_so_many_changes() {
-        let mut view = FleetView::new();
-        put(&mut view, told(&[1])).unwrap();
-        for serial in 1..=KEY_CHANGES_MAX as u64 {
-            put(&mut view, change(1, Verb::Endorses, 2, serial)).unwrap();
-        }
-        let refused = put(&mut view, change(1, Verb::Endorses, 2, u64::MAX)).unwrap_err();
-        assert!(refused.to_string().contains("1024 changes"), "{refused}");
     }
 }

@@ -27,7 +27,7 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::Deserialize;
 
 pub use claims::{ClaimConflict, HostState};
-pub use keys::{CompilerKeys, KEY_CHANGES_MAX};
+pub use keys::CompilerKeys;
 
 use crate::wire::Position;
 
