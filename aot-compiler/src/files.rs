@@ -11,7 +11,7 @@ use artifact::keys::{Compiler, KeyError, SecretKey};
 
 use crate::service::Token;
 
-const KEY_FILE: &str = "compiler.key";
+pub(crate) const KEY_FILE: &str = "compiler.key";
 const PUBLIC_KEY_FILE: &str = "compiler.pub";
 
 /// A secret file cannot be used.
@@ -31,9 +31,12 @@ pub enum FileError {
     /// Others can read the key.
     #[error("{0} can be read by others: run `chmod 600` on it, and make a new key if they may have read it")]
     Exposed(PathBuf),
+    /// There is none, where one must not be made.
+    #[error("{0} has no compiler.key: name the folder of a key that is there")]
+    NoKey(PathBuf),
     /// Not a compiler key.
     #[error(
-        "{path} holds no compiler key: move it away to have a new one made, which nodes must then be told of"
+        "{path} holds no compiler key: put back a copy. A new one has to be endorsed by it (docs/operating.md), or nodes enrol anew"
     )]
     Key {
         /// The file.
@@ -57,11 +60,7 @@ pub fn compiler_key(data_dir: &Path) -> Result<SecretKey<Compiler>, FileError> {
     fs::create_dir_all(data_dir).map_err(io_error("making the data directory", data_dir))?;
     let path = data_dir.join(KEY_FILE);
     let text = load_or_make(&path, || Ok(SecretKey::<Compiler>::from_seed(random()?).to_text()))?;
-    let mode = fs::metadata(&path).map_err(io_error("reading the mode of", &path))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(FileError::Exposed(path));
-    }
-    let key: SecretKey<Compiler> = text.parse().map_err(|source| FileError::Key { path, source })?;
+    let key = parsed(path, &text)?;
 
     let public = data_dir.join(PUBLIC_KEY_FILE);
     let text = key.public().to_text();
@@ -69,6 +68,24 @@ pub fn compiler_key(data_dir: &Path) -> Result<SecretKey<Compiler>, FileError> {
         replace(&public, text.as_bytes(), 0o644)?;
     }
     Ok(key)
+}
+
+/// The compiler key of a data directory that has one. Nothing is made.
+pub fn existing_compiler_key(data_dir: &Path) -> Result<SecretKey<Compiler>, FileError> {
+    let path = data_dir.join(KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => parsed(path, &text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FileError::NoKey(data_dir.to_owned())),
+        Err(error) => Err(io_error("reading", &path)(error)),
+    }
+}
+
+fn parsed(path: PathBuf, text: &str) -> Result<SecretKey<Compiler>, FileError> {
+    let mode = fs::metadata(&path).map_err(io_error("reading the mode of", &path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(FileError::Exposed(path));
+    }
+    text.parse().map_err(|source| FileError::Key { path, source })
 }
 
 /// The token of a token file, made when missing.

@@ -1,10 +1,10 @@
-//! `aot-compiler --config FILE` serves; `compile` and `inspect` are for people; the hidden `job` is one compile inside its caps.
+//! `aot-compiler --config FILE` serves; `compile`, `inspect` and `key` are for people; the hidden `job` is one compile inside its caps.
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use aot_compiler::{
-    command::{self, compile::Compile},
+    command::{self, compile::Compile, key::Say},
     config::Config,
     job::{
         JobCaps,
@@ -12,7 +12,7 @@ use aot_compiler::{
     },
     server,
 };
-use artifact::{Profile, Target};
+use artifact::{Profile, Target, key_change::Verb};
 use clap::{Args, Parser, Subcommand};
 
 /// Compiles WebAssembly to signed native code.
@@ -38,9 +38,51 @@ enum Command {
         after_help = "Examples:\n  aot-compiler inspect app.skerry\n  aot-compiler inspect app.skerry --key /var/lib/skerry/compiler/compiler.pub"
     )]
     Inspect(InspectArgs),
+    /// Make signing keys, and say by one that another is to be believed, or is not any more
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  aot-compiler key new --data-dir next\n  aot-compiler key endorse next/compiler.pub --data-dir /var/lib/skerry/compiler --out next.endorsed\n  aot-compiler key revoke old.pub --data-dir /var/lib/skerry/compiler --out old.revoked\n\nWhat is signed here reaches the fleet by `skerry compiler-key add FILE`."
+    )]
+    Key(KeyCommand),
     /// One compile: wasm on standard input, the answer on standard output. Started by the service.
     #[command(hide = true)]
     Job(JobArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key: compiler.key and compiler.pub in a folder that has none
+    New {
+        /// The folder; made when missing
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+    /// Sign that what another key signs is to be believed as what this one signs
+    Endorse(SayArgs),
+    /// Sign that what another key signs is not to be believed any more, ever
+    Revoke(SayArgs),
+    /// Show which key a compiler.pub holds, or what a signed change says
+    Show {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SayArgs {
+    /// File with the other's public key (compiler.pub)
+    #[arg(value_name = "KEY")]
+    of: PathBuf,
+    /// Folder with the compiler.key that signs
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Where the signed change goes; a new file
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Must be higher than in every change before. Default: this machine's time in milliseconds
+    #[arg(long, value_name = "NUMBER")]
+    serial: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +136,7 @@ fn main() -> ExitCode {
         (Some(Command::Job(job)), _) => run_job(&job),
         (Some(Command::Compile(args)), _) => run_compile(args),
         (Some(Command::Inspect(args)), _) => run_inspect(&args),
+        (Some(Command::Key(command)), _) => run_key(command),
         (None, Some(config)) => run_service(config),
         (None, None) => unreachable!("clap requires --config without a subcommand"),
     };
@@ -132,6 +175,20 @@ fn run_inspect(args: &InspectArgs) -> anyhow::Result<()> {
     let found = command::inspect::run(&args.file, key.as_ref())?;
     print!("{}", found.text);
     anyhow::ensure!(found.is_sound, "{} is not sound: a node would refuse it", args.file.display());
+    Ok(())
+}
+
+fn run_key(command: KeyCommand) -> anyhow::Result<()> {
+    let say = |verb, SayArgs { of, data_dir, out, serial }: SayArgs| {
+        command::key::say(&Say { verb, of, data_dir, out, serial })
+    };
+    let line = match command {
+        KeyCommand::New { data_dir } => command::key::new(&data_dir)?,
+        KeyCommand::Endorse(args) => say(Verb::Endorses, args)?,
+        KeyCommand::Revoke(args) => say(Verb::Revokes, args)?,
+        KeyCommand::Show { file } => command::key::show(&file)?,
+    };
+    println!("{line}");
     Ok(())
 }
 
