@@ -111,6 +111,8 @@ pub enum Command {
     Token(Group<Token>),
     /// Manage nodes (operator)
     Node(Group<Node>),
+    /// Change the keys that sign native code (operator)
+    CompilerKey(Group<CompilerKey>),
     /// Make a component of a core module, as AssemblyScript compiles it
     Component(Component),
     /// Print a script that completes command lines
@@ -599,6 +601,23 @@ pub enum Node {
     Revoke {
         /// The node, as in `node list`
         node: NodeName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CompilerKey {
+    /// List the keys: which are trusted, and by whose word
+    List,
+    /// Publish what one key says of another: an endorsement, or a revocation
+    #[command(
+        after_help = "FILE is what `aot-compiler key endorse` or `aot-compiler key revoke` wrote. A key that is trusted has to have\n\
+                      signed it: neither an operator nor the control plane can make a key trusted. A revoked key never comes\n\
+                      back; code that it signed is not loaded any more, so compile all anew before: skerry recompile --all"
+    )]
+    Add {
+        /// The signed change
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }
 

@@ -87,6 +87,9 @@ fn run(command: Command, output: Output) -> Result<()> {
             commands::token::run(&api(&group.shared)?, &group.command, group.shared.tenant.as_ref(), output)
         }
         Command::Node(group) => commands::node::run(&api(&group.shared)?, &group.command, output),
+        Command::CompilerKey(group) => {
+            commands::compiler_key::run(&api(&group.shared)?, &group.command, output)
+        }
         Command::Component(args) => commands::component::run(&args, output),
         Command::Completions(args) => commands::shell::completions(&args),
         Command::Man => commands::shell::man(),
@@ -126,6 +129,7 @@ impl Command {
             Command::Tenant(group) => group.shared.json,
             Command::Token(group) => group.shared.json,
             Command::Node(group) => group.shared.json,
+            Command::CompilerKey(group) => group.shared.json,
             Command::Component(args) => args.json,
             Command::Init(args) => args.json,
             Command::Schema => false,

@@ -80,7 +80,8 @@ pub struct CompilerConfig {
     pub url: String,
     /// File with the shared token the service demands.
     pub token_file: PathBuf,
-    /// File with the compiler's public key (`compiler.pub` in its data directory). Statements by other keys are refused.
+    /// File with the compiler's public key (`compiler.pub` in its data directory). Statements are believed by this key, by
+    /// those that earlier starts found here, and by those they endorsed; by none that was revoked.
     pub public_key_file: PathBuf,
 }
 

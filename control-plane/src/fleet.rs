@@ -15,7 +15,7 @@ use fleet_sync_origin::{
     OriginError, PublishError,
 };
 use fleet_sync_proto::{
-    FleetView,
+    CompilerKeys, FleetView,
     kv::{Ask, Message, Refusal, Said},
 };
 
@@ -69,6 +69,11 @@ impl Fleet {
     /// What the log says now. Cheap.
     pub fn view(&self) -> FleetView {
         self.origin.view()
+    }
+
+    /// Which compiler keys the log knows, and which of them are trusted now.
+    pub fn compiler_keys(&self) -> CompilerKeys {
+        self.view().compiler_keys
     }
 
     /// Publishes what `decide` makes of the view, all or nothing, durable on return. The rev is the last record's; a

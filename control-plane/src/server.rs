@@ -152,17 +152,21 @@ impl ControlPlane {
             who: "control-plane".to_owned(),
         })
         .await?;
+        if !origin.view().compiler_keys.ring().trusts(&opened.compiler_key) {
+            let (id, file) = (opened.compiler_key.id(), config.compiler.public_key_file.display());
+            tracing::warn!("compiler key {id} in {file} was revoked: put the compiler.pub of now there");
+        }
         if !api_addr.ip().is_loopback() {
             tracing::warn!(%api_addr, "the API speaks plain HTTP beyond this machine: put a TLS terminator before it");
         }
         let authority = config::compiler_authority(&config.compiler.url).map_err(StartError::CompilerUrl)?;
-        let compiler =
-            CompilerClient::new(authority, config.compiler.token_file.clone(), opened.compiler_key);
+        let fleet = Fleet::new(Arc::clone(&origin));
+        let compiler = CompilerClient::new(authority, config.compiler.token_file.clone(), fleet.clone());
         let ready_file = config.ready_file.clone();
         let plane = Arc::new(Plane::new(
             config,
             opened.admin,
-            Fleet::new(Arc::clone(&origin)),
+            fleet,
             Arc::new(compiler),
             Arc::new(opened.ca),
             opened.secrets,

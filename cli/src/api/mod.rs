@@ -172,6 +172,17 @@ impl Api {
     pub fn revoke_node(&self, node: &NodeName) -> Result<()> {
         self.acknowledged(Call::new(format!("revoking node {node}"), "DELETE", format!("/v1/nodes/{node}")))
     }
+
+    /// All compiler keys.
+    pub fn compiler_keys(&self) -> Result<Vec<CompilerKeySummary>> {
+        self.answer(Call::new("listing compiler keys", "GET", "/v1/compiler-keys"))
+    }
+
+    /// Publishes what one compiler key says of another. The same again changes nothing.
+    pub fn add_key_change(&self, change: &str) -> Result<AddedKeyChange> {
+        let call = Call::new("changing the fleet's compiler keys", "POST", "/v1/compiler-keys");
+        self.answer(call.json(&json!({ "change": change })).repeatable())
+    }
 }
 
 #[cfg(test)]

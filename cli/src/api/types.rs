@@ -271,6 +271,27 @@ pub struct CreatedNodeToken {
     pub expires_ms: u64,
 }
 
+/// `GET /v1/compiler-keys`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct CompilerKeySummary {
+    pub id: String,
+    pub key: String,
+    pub trusted: bool,
+    #[serde(default)]
+    pub endorsed_by: Option<String>,
+    #[serde(default)]
+    pub revoked_by: Option<String>,
+}
+
+/// `POST /v1/compiler-keys`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct AddedKeyChange {
+    pub rev: u64,
+    pub signer: String,
+    pub verb: String,
+    pub key: String,
+}
+
 /// A node in a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeSummary {

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod build;
+pub mod compiler_key;
 pub mod component;
 pub mod config;
 pub mod convergence;

@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    apps, assets, config, kv, logs, nodes, recompiles, rollback, secrets, tenants, tokens, types::Healthz,
-    uploads,
+    apps, assets, compiler_keys, config, kv, logs, nodes, recompiles, rollback, secrets, tenants, tokens,
+    types::Healthz, uploads,
 };
 use crate::plane::Plane;
 
@@ -51,7 +51,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         kv::list_stores, kv::list_keys, kv::get_entry, kv::put_entry,
         kv::delete_entry, tenants::create_tenant, tenants::list_tenants,
         tokens::create_token, tokens::list_tokens, tokens::revoke_token, nodes::create_node_token, nodes::list_nodes,
-        nodes::revoke_node,
+        nodes::revoke_node, compiler_keys::list_compiler_keys, compiler_keys::add_key_change,
     ),
     modifiers(&BearerToken)
 )]

@@ -8,6 +8,7 @@ mod apps;
 mod assets;
 mod auth;
 mod body;
+mod compiler_keys;
 mod config;
 pub mod error;
 mod kv;
@@ -92,6 +93,8 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(nodes::create_node_token, __path_create_node_token),
         route!(nodes::list_nodes, __path_list_nodes),
         route!(nodes::revoke_node, __path_revoke_node),
+        route!(compiler_keys::list_compiler_keys, __path_list_compiler_keys),
+        route!(compiler_keys::add_key_change, __path_add_key_change),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use artifact::{
     AppName, Digest, HostName, Lane, NodeName, Target, TenantName,
+    key_change::Verb,
     manifest::AppConfig,
     nack::NackCode,
     names::{PopName, SecretName, StoreName},
@@ -542,6 +543,43 @@ pub struct CreatedNodeToken {
     pub token: String,
     /// When it ends.
     pub expires_ms: UnixMs,
+}
+
+/// A compiler key that the release log knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CompilerKeySummary {
+    /// Its name in signatures.
+    pub id: String,
+    /// The key, as a `compiler.pub` has it.
+    pub key: String,
+    /// Is what it signs believed? Once it is not, it never is again.
+    pub trusted: bool,
+    /// Id of the key that endorsed it. Absent: the control plane's configuration named it.
+    pub endorsed_by: Option<String>,
+    /// Id of the key that revoked it.
+    pub revoked_by: Option<String>,
+}
+
+/// `POST /v1/compiler-keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddKeyChange {
+    /// The text of a file that `aot-compiler key endorse` or `revoke` wrote.
+    pub change: String,
+}
+
+/// A change of compiler keys is in the release log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AddedKeyChange {
+    /// Nodes that have applied this rev follow it.
+    pub rev: Rev,
+    /// Id of the key that signed it.
+    pub signer: String,
+    /// `endorses` or `revokes`.
+    #[schema(value_type = String)]
+    pub verb: Verb,
+    /// Id of the key of which it is said.
+    pub key: String,
 }
 
 /// A node as the origin knows it.

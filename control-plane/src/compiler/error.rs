@@ -45,15 +45,16 @@ pub enum CompilerError {
         /// Where.
         url: String,
     },
-    /// Its key is not the one we were told to trust.
+    /// Its key is none of those trusted now.
     #[error(
-        "the compiler's key is {found}, but compiler.public_key_file holds {expected}: one of them is an impostor's or out of date"
+        "the compiler's key is {found}, trusted are {}: it is an impostor's, or a new one that none of these endorsed yet (`skerry compiler-key add`)",
+        trusted.join(", ")
     )]
     OtherKey {
         /// Id of the service's key.
         found: String,
-        /// Id of the configured key.
-        expected: String,
+        /// Ids of the keys trusted now.
+        trusted: Vec<String>,
     },
     /// It refused the program.
     #[error("{}", .0.message)]

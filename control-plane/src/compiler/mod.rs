@@ -1,6 +1,6 @@
 //! Client of the compiler service: asks for native code and believes nothing that is not signed.
 //!
-//! Relies on the wire types in `artifact::compile` and on the compiler's public key from our own configuration. Answers
+//! Relies on the wire types in `artifact::compile` and on the compiler keys that the release log says are trusted now. Answers
 //! are checked in full (signature, program, target, fingerprint, size and digest of the code) before anything is kept.
 //! A full service is asked again for a while. Deliberately absent: any other retry. Whoever waits for the answer decides;
 //! the background recompiler has its own back-off.
@@ -14,7 +14,6 @@ use artifact::{
     Digest, Fingerprint, Lane, Target, TenantName,
     compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
     container::CONTAINER_BYTES_MAX,
-    keys::{Compiler, PublicKey, Trusted},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header, uri::Authority};
@@ -33,7 +32,7 @@ use tokio::{
 use check::{Wanted, check};
 pub use error::CompilerError;
 
-use crate::files;
+use crate::{files, fleet::Fleet};
 
 /// Compile calls under way at once, over all deploys: as many as the service lets wait, so that its queue, which is fair
 /// between tenants, decides who is next, and not ours.
@@ -74,7 +73,8 @@ pub struct CompilerClient {
     url: String,
     authority: Authority,
     token_file: PathBuf,
-    key: PublicKey<Compiler>,
+    /// Knows which keys are trusted now.
+    fleet: Fleet,
     http: Client<HttpConnector, Full<Bytes>>,
     calls: Semaphore,
     /// Turns of the tenants that have calls under way or waiting.
@@ -88,8 +88,8 @@ struct Turn<'c> {
 }
 
 impl CompilerClient {
-    /// A client of the service at `authority` that believes `key` alone.
-    pub fn new(authority: Authority, token_file: PathBuf, key: PublicKey<Compiler>) -> CompilerClient {
+    /// A client of the service at `authority` that believes the keys `fleet` trusts at the moment.
+    pub fn new(authority: Authority, token_file: PathBuf, fleet: Fleet) -> CompilerClient {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_WAIT_MAX));
         connector.set_nodelay(true);
@@ -97,7 +97,7 @@ impl CompilerClient {
             url: format!("http://{authority}"),
             authority,
             token_file,
-            key,
+            fleet,
             http: Client::builder(TokioExecutor::new()).build(connector),
             calls: Semaphore::new(COMPILE_CALLS_MAX),
             tenants: Mutex::new(HashMap::new()),
@@ -114,9 +114,11 @@ impl CompilerClient {
                 return Err(self.refusal(status, &body));
             }
             let health: Health = serde_json::from_slice(&body).map_err(|_| self.unreadable(status))?;
-            if health.key != self.key {
-                let (found, expected) = (health.key.id().to_string(), self.key.id().to_string());
-                return Err(CompilerError::OtherKey { found, expected });
+            let keys = self.fleet.compiler_keys();
+            if !keys.ring().trusts(&health.key) {
+                let trusted: Vec<String> =
+                    keys.ring().trusted().iter().map(|key| key.id().to_string()).collect();
+                return Err(CompilerError::OtherKey { found: health.key.id().to_string(), trusted });
             }
             Ok(health)
         };
@@ -136,7 +138,7 @@ impl CompilerClient {
             let _turn = self.turn(tenant).await?;
             self.ask_until_taken(tenant, wasm, target).await?
         };
-        let trusted = Trusted::new([self.key]);
+        let trusted = self.fleet.compiler_keys().ring().trust();
         let wanted = Wanted { wasm: wasm_digest, target, fingerprint };
         // Decompressing and hashing tens of megabytes is no work for an async thread.
         tokio::task::spawn_blocking(move || {

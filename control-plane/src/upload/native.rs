@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use artifact::{Digest, Fingerprint, Lane, Profile, Target, TenantName, record::ArtifactRef};
+use artifact::{
+    Digest, Fingerprint, Lane, Profile, Target, TenantName, container::Container, record::ArtifactRef,
+    statement::TrustedStatement,
+};
 use bytes::Bytes;
 use fleet_sync_origin::BlobError;
 use futures_util::future::join_all;
@@ -66,7 +69,7 @@ async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Resul
     let epoch = known.epoch;
     let mut done = Vec::new();
     for known in known.code.into_iter().filter(|known| is_current(&known.artifact, &current)) {
-        if is_whole(plane, tenant, wasm, &known.artifact).await? {
+        if is_good(plane, tenant, wasm, &known.artifact).await? {
             done.push(known);
         }
     }
@@ -91,16 +94,22 @@ async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Resul
     Ok(Native { lane, artifacts, compiled, epoch })
 }
 
-/// Are the bytes of known native code there, and those of their digest? What is not is forgotten, so that it is compiled
-/// again. Reads and hashes the whole of it (off the async threads): a node would fetch it, refuse it and stay behind.
-async fn is_whole(
+/// Are the bytes of known native code there, those of their digest, and signed by a key that is trusted now? What is not is
+/// forgotten, so that it is compiled again. Reads and hashes the whole of it (off the async threads): a node would fetch it,
+/// refuse it and stay behind.
+async fn is_good(
     plane: &Plane,
     tenant: &TenantName,
     wasm: Digest,
     artifact: &ArtifactRef,
 ) -> Result<bool, DeployError> {
     match plane.fleet.blob(artifact.blob).await {
-        Ok(_) => Ok(true),
+        Ok(blob) if is_believed(plane, &blob) => Ok(true),
+        Ok(_) => {
+            tracing::info!(target = %artifact.target, "native code is compiled again: its signer is not trusted now");
+            plane.admin.forget_compiled(tenant.clone(), wasm, artifact.blob).await?;
+            Ok(false)
+        }
         Err(FleetError::Blob(error @ (BlobError::Missing(_) | BlobError::Corrupt(_)))) => {
             tracing::warn!(%error, target = %artifact.target, "native code is compiled again");
             plane.admin.forget_compiled(tenant.clone(), wasm, artifact.blob).await?;
@@ -108,6 +117,12 @@ async fn is_whole(
         }
         Err(source) => Err(DeployError::Blob { what: format!("native code {}", artifact.blob), source }),
     }
+}
+
+fn is_believed(plane: &Plane, blob: &[u8]) -> bool {
+    let trusted = plane.fleet.compiler_keys().ring().trust();
+    Container::decode(blob)
+        .is_ok_and(|container| TrustedStatement::open(&container.envelope, &trusted).is_ok())
 }
 
 /// The current pairs for which `held` has nothing.

@@ -29,6 +29,7 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
         ("POST" | "GET", "/v1/tenants") | ("POST", "/v1/node-tokens") => &[],
         ("GET", "/v1/nodes") | ("DELETE", "/v1/nodes/{node}") => &[],
+        ("GET" | "POST", "/v1/compiler-keys") => &[],
         other => panic!("say here who may use {other:?}"),
     }
 }
@@ -65,6 +66,7 @@ fn body_for(path: &str) -> Value {
         "/v1/tenants" => json!({ "tenant": "fresh" }),
         "/v1/tokens" => json!({ "actions": ["read"] }),
         "/v1/node-tokens" => json!({ "pop": "fra1" }),
+        "/v1/compiler-keys" => json!({ "change": "{}" }),
         "/v1/recompiles" => json!({ "app": "shop", "reason": "drill" }),
         _ => json!({}),
     }

@@ -45,6 +45,8 @@ pub enum Behaviour {
 
 pub struct StandIn {
     pub key: SecretKey<Compiler>,
+    /// Set: it has this key now.
+    pub next_key: Mutex<Option<SecretKey<Compiler>>>,
     behaviour: Mutex<Behaviour>,
     pub fingerprint: Mutex<Digest>,
     /// What it says of itself in statements: another name makes another blob.
@@ -58,6 +60,7 @@ impl StandIn {
     pub async fn start() -> (Arc<StandIn>, String) {
         let stand_in = Arc::new(StandIn {
             key: SecretKey::from_seed([1; 32]),
+            next_key: Mutex::new(None),
             behaviour: Mutex::new(Behaviour::Sound),
             fingerprint: Mutex::new(Digest::of(b"engine 1")),
             name: Mutex::new("stand-in".into()),
@@ -78,11 +81,15 @@ impl StandIn {
     pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock() = behaviour;
     }
+
+    fn key_of_now(&self) -> SecretKey<Compiler> {
+        self.next_key.lock().clone().unwrap_or_else(|| self.key.clone())
+    }
 }
 
 async fn health(State(stand_in): State<Arc<StandIn>>) -> Json<Health> {
     let targets = vec![(Target::X86_64V3, Fingerprint(*stand_in.fingerprint.lock()))];
-    Json(Health { key: stand_in.key.public(), targets, compiler: "stand-in".into() })
+    Json(Health { key: stand_in.key_of_now().public(), targets, compiler: "stand-in".into() })
 }
 
 async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response {
@@ -130,7 +137,7 @@ async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response 
         flags: vec![],
     };
     let thief = SecretKey::from_seed([2; 32]);
-    let key = if behaviour == Behaviour::SignsWithAnotherKey { &thief } else { &stand_in.key };
+    let key = if behaviour == Behaviour::SignsWithAnotherKey { &thief } else { &stand_in.key_of_now() };
     let sent: &[u8] = if behaviour == Behaviour::SendsOtherBytes { b"NO NATIVE CODE" } else { code };
     container::encode(&stated.sign(key), sent).unwrap().into_response()
 }

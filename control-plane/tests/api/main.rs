@@ -4,6 +4,7 @@
 mod access;
 mod assets;
 mod compiler_faults;
+mod compiler_keys;
 mod deploys;
 mod harness;
 mod hosts;
