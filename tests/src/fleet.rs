@@ -216,6 +216,16 @@ impl Fleet {
         }
     }
 
+    /// Replaces the node by one that enrols anew, with an empty disk.
+    #[track_caller]
+    pub fn new_node(&self) {
+        let place = match &mut *self.runner() {
+            Runner::Separate(separate) => separate.new_node(),
+            Runner::Up(_) => panic!("the node of `skerry up` enrols once"),
+        };
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
     /// Waits until the node is connected to the control plane.
     #[track_caller]
     pub fn wait_connected(&self) {

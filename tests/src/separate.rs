@@ -97,6 +97,16 @@ impl Separate {
         self.start(Process::Compiler);
     }
 
+    /// Puts a node that knows nothing in the place of the one there is.
+    #[track_caller]
+    pub fn new_node(&mut self) -> Place {
+        self.kill9(Process::Node);
+        let folder = self.root.join("node");
+        fs::remove_dir_all(&folder).and_then(|()| fs::create_dir(&folder)).expect("our own directory");
+        self.issue_join_token();
+        self.start(Process::Node)
+    }
+
     pub fn kill9(&mut self, process: Process) {
         if let Some(mut owned) = self.processes[process as usize].take() {
             owned.kill9();
