@@ -27,6 +27,20 @@ const AT_ONCE_BYTES_MAX: u64 = 8 << 20;
 /// The largest blob: an incompressible artifact of the largest size, its envelope and zstd's own framing.
 pub const CONTAINER_BYTES_MAX: u64 = ARTIFACT_BYTES_MAX + ENVELOPE_BYTES_MAX as u64 + 64 * 1024;
 
+/// Bytes at the start of a container that say how long its head is.
+pub const HEAD_START_BYTES: usize = HEAD_BYTES;
+
+/// How many bytes of a container hold the statement and what stands before it, by its first [`HEAD_START_BYTES`]. So many are
+/// enough for [`Container::decode`] where only the statement is wanted.
+pub fn head_bytes(start: &[u8]) -> Result<usize, ContainerError> {
+    let rest = start.strip_prefix(MAGIC).ok_or(ContainerError::Malformed("wrong first bytes"))?;
+    let (length, _) = rest.split_first_chunk::<4>().ok_or(ContainerError::Malformed("cut short"))?;
+    match u32::from_le_bytes(*length) as usize {
+        length if length <= ENVELOPE_BYTES_MAX => Ok(HEAD_BYTES + length),
+        _ => Err(ContainerError::Malformed("the envelope's length does not fit")),
+    }
+}
+
 /// The bytes are no container, or hold something else than they say.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
@@ -161,6 +175,20 @@ mod tests {
         assert_eq!(container.decompress(100_000, &mut out).unwrap(), 100_000);
         assert_eq!(out, artifact);
         assert_eq!(container.decompress(1_000, &mut Vec::new()).unwrap(), 1_001, "excess shows");
+    }
+
+    #[test]
+    fn the_head_alone_is_enough_for_the_statement() {
+        let blob = encode(&envelope(), &vec![7; 100_000]).unwrap();
+        let head = head_bytes(&blob[..HEAD_START_BYTES]).unwrap();
+        assert!(head < blob.len());
+        assert_eq!(Container::decode(&blob[..head]).unwrap().envelope, envelope());
+        assert!(Container::decode(&blob[..head - 1]).is_err());
+        let mut long = blob.clone();
+        long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        for start in [&blob[..HEAD_START_BYTES - 1], &long, b"\x7fELF"] {
+            assert!(head_bytes(start).is_err());
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use artifact::{
 };
 use fleet_sync_replica::{
     Activation, Activator, FleetView, NodeHealth, Pin, Report, VersionState,
+    inspect::Serving,
     logs::{AppLogs, Follow},
 };
 use futures_util::{StreamExt as _, stream};
@@ -316,6 +317,12 @@ impl Activator for Activating {
             },
         }
         .bounded()
+    }
+
+    fn inspect(&self, id: &AppId) -> Option<Serving> {
+        let generation = self.node.generation.load();
+        let Deployment { version, state, code, .. } = &**generation.deployment(id)?;
+        Some(Serving { version: *version, version_rev: state.rev, code: code.mapped() })
     }
 
     fn follow(&self, follow: Follow) {

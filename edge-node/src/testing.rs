@@ -21,6 +21,7 @@ use artifact::{
     statement::Statement,
 };
 use engine::node::Pool;
+use fleet_sync_replica::inspect::Serving;
 use fleet_sync_replica::{
     Activation, Activator as _, BlobShelf, FleetView, Pin, Replica, ReplicaConfig, VersionState,
 };
@@ -280,6 +281,17 @@ impl Shop {
         let deployment = self.deployment(app)?;
         let guest = self.guests.iter().find(|(_, signed)| signed.wasm == deployment.wasm);
         Some((deployment.version, guest.unwrap().0))
+    }
+
+    /// What the node says it serves of an app.
+    pub fn inspect(&self, app: &str) -> Option<Serving> {
+        self.activating.inspect(&app_id(app))
+    }
+
+    /// Digest of a guest's native code, as it was signed.
+    pub fn native(&self, guest: &str) -> Digest {
+        let container = artifact::container::Container::decode(&self.guests[guest].container).unwrap();
+        Statement::unchecked(&container.envelope).unwrap().artifact
     }
 
     /// Is an app's code in memory?

@@ -12,6 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use artifact::Digest;
 use fleet_sync_replica::VersionState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -48,6 +49,12 @@ impl CodeSlot {
     pub fn workers(&self) -> Vec<usize> {
         let places = self.places.get().into_iter().flatten().enumerate();
         places.filter(|(_, place)| place.is_loaded()).map(|(worker, _)| worker).collect()
+    }
+
+    /// sha-256 of the native code that its programs map: all of them map one file, whose pages were checked against it.
+    pub fn mapped(&self) -> Option<Digest> {
+        let program = self.places.get().into_iter().flatten().find_map(|place| place.look())?;
+        Some(program.file().code.statement().artifact)
     }
 
     /// The place of one of this many workers.

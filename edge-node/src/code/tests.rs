@@ -295,3 +295,21 @@ fn a_program_that_no_request_could_have_room_for_is_refused_when_it_is_released(
         assert!(refused[0].1.detail.contains("raise instances_max"), "{}", refused[0].1.detail);
     });
 }
+
+#[test]
+fn what_is_said_of_an_app_is_what_is_mapped_for_it_and_nothing_once_it_left() {
+    let Some(mut shop) = Shop::open(1) else { return };
+    local(async {
+        let code = |shop: &Shop| shop.inspect("shop").map(|serving| (serving.version, serving.code));
+        shop.publish("shop", 1, "wasi-hello");
+        assert_eq!(code(&shop), None, "it does not serve yet");
+        shop.activate(&["shop"]).await;
+        let native = shop.native("wasi-hello");
+        assert_eq!(code(&shop), Some((1, Some(native))));
+        shop.publish("other", 1, "fastly-hello");
+        shop.activate(&["other"]).await;
+        assert_eq!(code(&shop), Some((1, None)), "there was no room for both");
+        shop.load("shop").await;
+        assert_eq!(code(&shop), Some((1, Some(native))));
+    });
+}

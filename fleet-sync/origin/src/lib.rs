@@ -18,6 +18,7 @@ pub mod blobs;
 mod ca;
 mod clock;
 mod files;
+pub mod inspect;
 pub mod kv;
 pub mod listen;
 pub mod log;
@@ -30,6 +31,7 @@ mod signer;
 mod tail;
 
 pub use blobs::{BlobError, BlobStore, LocalBlobs};
+pub use inspect::{Answers, TooManyInspections};
 pub use kv::{KvError, KvQuotas, KvStore, Once, OnceError, SqliteKv, Swept};
 pub use listen::{ListenError, Listening};
 pub use log::{AppendError, LogBatch, LogError, LogStore, SqliteLog};

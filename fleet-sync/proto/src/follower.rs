@@ -27,6 +27,7 @@ use artifact::{
 
 use crate::{
     backoff::Backoff,
+    inspect::Inspect,
     logs::{AppLogs, Follow, Logs},
     projection::RecordHead,
     publisher::{HEARTBEAT_MS, WINDOW_BATCHES},
@@ -90,6 +91,8 @@ pub enum Output {
     Follow(Follow),
     /// The last [`Input::Logs`] has arrived. Until then it may be given again.
     LogsTaken,
+    /// Say what is served of this app; send the answer, or leave it where there is no room.
+    Inspect(Inspect),
     /// Tell people.
     Alarm(Alarm),
 }
@@ -290,6 +293,7 @@ impl Follower {
                 self.telling_since_ms = None;
                 out.push(Output::LogsTaken);
             }
+            ToNode::Inspect(inspect) => out.push(Output::Inspect(inspect)),
             ToNode::LogsTaken { .. } => {} // of an earlier stream, or said twice
             ToNode::Unknown => {}
         }

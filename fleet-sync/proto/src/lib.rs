@@ -21,6 +21,7 @@ pub mod backoff;
 pub mod enrol;
 pub mod follower;
 pub mod frame;
+pub mod inspect;
 pub mod kv;
 pub mod logs;
 pub mod projection;

@@ -9,6 +9,7 @@ use artifact::{Digest, checkpoint::Checkpoint};
 
 use crate::{
     follower::TAKEN_MS_MAX,
+    inspect::{Inspect, Inspected},
     logs::{FOLLOW_RENEWAL_MS, Follow, Logs},
     projection::RecordHead,
     wire::{Ack, Hello, Position, Report, ResetReason, ToOrigin},
@@ -44,6 +45,8 @@ pub enum Input {
     Follow(Follow),
     /// The node is being told that its last [`Output::Told`] was taken.
     LogsTaken,
+    /// Somebody wants to know what the node serves.
+    Inspect(Inspect),
     /// Time has passed. At least once a second.
     Tick,
 }
@@ -83,6 +86,10 @@ pub enum Output {
     Follow(Follow),
     /// The node told lines. Hand them to who listens, without waiting for anybody, then send that they were taken.
     Told(Logs),
+    /// Send: what does the node serve of this app?
+    Inspect(Inspect),
+    /// The node said what it serves.
+    Inspected(Inspected),
     /// Close the stream.
     Cut(Cut),
 }
@@ -178,6 +185,10 @@ impl Publisher {
             Input::Message(ToOrigin::Ack(ack)) => self.ack(now_ms, ack, &mut out),
             Input::Message(ToOrigin::Report(report)) => out.push(Output::Reported(report)),
             Input::Message(ToOrigin::Logs(logs)) => self.told(now_ms, logs, &mut out),
+            Input::Message(ToOrigin::Inspected(inspected)) => out.push(Output::Inspected(inspected)),
+            // A node that has not introduced itself is not counted as one that could answer.
+            Input::Inspect(inspect) if self.phase != Phase::Silent => out.push(Output::Inspect(inspect)),
+            Input::Inspect(_) => {}
             Input::LogsTaken => self.telling_since_ms = None,
             Input::Message(ToOrigin::Unknown) => {}
             Input::Follow(follow) => {

@@ -15,7 +15,10 @@ use artifact::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::logs::{Follow, Logs};
+use crate::{
+    inspect::{Inspect, Inspected},
+    logs::{Follow, Logs},
+};
 
 /// Version of this protocol. A new one must still read the old one.
 pub const PROTOCOL: u32 = 1;
@@ -54,6 +57,8 @@ pub enum ToOrigin {
     Report(Report),
     /// Lines of apps that somebody listens to.
     Logs(Logs),
+    /// What it serves of an app, as it was asked.
+    Inspected(Inspected),
     /// From a newer node.
     #[serde(other)]
     Unknown,
@@ -90,6 +95,8 @@ pub enum ToNode {
         /// [`Logs::number`].
         number: u64,
     },
+    /// What does the node serve of this app? To be answered at once.
+    Inspect(Inspect),
     /// From a newer origin.
     #[serde(other)]
     Unknown,
@@ -239,6 +246,7 @@ mod tests {
     use artifact::{Lane, Profile, checkpoint::Checkpoint, keys::SecretKey, nack::NackCode};
 
     use super::*;
+    use crate::inspect::Serving;
 
     fn read_back<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(message: T) {
         let mut decoder = crate::frame::FrameDecoder::new(10_000);
@@ -249,6 +257,7 @@ mod tests {
     #[test]
     fn every_message_is_read_back_as_it_was_written() {
         let id = AppId { tenant: "t".parse().unwrap(), app: "a".parse().unwrap() };
+        let asked = id.clone();
         read_back(ToOrigin::Hello(Hello {
             protocol: PROTOCOL,
             node: "fra1-1".parse().unwrap(),
@@ -264,6 +273,10 @@ mod tests {
         let counters =
             VersionCounters { id, version: 3, requests: 1, status_5xx: 2, guest_faults: 3, cpu_us: u64::MAX };
         let health = NodeHealth { started_ms: 1, apps: 2, code_bytes: 3, in_flight: 4 };
+        let serving = Serving { version: 3, version_rev: u64::MAX, code: Some(Digest::of(b"native")) };
+        read_back(ToOrigin::Inspected(Inspected { number: u64::MAX, serving: Some(serving) }));
+        read_back(ToOrigin::Inspected(Inspected { number: 1, serving: None }));
+        read_back(ToNode::Inspect(Inspect { number: 1, id: asked }));
         read_back(ToOrigin::Report(Report { apps: vec![counters], apps_dropped: 5, health }));
 
         let at = Checkpoint { epoch: 1, rev: 2, chain: Digest::ZERO, time_ms: 3 };

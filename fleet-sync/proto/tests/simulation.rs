@@ -281,6 +281,7 @@ impl World {
                 follower::Output::Alarm(_) => {}
                 follower::Output::Follow(_) => node.is_followed = true,
                 follower::Output::LogsTaken => node.lines_taken += 1,
+                follower::Output::Inspect(_) => {}
             }
         }
     }
@@ -312,7 +313,9 @@ impl World {
                     ToNode::LogsTaken { number: logs.number }
                 }
                 publisher::Output::Follow(follow) => ToNode::Follow(follow),
+                publisher::Output::Inspect(inspect) => ToNode::Inspect(inspect),
                 publisher::Output::Identified(_)
+                | publisher::Output::Inspected(_)
                 | publisher::Output::Acked(_)
                 | publisher::Output::Reported(_) => continue,
             };

@@ -4,6 +4,7 @@ use artifact::{AppId, nack::Nack};
 use async_trait::async_trait;
 use fleet_sync_proto::{
     FleetView, Report,
+    inspect::Serving,
     logs::{AppLogs, Follow},
 };
 
@@ -30,6 +31,9 @@ pub trait Activator: Send + Sync + 'static {
 
     /// Counters and health now. Called each second; must not block.
     fn report(&self) -> Report;
+
+    /// What serves this app now, and by which code; `None`: nothing does. Must not block.
+    fn inspect(&self, id: &AppId) -> Option<Serving>;
 
     /// Somebody listens to these apps, and to no others; for [`fleet_sync_proto::logs::FOLLOW_MS`]. Must not block.
     fn follow(&self, _follow: Follow) {}

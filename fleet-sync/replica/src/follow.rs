@@ -7,6 +7,7 @@ use fleet_sync_proto::{
     Hello, Position, Report, ToOrigin,
     follower::{self, Alarm, Follower, Input, Output, PENDING_BATCHES_MAX},
     frame::{self, TO_ORIGIN_BYTES_MAX},
+    inspect::{Inspect, Inspected},
     logs::AppLogs,
     wire::PROTOCOL,
 };
@@ -159,6 +160,7 @@ impl Shell {
             Output::Highest(checkpoint) => return self.hand_over(Work::Highest(checkpoint)),
             Output::Follow(follow) => self.activator.follow(follow),
             Output::LogsTaken => self.activator.logs_taken(),
+            Output::Inspect(inspect) => return self.inspected(&inspect),
             Output::Alarm(alarm) => self.alarm(&alarm),
         }
         Act::GoOn
@@ -170,6 +172,16 @@ impl Shell {
         let frames = self.frames.as_ref().filter(|_| self.follower.may_tell())?;
         let idle = frames.capacity() == frames.max_capacity();
         Some(if idle { self.activator.logs() } else { Vec::new() }).filter(|logs| !logs.is_empty())
+    }
+
+    /// Answers, unless the origin reads so slowly that acks and reports need what room is left.
+    fn inspected(&self, inspect: &Inspect) -> Act {
+        let has_room = |frames: &mpsc::Sender<Bytes>| frames.capacity() > frames.max_capacity() / 2;
+        if !self.frames.as_ref().is_some_and(has_room) {
+            return Act::GoOn;
+        }
+        let serving = self.activator.inspect(&inspect.id);
+        self.send(&ToOrigin::Inspected(Inspected { number: inspect.number, serving }))
     }
 
     fn send(&self, message: &ToOrigin) -> Act {

@@ -38,8 +38,8 @@ mod trust;
 pub use activator::{Activation, Activator};
 pub use enrol::EnrolError;
 pub use fleet_sync_proto::{
-    AppState, FleetView, HostState, NodeHealth, Report, VersionCounters, VersionState, logs, pick_artifact,
-    runnable_artifacts,
+    AppState, FleetView, HostState, NodeHealth, Report, VersionCounters, VersionState, inspect, logs,
+    pick_artifact, runnable_artifacts,
 };
 pub use kv::{KvAskError, KvClient};
 pub use replica::{Replica, ReplicaConfig, ReplicaError, ReplicaStatus};

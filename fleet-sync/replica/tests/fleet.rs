@@ -52,6 +52,28 @@ async fn a_rollback_moves_no_bytes_and_names_the_old_version() {
 }
 
 #[tokio::test]
+async fn a_connected_node_says_what_it_serves_and_one_that_is_away_is_not_waited_for() {
+    let control = Control::start().await;
+    let (one, two) = (Node::enrol(&control, "fra1").await, Node::enrol(&control, "syd1").await);
+    let (first, second) = (one.run(), two.run());
+    let rev = control.deploy("hello", b"one").await;
+    control.converged(rev).await;
+    let wait = Duration::from_secs(10);
+    let said = control.origin.inspect(&id("hello"), wait).await.unwrap();
+    let versions: Vec<_> = said.values().map(|serving| serving.as_ref().map(|s| s.version)).collect();
+    assert_eq!(versions, [Some(1), Some(1)]);
+    let said = control.origin.inspect(&id("nothing"), wait).await.unwrap();
+    assert!(said.len() == 2 && said.values().all(Option::is_none), "{said:?}");
+
+    second.stop().await;
+    eventually("one is away", || control.origin.nodes().iter().any(|node| !node.connected)).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(control.origin.inspect(&id("hello"), wait).await.unwrap().len(), 1);
+    assert!(begun.elapsed() < wait / 2, "nobody waits for who is not there");
+    first.stop().await;
+}
+
+#[tokio::test]
 async fn both_sides_resume_from_the_cursor_after_a_restart() {
     let mut control = Control::start().await;
     let node = Node::enrol(&control, "fra1").await;

@@ -10,7 +10,10 @@ use std::{
 use artifact::{AppId, nack::Nack};
 use async_trait::async_trait;
 use fleet_sync_origin::Listening;
-use fleet_sync_proto::logs::{AppLogs, Follow, LogLine, Said, listener::Heard};
+use fleet_sync_proto::{
+    inspect::Serving,
+    logs::{AppLogs, Follow, LogLine, Said, listener::Heard},
+};
 use fleet_sync_replica::{Activation, Activator, Report};
 use parking_lot::Mutex;
 use support::{Control, Node, eventually, id};
@@ -41,6 +44,10 @@ impl Activator for Talker {
 
     fn report(&self) -> Report {
         Report::default()
+    }
+
+    fn inspect(&self, _: &AppId) -> Option<Serving> {
+        None
     }
 
     fn follow(&self, follow: Follow) {

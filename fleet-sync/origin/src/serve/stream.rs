@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fleet_sync_proto::{
     Hello, ToNode,
     frame::{self, FrameDecoder, FrameError, TO_NODE_BYTES_MAX, TO_ORIGIN_BYTES_MAX},
+    inspect::Inspect,
     logs::Follow,
     publisher::{Cut, Input, Output, Publisher},
 };
@@ -16,7 +17,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -71,8 +72,9 @@ pub(super) fn open(
         let head = origin.head.subscribe();
         let mut followed = origin.listeners.followed();
         followed.mark_changed(); // somebody may be listening already
+        let asked = origin.inspections.asked();
         let mut session = Session { origin, node, publisher, frames, open: None, taken: None };
-        let end = session.run(request.into_body(), head, followed, stopping).await;
+        let end = session.run(request.into_body(), head, followed, asked, stopping).await;
         if let Some((id, _)) = session.open {
             session.origin.nodes.disconnected(&session.node, id);
         }
@@ -103,6 +105,7 @@ impl Session {
         mut body: Incoming,
         mut head: watch::Receiver<fleet_sync_proto::Position>,
         mut followed: watch::Receiver<Follow>,
+        mut asked: broadcast::Receiver<Inspect>,
         mut stopping: watch::Receiver<bool>,
     ) -> End {
         let mut decoder = FrameDecoder::new(TO_ORIGIN_BYTES_MAX);
@@ -134,6 +137,11 @@ impl Session {
                         Err(_) => Err(End::Stopping),
                     }
                 }
+                asked = asked.recv() => match asked {
+                    Ok(inspect) => self.handle(Input::Inspect(inspect)).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => Ok(()), // who asked waits only so long
+                    Err(broadcast::error::RecvError::Closed) => Err(End::Stopping),
+                },
                 _ = tick.tick() => self.handle(Input::Tick).await,
                 frame = body.frame() => match frame {
                     None => Err(decoder.finish().map_or_else(End::Frame, |()| End::Closed)),
@@ -184,6 +192,8 @@ impl Session {
                 Output::Acked(ack) => self.origin.nodes.acked(&self.node, ack),
                 Output::Reported(report) => self.origin.nodes.reported(&self.node, report.bounded()),
                 Output::Follow(follow) => self.send(&ToNode::Follow(follow)).await?,
+                Output::Inspect(inspect) => self.send(&ToNode::Inspect(inspect)).await?,
+                Output::Inspected(said) => self.origin.inspections.answered(&self.node, said),
                 Output::Told(logs) => {
                     let Some(pop) = self.origin.nodes.pop(&self.node) else { return Err(End::Revoked) };
                     let number = logs.number;

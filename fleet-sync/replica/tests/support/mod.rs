@@ -17,7 +17,9 @@ use artifact::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use fleet_sync_origin::{Origin, OriginConfig};
-use fleet_sync_replica::{Activation, Activator, FleetView, Replica, ReplicaConfig, Report};
+use fleet_sync_replica::{
+    Activation, Activator, FleetView, Replica, ReplicaConfig, Report, inspect::Serving,
+};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -395,5 +397,10 @@ impl Activator for Recorder {
 
     fn report(&self) -> Report {
         Report::default()
+    }
+
+    fn inspect(&self, id: &AppId) -> Option<Serving> {
+        let version = *self.state.lock().serving.get(id)?;
+        Some(Serving { version, version_rev: 1, code: Some(Digest::of(b"mapped")) })
     }
 }
