@@ -5,14 +5,15 @@
 use std::{sync::Arc, time::Duration};
 
 use artifact::{
-    AppId, Digest, NodeName, TenantName,
+    AppId, Digest, NodeName, TenantName, container,
+    dsse::Envelope,
     names::{PopName, StoreName},
     record::{Body, Rev, UnixMs},
 };
 use bytes::Bytes;
 use fleet_sync_origin::{
-    BlobError, BlobStore, KvError, ListenError, Listening, NodeAnswer, NodeStatus, Once, OnceError, Origin,
-    OriginError, PublishError,
+    Answers, BlobError, BlobStore, KvError, ListenError, Listening, NodeAnswer, NodeStatus, Once, OnceError,
+    Origin, OriginError, PublishError, TooManyInspections,
 };
 use fleet_sync_proto::{
     CompilerKeys, FleetView,
@@ -103,6 +104,32 @@ impl Fleet {
     /// The bytes of a blob, as its digest names them.
     pub async fn blob(&self, digest: Digest) -> Result<Bytes, FleetError> {
         Ok(self.blobs.get(digest).await?)
+    }
+
+    /// The signed statement at the head of an artifact's blob, without reading the rest. Nothing of it is checked. `None`: the
+    /// blob is not there, or is no artifact.
+    pub async fn statement(&self, blob: Digest) -> Result<Option<Envelope>, FleetError> {
+        match self.read_statement(blob).await {
+            Err(FleetError::Blob(BlobError::Missing(_))) => Ok(None),
+            other => other,
+        }
+    }
+
+    async fn read_statement(&self, blob: Digest) -> Result<Option<Envelope>, FleetError> {
+        let start = self.blobs.get_range(blob, 0..container::HEAD_START_BYTES as u64).await?;
+        let Ok(head_bytes) = container::head_bytes(&start) else { return Ok(None) };
+        let head = self.blobs.get_range(blob, 0..head_bytes as u64).await?;
+        Ok(container::Container::decode(&head).ok().map(|container| container.envelope))
+    }
+
+    /// What each node serves of an app, of those that answer within `wait`.
+    pub async fn inspect(&self, id: &AppId, wait: Duration) -> Result<Answers, TooManyInspections> {
+        self.origin.inspect(id, wait).await
+    }
+
+    /// Every node that may connect, as it is known here.
+    pub fn living_nodes(&self) -> Vec<NodeStatus> {
+        self.origin.nodes().into_iter().filter(|node| !node.revoked).collect()
     }
 
     /// Keeps bytes, durable on return.

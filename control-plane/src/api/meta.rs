@@ -14,7 +14,7 @@ use utoipa::{
 };
 
 use super::{
-    apps, assets, compiler_keys, config, kv, logs, nodes, recompiles, rollback, secrets, tenants, tokens,
+    apps, assets, compiler_keys, config, kv, logs, nodes, recompiles, rollback, running, secrets, tenants, tokens,
     types::Healthz, uploads,
 };
 use crate::plane::Plane;
@@ -45,7 +45,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     paths(
         healthz, openapi, uploads::put_wasm, uploads::head_wasm, assets::ask_missing, assets::put_asset,
         apps::create_version, apps::list_apps, apps::get_app, apps::get_version, apps::convergence,
-        logs::get_logs, rollback::rollback_app, rollback::delete_app,
+        running::get_running, logs::get_logs, rollback::rollback_app, rollback::delete_app,
         recompiles::start_recompile, recompiles::get_recompile, recompiles::cancel_recompile, config::get_config, config::change_config,
         secrets::list_secrets, secrets::set_secret, secrets::set_secrets, secrets::unset_secret,
         kv::list_stores, kv::list_keys, kv::get_entry, kv::put_entry,

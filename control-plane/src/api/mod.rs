@@ -17,6 +17,7 @@ mod meta;
 mod nodes;
 mod recompiles;
 mod rollback;
+mod running;
 mod secrets;
 mod tenants;
 mod tokens;
@@ -68,6 +69,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(apps::get_app, __path_get_app),
         route!(apps::get_version, __path_get_version),
         route!(apps::convergence, __path_convergence),
+        route!(running::get_running, __path_get_running),
         route!(logs::get_logs, __path_get_logs),
         route!(rollback::rollback_app, __path_rollback_app),
         route!(rollback::delete_app, __path_delete_app),

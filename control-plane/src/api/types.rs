@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use artifact::{
-    AppName, Digest, HostName, Lane, NodeName, Target, TenantName,
+    AppName, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target, TenantName,
+    dsse::Envelope,
     key_change::Verb,
     manifest::AppConfig,
     nack::NackCode,
@@ -210,6 +211,87 @@ pub struct ConvergenceAnswer {
     pub failed: Vec<FailedNode>,
     /// Nodes that have said nothing of it yet.
     pub lagging: Vec<LaggingNode>,
+}
+
+/// What runs where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunningAnswer {
+    /// The app.
+    #[schema(value_type = String)]
+    pub app: AppName,
+    /// The version that should answer.
+    pub version: VersionNumber,
+    /// Position of the release that made it so.
+    pub rev: Rev,
+    /// The program that was uploaded.
+    #[schema(value_type = String)]
+    pub wasm: Digest,
+    /// Its size; 0 when there is none, of an app of static files.
+    pub wasm_bytes: u64,
+    /// The interface it speaks.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// The native code that exists for it, oldest first.
+    pub artifacts: Vec<RunningArtifact>,
+    /// Every node that is enrolled and not revoked.
+    pub nodes: Vec<RunningNode>,
+}
+
+/// Native code for one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunningArtifact {
+    /// Processor level.
+    #[schema(value_type = String)]
+    pub target: Target,
+    /// Settings profile.
+    #[schema(value_type = String)]
+    pub profile: Profile,
+    /// Engine settings and code generator.
+    #[schema(value_type = String)]
+    pub fingerprint: Fingerprint,
+    /// Digest of its blob.
+    #[schema(value_type = String)]
+    pub blob: Digest,
+    /// The blob's size.
+    pub blob_bytes: u64,
+    /// The compiler's signed statement at its head, a DSSE envelope; null when the blob is gone or damaged. Its signature is
+    /// for the reader to check.
+    #[schema(value_type = Option<Object>)]
+    pub statement: Option<Envelope>,
+}
+
+/// What one node serves of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunningNode {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Where it is.
+    #[schema(value_type = String)]
+    pub pop: PopName,
+    /// Is it connected?
+    pub connected: bool,
+    /// Did it say what it serves? A node of an older release cannot.
+    pub answered: bool,
+    /// The version that answers there; null when none does, or it did not say.
+    pub version: Option<VersionNumber>,
+    /// Is that the active version? Numbers begin again when an app is deleted and made anew.
+    pub is_active: bool,
+    /// sha-256 of the native code that is mapped there, which statements name; null while none is in memory.
+    #[schema(value_type = Option<String>)]
+    pub code: Option<Digest>,
+    /// Why the node does not serve the active version, if it said so.
+    pub failed: Option<NodeFailure>,
+}
+
+/// Why a node refused a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeFailure {
+    /// For machines.
+    #[schema(value_type = String)]
+    pub code: NackCode,
+    /// For a person.
+    pub detail: String,
 }
 
 /// A node that refused a rev.

@@ -25,7 +25,9 @@ fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
         ("POST", "/v1/recompiles") => &["deploy"],
         ("GET", "/v1/recompiles/{id}") => &["read", "deploy", "admin"],
         ("DELETE", "/v1/recompiles/{id}") => &["deploy"],
-        ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/secrets") => &["read", "deploy"],
+        ("GET", "/v1/apps/{app}/convergence" | "/v1/apps/{app}/running" | "/v1/apps/{app}/secrets") => {
+            &["read", "deploy"]
+        }
         ("POST" | "GET", "/v1/tokens") | ("DELETE", "/v1/tokens/{id}") => &["admin"],
         ("POST" | "GET", "/v1/tenants") | ("POST", "/v1/node-tokens") => &[],
         ("GET", "/v1/nodes") | ("DELETE", "/v1/nodes/{node}") => &[],

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use artifact::{Digest, statement::Statement};
 use http::Method;
 use serde_json::json;
 
@@ -34,6 +35,36 @@ async fn a_program_becomes_a_version_for_every_target_with_its_host_and_url() {
     );
     let future = plane.ask(Method::GET, "/v1/apps/hello/convergence?rev=999").send().await;
     assert_eq!(future.code(), "no_such_rev");
+}
+
+#[tokio::test]
+async fn what_runs_is_told_with_the_statements_that_its_compiler_signed() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let wasm = program("running");
+    let made = plane.deploy(&plane.operator, "running", &wasm, json!({})).await.ok();
+    let said = plane.ask(Method::GET, "/v1/apps/running/running").send().await.ok();
+    assert_eq!((&said["version"], &said["rev"], &said["nodes"]), (&json!(1), &made["rev"], &json!([])));
+    assert_eq!(said["wasm"], json!(Digest::of(&wasm)));
+    let artifacts = said["artifacts"].as_array().unwrap();
+    assert_eq!(artifacts.len(), made["targets"].as_array().unwrap().len());
+    for artifact in artifacts {
+        let envelope = serde_json::from_value(artifact["statement"].clone()).unwrap();
+        let statement = Statement::unchecked(&envelope).unwrap();
+        assert_eq!(statement.wasm, Digest::of(&wasm));
+        assert_eq!(json!(statement.target), artifact["target"]);
+    }
+
+    // A blob that is gone is told so, and hides nothing of the others.
+    let blob = artifacts[0]["blob"].as_str().unwrap();
+    let file = plane.data_dir().join("blobs/sha256").join(&blob[..2]).join(blob);
+    std::fs::remove_file(file).unwrap();
+    let said = plane.ask(Method::GET, "/v1/apps/running/running").send().await.ok();
+    assert_eq!(
+        (said["artifacts"][0]["statement"].is_null(), said["artifacts"][1]["statement"].is_null()),
+        (true, false)
+    );
+    let none = plane.ask(Method::GET, "/v1/apps/none/running").send().await;
+    assert_eq!(none.code(), "no_such_app");
 }
 
 #[tokio::test]
