@@ -9,8 +9,10 @@ use artifact::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod project;
+mod verify;
 
 pub use project::{Build, Completions, Dev, Diff, New, Publish, Test, Versions};
+pub use verify::Verify;
 
 /// Skerry: run WebAssembly handlers at the edge.
 #[derive(Debug, Parser)]
@@ -85,6 +87,8 @@ pub enum Command {
     Deploy(With<Deploy>),
     /// Show what is live where: of one app, or of the fleet
     Status(With<Status>),
+    /// Show what runs where, by digest, and check that it is what was uploaded
+    Verify(With<Verify>),
     /// Show what an app said, and what its requests cost
     Logs(With<Logs>),
     /// List the apps

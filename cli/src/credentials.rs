@@ -33,6 +33,8 @@ pub struct Credentials {
     pub ca: Option<PathBuf>,
     /// The cure to print when nobody answers.
     pub cure: String,
+    /// The directory of a fleet on this machine, if its URL was found there.
+    pub fleet: Option<PathBuf>,
 }
 
 /// The part of `skerry.json` that a client needs.
@@ -63,6 +65,7 @@ impl Credentials {
         };
         let api = shared.api.clone().or_else(|| env("SKERRY_API"));
         let token = shared.token.clone().or_else(|| env("SKERRY_TOKEN"));
+        let mut found_in = None;
         let (api, token, cure) = match (api, token) {
             (Some(api), Some(token)) => {
                 let cure = "is the address right, and is the control plane running?".to_owned();
@@ -78,11 +81,12 @@ impl Credentials {
                 let token = token.map_or_else(|| read_token(&fleet.token_file), Ok)?;
                 let cure =
                     format!("is the fleet running? Start it with: skerry up --data {}", directory.display());
+                found_in = api.is_none().then_some(directory);
                 (api.unwrap_or(fleet.api), token, cure)
             }
         };
         let (api, token) = (checked_url(&api)?, checked_token(&token)?);
-        Ok(Credentials { api, token, tenant, ca: shared.ca.clone(), cure })
+        Ok(Credentials { api, token, tenant, ca: shared.ca.clone(), cure, fleet: found_in })
     }
 }
 
@@ -197,6 +201,12 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let named = Shared { data: Some(home.path().join(DATA_DIR_DEFAULT)), ..Shared::default() };
         assert_eq!(found(&named, NO_ENV, elsewhere.path()).1, "skt_file");
+        let fleet = |shared: &Shared| {
+            Credentials::find(shared, &Surroundings { env: NO_ENV, directory: &below }).unwrap().fleet
+        };
+        assert_eq!(fleet(&Shared::default()), Some(home.path().join(DATA_DIR_DEFAULT)));
+        let elsewhere = Shared { api: Some("http://other:1".into()), token: Some("skt_x".into()), ..named };
+        assert_eq!(fleet(&elsewhere), None, "its keys are not this one's");
     }
 
     #[test]

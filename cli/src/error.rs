@@ -2,7 +2,6 @@
 //! A cause stays in `source()`; [`Error::report`] prints the whole chain once.
 
 use std::{
-    error::Error as _,
     fmt::Write as _,
     io,
     path::{Path, PathBuf},
@@ -138,12 +137,7 @@ impl Error {
     }
 
     fn report_with(&self, look: Look) -> String {
-        let mut text = format!("error: {self}");
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
+        let mut text = format!("error: {}", chain(self));
         match self {
             Error::Manifest { file, text: manifest, mistakes } => {
                 let _ = write!(text, "\n{}", carets::draw(file, manifest, mistakes, look));
@@ -162,13 +156,7 @@ impl Error {
 
     /// The same for programs: `{"error":{"code","message","mistakes"}}`.
     pub fn to_json(&self) -> serde_json::Value {
-        let mut message = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let _ = write!(message, ": {error}");
-            cause = error.source();
-        }
-        let mut error = json!({ "code": self.code(), "message": message });
+        let mut error = json!({ "code": self.code(), "message": chain(self) });
         match self {
             Error::Manifest { file, text, mistakes } => error["mistakes"] = placed(file, text, mistakes),
             _ if self.mistakes().is_empty() => {}
@@ -176,6 +164,17 @@ impl Error {
         }
         json!({ "error": error })
     }
+}
+
+/// An error with all its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 /// The mistakes of a file, each with `file`, `line`, `column`, `key`, `message` and, if there is one, `suggestion`.

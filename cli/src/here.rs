@@ -3,7 +3,11 @@
 //! Only its name is read, so that a manifest with mistakes does not keep anybody from looking at what is live. A manifest
 //! of somebody else is refused: it would choose what a command works on.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use artifact::AppName;
 
@@ -29,11 +33,20 @@ pub fn app_if_any() -> Option<AppName> {
     of_folder(&std::env::current_dir().ok()?).ok().flatten()
 }
 
-fn of_folder(folder: &Path) -> Result<Option<AppName>> {
+/// The folder of that app: the current directory, or the nearest above it that has a manifest.
+pub fn folder_if_any() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let file = manifest_above(&here)?;
+    is_own_file(&file).then(|| file.parent().map(Path::to_owned))?
+}
+
+fn manifest_above(folder: &Path) -> Option<PathBuf> {
     let manifests = folder.ancestors().map(|folder| folder.join(MANIFEST_FILE));
-    let Some(file) = manifests.into_iter().find(|file| fs::symlink_metadata(file).is_ok()) else {
-        return Ok(None);
-    };
+    manifests.into_iter().find(|file| fs::symlink_metadata(file).is_ok())
+}
+
+fn of_folder(folder: &Path) -> Result<Option<AppName>> {
+    let Some(file) = manifest_above(folder) else { return Ok(None) };
     if !is_own_file(&file) {
         let file = file.display();
         return Err(Error::Usage(format!(

@@ -168,7 +168,8 @@ fn name_of(file: &Path) -> Result<AppName> {
     })
 }
 
-fn read_wasm(file: &Path, cure: Option<&str>) -> Result<Vec<u8>> {
+/// A program's file, within the size that one may have. `cure`: what to do where it is not there.
+pub fn read_wasm(file: &Path, cure: Option<&str>) -> Result<Vec<u8>> {
     let cure = cure.map(|cure| format!("; {cure}")).unwrap_or_default();
     let missing = |cause: io::Error| match cause.kind() {
         io::ErrorKind::NotFound => Error::Usage(format!("there is no file {}{cure}", file.display())),

@@ -84,6 +84,7 @@ fn help_texts() {
         "up",
         "deploy",
         "status",
+        "verify",
         "logs",
         "apps",
         "rollback",

@@ -303,6 +303,11 @@ impl Api {
         self.agent.run(configured)
     }
 
+    /// The directory of the fleet on this machine that this is, if it was found by one.
+    pub fn fleet(&self) -> Option<&Path> {
+        self.credentials.fleet.as_deref()
+    }
+
     /// The control plane answered, but not as it should have.
     pub fn failed(&self, doing: String, message: impl Into<String>) -> Error {
         Error::ControlPlane { doing, api: self.credentials.api.clone(), message: message.into() }

@@ -77,6 +77,12 @@ impl Api {
         self.answer(Call::new(format!("asking where {app} is live"), "GET", path))
     }
 
+    /// What of an app runs where. Asks its nodes, which takes seconds where one does not answer.
+    pub fn running(&self, app: &AppName) -> Result<Running> {
+        let path = format!("/v1/apps/{app}/running");
+        self.answer(Call::new(format!("asking what of {app} runs where"), "GET", path))
+    }
+
     /// All apps of the tenant.
     pub fn apps(&self) -> Result<Vec<AppSummary>> {
         self.answer(Call::new("listing apps", "GET", "/v1/apps"))

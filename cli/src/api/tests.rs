@@ -58,6 +58,7 @@ fn api(url: &str) -> Api {
         tenant: Some("acme".parse().unwrap()),
         ca: None,
         cure: "start it".into(),
+        fleet: None,
     };
     Api::new(credentials).unwrap()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{AppName, Digest, manifest::AppConfig, manifest::Mistake};
+use artifact::{AppName, Digest, Lane, dsse::Envelope, manifest::AppConfig, manifest::Mistake};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/apps/{app}/versions`.
@@ -68,6 +68,55 @@ pub struct Lagging {
     pub pop: String,
     pub applied_rev: u64,
     pub connected: bool,
+}
+
+/// `GET /v1/apps/{app}/running`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Running {
+    pub app: String,
+    /// The version that should answer.
+    pub version: u64,
+    pub rev: u64,
+    /// The uploaded program.
+    pub wasm: Digest,
+    /// 0: there is none.
+    pub wasm_bytes: u64,
+    pub lane: Lane,
+    pub artifacts: Vec<RunningArtifact>,
+    pub nodes: Vec<RunningNode>,
+}
+
+/// Native code for one target.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RunningArtifact {
+    pub target: String,
+    pub profile: String,
+    pub fingerprint: String,
+    pub blob: String,
+    /// What its compiler signed; None: the blob is gone or damaged.
+    pub statement: Option<Envelope>,
+}
+
+/// What a node serves of the app.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RunningNode {
+    pub node: String,
+    pub pop: String,
+    pub connected: bool,
+    /// Did it say?
+    pub answered: bool,
+    pub version: Option<u64>,
+    pub is_active: bool,
+    /// The native code that is mapped there.
+    pub code: Option<Digest>,
+    pub failed: Option<NodeFailed>,
+}
+
+/// Why a node does not serve a version.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NodeFailed {
+    pub code: String,
+    pub detail: String,
 }
 
 /// `POST /v1/recompiles`: one of `app` and `all`.

@@ -20,6 +20,7 @@ pub mod shell;
 pub mod status;
 pub mod tenant;
 pub mod token;
+pub mod verify;
 pub mod versions;
 
 use crate::error::{Error, Result};

@@ -71,5 +71,6 @@ fn client(ready: &Ready) -> Result<Api> {
         tenant: None,
         ca: None,
         cure: "is the fleet still running?".into(),
+        fleet: None,
     })
 }

@@ -21,8 +21,14 @@ fn serve(answers: Vec<(u16, String)>) -> (Api, thread::JoinHandle<Vec<String>>) 
         }
         asked
     });
-    let credentials =
-        Credentials { api, token: "skt_x".into(), tenant: None, ca: None, cure: "start it".into() };
+    let credentials = Credentials {
+        api,
+        token: "skt_x".into(),
+        tenant: None,
+        ca: None,
+        cure: "start it".into(),
+        fleet: None,
+    };
     (Api::new(credentials).unwrap(), server)
 }
 

@@ -155,6 +155,7 @@ fn client(layout: &Layout, api: SocketAddr, token_file: &Path) -> Result<Api> {
         tenant: None,
         ca: None,
         cure: format!("the control plane's log is {}", layout.log(CONTROL.server).display()),
+        fleet: None,
     })
 }
 
