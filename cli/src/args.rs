@@ -8,9 +8,11 @@ use artifact::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod oci;
 mod project;
 mod verify;
 
+pub use oci::{Push, Registry};
 pub use project::{Build, Completions, Dev, Diff, New, Publish, Test, Versions};
 pub use verify::Verify;
 
@@ -19,7 +21,7 @@ pub use verify::Verify;
 #[command(name = "skerry", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 something failed, 2 usage, 3 rejected, 4 halted and reverted (reserved),\n\
-                        5 timed out, 6 control plane unreachable.\n\n\
+                        5 timed out, 6 control plane or registry unreachable.\n\n\
                         Credentials: --api and --token, else SKERRY_API and SKERRY_TOKEN, else the fleet in --data\n\
                         (default: `.skerry` here or in a directory above)."
 )]
@@ -85,6 +87,8 @@ pub enum Command {
     Up(Up),
     /// Deploy a program and wait until it answers everywhere
     Deploy(With<Deploy>),
+    /// Push a program to a registry of OCI images
+    Push(Push),
     /// Show what is live where: of one app, or of the fleet
     Status(With<Status>),
     /// Show what runs where, by digest, and check that it is what was uploaded
@@ -239,9 +243,12 @@ pub struct Apps {}
 
 #[derive(Debug, Args)]
 pub struct Deploy {
-    /// A folder with skerry.toml, fastly.toml or spin.toml, a Fastly package (.tar.gz), or a .wasm file
-    #[arg(value_name = "FOLDER|PACKAGE|FILE.wasm", default_value = ".")]
+    /// A folder with skerry.toml, fastly.toml or spin.toml, a Fastly package (.tar.gz), a .wasm file, or an image in a registry
+    #[arg(value_name = "FOLDER|PACKAGE|FILE.wasm|oci://IMAGE", default_value = ".")]
     pub source: PathBuf,
+    /// Settings for a .wasm file or an image: a skerry.toml, whose component is not read
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
     /// The app's name; default: that of the manifest, or of the file
     #[arg(long, value_name = "NAME")]
     pub app: Option<AppName>,
@@ -257,6 +264,8 @@ pub struct Deploy {
     /// Return as soon as the deploy is durable
     #[arg(long, conflicts_with = "timeout")]
     pub no_wait: bool,
+    #[command(flatten)]
+    pub registry: Registry,
 }
 
 #[derive(Debug, Args)]

@@ -69,6 +69,27 @@ pub enum Error {
         #[source]
         cause: Box<ureq::Error>,
     },
+    /// A registry of images answered that it has a fault, or something no registry answers.
+    #[error("{doing}: the registry {registry} failed: {message}")]
+    Registry {
+        /// What was being done, to which image.
+        doing: String,
+        /// Its host.
+        registry: String,
+        /// What it did.
+        message: String,
+    },
+    /// A registry, or a place that it leads to, does not answer.
+    #[error("{doing}: cannot reach {place}")]
+    RegistryUnreachable {
+        /// What was being done, to which image.
+        doing: String,
+        /// Where nobody answers.
+        place: String,
+        /// What the network said.
+        #[source]
+        cause: Box<ureq::Error>,
+    },
     /// A file or socket of this machine.
     #[error("{doing}")]
     Io {
@@ -101,10 +122,12 @@ impl Error {
         match self {
             Error::Usage(_) => Exit::Usage,
             Error::Manifest { .. } | Error::Rejected { .. } => Exit::Rejected,
-            Error::ControlPlane { .. } | Error::Io { .. } | Error::Fleet(_) | Error::Command(_) => {
-                Exit::Failed
-            }
-            Error::Unreachable { .. } => Exit::Unreachable,
+            Error::ControlPlane { .. }
+            | Error::Registry { .. }
+            | Error::Io { .. }
+            | Error::Fleet(_)
+            | Error::Command(_) => Exit::Failed,
+            Error::Unreachable { .. } | Error::RegistryUnreachable { .. } => Exit::Unreachable,
             Error::Outcome(_, exit) => *exit,
         }
     }
@@ -117,6 +140,8 @@ impl Error {
             Error::Rejected { code, .. } => code,
             Error::ControlPlane { .. } => "control_plane_fault",
             Error::Unreachable { .. } => "unreachable",
+            Error::Registry { .. } => "registry_fault",
+            Error::RegistryUnreachable { .. } => "registry_unreachable",
             Error::Io { .. } => "io",
             Error::Fleet(_) => "fleet",
             Error::Command(_) => "project_command",

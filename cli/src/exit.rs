@@ -18,7 +18,7 @@ pub enum Exit {
     Reverted,
     /// Not everywhere in time; the laggards were named.
     TimedOut,
-    /// The control plane could not be reached.
+    /// The control plane, or a registry, could not be reached.
     Unreachable,
 }
 

@@ -20,6 +20,7 @@ mod import;
 mod logs;
 mod near;
 mod new;
+mod oci;
 mod output;
 mod project;
 mod tools;
@@ -71,6 +72,7 @@ fn run(command: Command, output: Output) -> Result<()> {
         Command::Publish(with) => commands::build::publish(&api(&with.shared)?, &with.command, output),
         Command::Up(up) => up::run(&up, output),
         Command::Deploy(with) => commands::deploy::run(&api(&with.shared)?, &with.command, output),
+        Command::Push(args) => commands::push::run(&args, output),
         Command::Status(with) => commands::status::run(&api(&with.shared)?, &with.command, output),
         Command::Verify(with) => commands::verify::run(&api(&with.shared)?, &with.command, output),
         Command::Logs(with) => commands::logs::run(&api(&with.shared)?, &with.command, output),
@@ -115,6 +117,7 @@ impl Command {
             Command::Publish(with) => with.shared.json,
             Command::Up(up) => up.json,
             Command::Deploy(with) => with.shared.json,
+            Command::Push(args) => args.json,
             Command::Status(with) => with.shared.json,
             Command::Verify(with) => with.shared.json,
             Command::Logs(with) => with.shared.json,

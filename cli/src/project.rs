@@ -39,6 +39,17 @@ pub struct Package {
     pub notes: Vec<Note>,
 }
 
+/// A program that comes without settings.
+#[derive(Debug)]
+pub struct Alone {
+    /// What it gives as the app's name.
+    pub name: String,
+    /// Where it came from, for messages.
+    pub file: PathBuf,
+    /// The program.
+    pub wasm: Vec<u8>,
+}
+
 /// How a source is read; what is named here wins over what the source says.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
@@ -50,20 +61,57 @@ pub struct Reading<'a> {
     pub env: Option<&'a str>,
     /// Which of its sections wins.
     pub purpose: Purpose,
+    /// A `skerry.toml` with settings for a program that comes without any.
+    pub manifest: Option<&'a Path>,
 }
 
 impl Package {
     /// Reads `source`.
     pub fn read(source: &Path, reading: Reading<'_>) -> Result<Package> {
-        let mut package = Package::as_it_is(source, reading)?;
-        if !reading.hosts.is_empty() {
-            package.config.hosts = reading.hosts.to_vec();
+        Ok(Package::as_it_is(source, reading)?.at(reading.hosts))
+    }
+
+    /// A program by itself, with the settings that `reading` names.
+    pub fn alone(program: Alone, reading: Reading<'_>) -> Result<Package> {
+        if let Some(env) = reading.env {
+            return Err(no_env(env, &program.file));
         }
-        Ok(package)
+        let Alone { name, file, wasm } = program;
+        let settings = reading.manifest.map(settings).transpose()?;
+        let app = match (reading.app, &settings) {
+            (Some(app), _) => app.clone(),
+            (None, Some((project, _))) => project.name.clone(),
+            (None, None) => name_of(&name, &file)?,
+        };
+        let (config, assets) = match settings {
+            Some((project, folder)) => {
+                (project.config, project.assets_folder.map(|files| folder.join(files)))
+            }
+            None => (AppConfig::default(), None),
+        };
+        let package =
+            Package { app, config, file, wasm: Some(wasm), assets, items: Items::default(), notes: vec![] };
+        Ok(package.at(reading.hosts))
+    }
+
+    fn at(mut self, hosts: &[HostName]) -> Package {
+        if !hosts.is_empty() {
+            self.config.hosts = hosts.to_vec();
+        }
+        self
     }
 
     fn as_it_is(source: &Path, reading: Reading<'_>) -> Result<Package> {
         let Reading { app, env, purpose, .. } = reading;
+        if let Some(manifest) = reading.manifest
+            && (source.is_dir() || import::is_package(source))
+        {
+            return Err(Error::Usage(format!(
+                "--manifest {} is for a .wasm file or an image; {} brings settings of its own",
+                manifest.display(),
+                source.display()
+            )));
+        }
         let own = source.join(MANIFEST_FILE);
         if source.is_dir() && !own.is_file() && import::is_project(source, env) {
             return imported(import::folder(source, env, purpose)?, source, app);
@@ -78,11 +126,7 @@ impl Package {
             return imported(spin?, source, app);
         }
         if let Some(env) = env {
-            return Err(Error::Usage(format!(
-                "--env {env} chooses a {}, and {} has none",
-                import::manifest_file(Some(env)),
-                source.display()
-            )));
+            return Err(no_env(env, source));
         }
         if source.is_dir() {
             let project = read_manifest(source)?;
@@ -94,10 +138,23 @@ impl Package {
             let (app, config) = (app.cloned().unwrap_or(project.name), project.config);
             return Ok(Package { app, config, file, wasm, assets, items: Items::default(), notes: vec![] });
         }
-        let app = app.map_or_else(|| name_of(source), |app| Ok(app.clone()))?;
-        let (config, file, wasm) = (AppConfig::default(), source.to_owned(), Some(read_wasm(source, None)?));
-        Ok(Package { app, config, file, wasm, assets: None, items: Items::default(), notes: vec![] })
+        let name = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+        let program = Alone { name, file: source.to_owned(), wasm: read_wasm(source, None)? };
+        Package::alone(program, reading)
     }
+}
+
+fn no_env(env: &str, source: &Path) -> Error {
+    let manifest = import::manifest_file(Some(env));
+    Error::Usage(format!("--env {env} chooses a {manifest}, and {} has none", source.display()))
+}
+
+/// The settings in a manifest, and the folder that its paths begin at.
+fn settings(file: &Path) -> Result<(Project, PathBuf)> {
+    let text = import::read_text(file)?;
+    let project =
+        Project::parse(&text).map_err(|mistakes| Error::Manifest { file: file.into(), text, mistakes })?;
+    Ok((project, file.parent().unwrap_or(Path::new("")).to_owned()))
 }
 
 fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<Package> {
@@ -158,9 +215,8 @@ fn built_by(project: &Project, manifest: &Path) -> String {
     }
 }
 
-fn name_of(file: &Path) -> Result<AppName> {
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    stem.parse().map_err(|error| {
+fn name_of(name: &str, file: &Path) -> Result<AppName> {
+    name.parse().map_err(|error| {
         Error::Usage(format!(
             "{} does not give a name for the app ({error}); give one with --app NAME",
             file.display()
@@ -198,7 +254,7 @@ mod tests {
     use crate::exit::Exit;
 
     fn reading<'a>(app: Option<&'a AppName>, hosts: &'a [HostName]) -> Reading<'a> {
-        Reading { app, hosts, env: None, purpose: Purpose::Deploy }
+        Reading { app, hosts, env: None, purpose: Purpose::Deploy, manifest: None }
     }
 
     #[test]
@@ -226,6 +282,26 @@ mod tests {
         let (b, hosts) = ("b".parse().unwrap(), ["b.example".parse().unwrap()]);
         let package = Package::read(folder.path(), reading(Some(&b), &hosts)).unwrap();
         assert_eq!((package.app.as_str(), package.config.hosts[0].as_str()), ("b", "b.example"));
+    }
+
+    #[test]
+    fn a_program_by_itself_takes_the_settings_of_a_manifest_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, manifest) = (folder.path().join("hello.wasm"), folder.path().join("settings.toml"));
+        fs::write(&file, b"x").unwrap();
+        let text = "name = \"shop\"\ncomponent = \"gone.wasm\"\nhosts = [\"shop.example\"]\n[assets]\nfolder = \"pub\"\n";
+        fs::write(&manifest, text).unwrap();
+        let with = Reading { manifest: Some(&manifest), ..reading(None, &[]) };
+        let package = Package::read(&file, with).unwrap();
+        assert_eq!((package.app.as_str(), package.config.hosts[0].as_str()), ("shop", "shop.example"));
+        assert_eq!(
+            (package.wasm.as_deref(), package.assets),
+            (Some(&b"x"[..]), Some(folder.path().join("pub")))
+        );
+        let error = Package::read(folder.path(), with).unwrap_err();
+        assert!(error.exit() == Exit::Usage && error.to_string().contains("settings of its own"), "{error}");
+        let named = Reading { app: Some(&"b".parse().unwrap()), ..with };
+        assert_eq!(Package::read(&file, named).unwrap().app.as_str(), "b");
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn help_texts() {
         "man",
         "up",
         "deploy",
+        "push",
         "status",
         "verify",
         "logs",
@@ -189,6 +190,24 @@ fn usage() {
     check("recompile-why", folder.path(), &with(&["recompile", "--all"]));
     check("diff-of-one", folder.path(), &with(&["diff", "3"]));
     check("diff-of-no-version", folder.path(), &with(&["diff", "3", "new"]));
+}
+
+#[test]
+fn registries() {
+    let api = ["--api", "http://127.0.0.1:1", "--token", "skt_x"];
+    let with = |arguments: &[&'static str]| [arguments, &api].concat();
+    let folder = empty();
+    fs::write(folder.path().join("shop.wasm"), "\0asm\u{1}\0\0\0").unwrap();
+    check("push-nowhere", folder.path(), &["push", "ghcr.io/acme/shop", "shop.wasm"]);
+    check("push-nothing", folder.path(), &["push", "oci://ghcr.io/acme/shop"]);
+    let by_digest =
+        "oci://127.0.0.1:1/shop@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    check("push-to-a-digest", folder.path(), &["push", by_digest, "shop.wasm"]);
+    check("push-name-without-password", folder.path(), &["push", "oci://ghcr.io/shop", "--username", "me"]);
+    check("deploy-bad-image", folder.path(), &with(&["deploy", "oci://ghcr.io/Acme/shop:1"]));
+    check("deploy-registry-unreachable", folder.path(), &with(&["deploy", "oci://127.0.0.1:1/shop:1"]));
+    fs::write(folder.path().join("skerry.toml"), "name = \"shop\"\ncomponent = \"shop.wasm\"\n").unwrap();
+    check("deploy-folder-with-manifest", folder.path(), &with(&["deploy", "--manifest", "other.toml"]));
 }
 
 /// A control plane that says this of its one recompilation, an answer a connection; the last for as long as it is asked.

@@ -1,9 +1,6 @@
 //! What a test asks of a fleet: through the command line, over the API, and as a client of its apps.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -23,12 +20,12 @@ impl Fleet {
 
     /// Runs `skerry` with the operator's credentials and this on its standard input.
     pub fn skerry_fed(&self, arguments: &[&str], input: &[u8]) -> Said {
-        let mut command = self.command(&self.token(), arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the command line is built");
-        // Gone when this statement ends, so that the child sees the end.
-        child.stdin.take().expect("it is piped").write_all(input).expect("it reads all of it");
-        Said::from(child.wait_with_output().expect("it is our child"))
+        Said::fed(&mut self.command(&self.token(), arguments), input)
+    }
+
+    /// Runs `skerry` with the operator's credentials and these variables.
+    pub fn skerry_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Said {
+        Said::by(self.command(&self.token(), arguments).envs(environment.iter().copied()))
     }
 
     /// Runs `skerry` with another token.

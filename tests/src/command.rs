@@ -1,6 +1,9 @@
 //! What a command said.
 
-use std::process::{Command, Output};
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::Value;
 
@@ -43,7 +46,24 @@ pub fn aot_compiler(arguments: &[&str]) -> Said {
     Said::by(Command::new(crate::process::binary("aot-compiler")).args(arguments))
 }
 
+/// The same with these variables, and this on its standard input.
+pub fn skerry_with(environment: &[(&str, &str)], arguments: &[&str], input: &[u8]) -> Said {
+    let mut command = Command::new(crate::process::binary("skerry"));
+    without_surroundings(&mut command);
+    command.args(arguments).envs(environment.iter().copied());
+    Said::fed(&mut command, input)
+}
+
 impl Said {
+    /// Runs a command that reads all of this.
+    pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Said {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command line is built");
+        // Gone when this statement ends, so that the child sees the end. One that does not read may be gone before.
+        let _ = child.stdin.take().expect("it is piped").write_all(input);
+        Said::from(child.wait_with_output().expect("it is our child"))
+    }
+
     /// Runs a command to its end.
     pub(crate) fn by(command: &mut Command) -> Said {
         let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));

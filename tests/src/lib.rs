@@ -20,18 +20,20 @@ mod guests;
 mod listening;
 mod process;
 mod raw;
+mod registry;
 mod separate;
 mod start;
 
 pub use another_node::AnotherNode;
 pub use bad::Bad;
 pub use client::{Proto, Request, Response, h3_is_there};
-pub use command::{Said, aot_compiler, skerry};
+pub use command::{Said, aot_compiler, skerry, skerry_with};
 pub use dev::Dev;
 pub use fleet::{Fleet, Process};
 pub use guests::{guest, has_guest};
 pub use listening::Listening;
 pub use raw::Raw;
+pub use registry::{Asks, Registry};
 pub use start::FleetBuilder;
 
 use std::{

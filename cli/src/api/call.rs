@@ -372,6 +372,11 @@ pub(super) fn is_loopback(api: &str) -> bool {
     ["127.", "localhost", "[::1]"].iter().any(|start| authority.starts_with(start))
 }
 
+/// TLS with the system's certificate authorities.
+pub fn system_tls() -> Result<TlsConfig> {
+    tls(None)
+}
+
 fn tls(ca: Option<&Path>) -> Result<TlsConfig> {
     let path = match ca {
         Some(path) => path,

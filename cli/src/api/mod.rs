@@ -14,7 +14,7 @@ use artifact::{AppName, Digest, NodeName, TenantName};
 use serde_json::{Value, json};
 use ureq::http::StatusCode;
 
-pub use call::Api;
+pub use call::{Api, system_tls};
 pub use types::*;
 
 use self::call::Call;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use artifact::{AppName, HostName};
 use clap::Args;
 
-use super::{Deploy, Up, duration};
+use super::{Deploy, Registry, Up, duration};
 use crate::new::Lang;
 
 #[derive(Debug, Args)]
@@ -148,11 +148,13 @@ impl Publish {
     pub fn deploy(&self) -> Deploy {
         Deploy {
             source: self.folder.clone(),
+            manifest: None,
             app: self.app.clone(),
             hosts: self.hosts.clone(),
             env: None,
             timeout: self.timeout,
             no_wait: self.no_wait,
+            registry: Registry::default(),
         }
     }
 }

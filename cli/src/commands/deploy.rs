@@ -15,10 +15,12 @@ use crate::{
     api::{Api, Deployed, NewVersion},
     args::Deploy,
     assets::{self, Kept, Sent},
+    build::size,
     error::{Error, Result},
     import::Purpose,
+    oci::{self, reference::Reference},
     output::{Output, Progress},
-    project::{Package, Reading},
+    project::{Alone, Package, Reading},
 };
 
 /// Codes of refusals that are cured by sending the program, or static files, again.
@@ -55,8 +57,7 @@ pub fn run(api: &Api, args: &Deploy, output: Output) -> Result<()> {
 
 /// Deploys and, unless told not to, waits for the nodes. `kept`: compressed files of the deploy before.
 pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose, kept: &Kept) -> Result<Report> {
-    let reading = Reading { app: args.app.as_ref(), hosts: &args.hosts, env: args.env.as_deref(), purpose };
-    let package = Package::read(&args.source, reading)?;
+    let package = read(args, purpose)?;
     for note in &package.notes {
         eprintln!("{note}");
     }
@@ -116,6 +117,26 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose, kept: &Kept) -> Result
     progress.now(format!("{}: waiting for the nodes", package.app));
     let waited = convergence::wait(api, &package.app, deployed.rev, args.timeout, &progress)?;
     Ok(Report { deployed, wasm, assets, config_replaced, waited: Some(waited) })
+}
+
+/// What is to be deployed: of this machine, or of a registry.
+fn read(args: &Deploy, purpose: Purpose) -> Result<Package> {
+    let reading = Reading {
+        app: args.app.as_ref(),
+        hosts: &args.hosts,
+        env: args.env.as_deref(),
+        purpose,
+        manifest: args.manifest.as_deref(),
+    };
+    let Some(image) = Reference::text_of(&args.source) else { return Package::read(&args.source, reading) };
+    let image = oci::reference(image)?;
+    let progress = Progress::start(format!("pulling {image}"));
+    let pulled = oci::pull(&image, &args.registry, &progress)?;
+    drop(progress);
+    // A tag may name another image tomorrow: what was deployed is to be found again.
+    eprintln!("pulled {}, {}", pulled.image, size(pulled.wasm.len() as u64));
+    let (name, file) = (image.name().to_owned(), image.to_string().into());
+    Package::alone(Alone { name, file, wasm: pulled.wasm }, reading)
 }
 
 impl Report {

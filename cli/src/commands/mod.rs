@@ -12,6 +12,7 @@ pub mod items;
 pub mod kv;
 pub mod logs;
 pub mod node;
+pub mod push;
 pub mod recompile;
 mod released;
 mod replaced;

@@ -7,7 +7,7 @@ use std::{
 
 use super::{fleet::Serving, lines::Lines};
 use crate::{
-    args::Deploy,
+    args::{Deploy, Registry},
     assets::Kept,
     build::{Aim, Recipe},
     commands::deploy::{self, Report},
@@ -75,11 +75,13 @@ impl<'a> Rounds<'a> {
     fn deploy(&self) -> Result<Report> {
         let deploy = Deploy {
             source: PathBuf::from(self.folder),
+            manifest: None,
             app: None,
             hosts: vec![],
             env: None,
             timeout: Duration::from_secs(ACTIVE_S_MAX),
             no_wait: false,
+            registry: Registry::default(),
         };
         deploy::deploy(&self.serving.api, &deploy, Purpose::Up, &self.kept)
     }

@@ -18,7 +18,7 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     api::Api,
-    args::{Deploy, Up},
+    args::{Deploy, Registry, Up},
     assets::Kept,
     commands::deploy::{self, Report},
     error::{Error, Result},
@@ -90,7 +90,9 @@ pub fn running_in(directory: &Path) -> Option<Ready> {
 
 fn deploy_project(source: std::path::PathBuf, env: Option<String>, api: &Api) -> Result<Report> {
     let timeout = Duration::from_secs(DEPLOY_S_MAX);
-    let deploy = Deploy { source, app: None, hosts: vec![], env, timeout, no_wait: false };
+    let registry = Registry::default();
+    let deploy =
+        Deploy { source, manifest: None, app: None, hosts: vec![], env, timeout, no_wait: false, registry };
     deploy::deploy(api, &deploy, Purpose::Up, &Kept::default())
 }
 
