@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_and_is_the_same_each_time() {
         let wasm = wat::parse_str(
-            r#"(component (component) (import "wasi:cli/environment@0.2.0" (instance))
+            r#"(component (component (import "inner" (instance))) (import "wasi:cli/environment@0.2.0" (instance))
                  (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#,
         )
         .unwrap();

@@ -249,7 +249,9 @@ mod tests {
         assert_eq!(of("r.example"), is("old", "word"));
         assert_eq!(of("docker.io"), is("hub", "word"));
         assert_eq!(of("localhost:5000"), is("u", "p"));
-        for other in ["localhost", "evil.example", "empty.example", "ghcr.io.evil.example", "io"] {
+        for other in
+            ["localhost", "evil.example", "empty.example", "ghcr.io.evil.example", "evil-ghcr.io", "io"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }

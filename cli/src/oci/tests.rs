@@ -188,7 +188,7 @@ fn a_redirect_that_asks_for_a_login_gets_none_and_one_without_end_ends() {
     let (said, _) = refused(&round);
     assert!(said.contains("307"), "{said}");
     assert!(round.asked().len() < 10);
-    for place in ["http://10.0.0.1/x", "file:///etc/passwd", "//other/x", "http://me@127.0.0.1/x"] {
+    for place in ["http://10.0.0.1/x", "file:///etc/passwd", "//other/x", "https://me@127.0.0.1/x"] {
         let host = Host::start(move |line, _| match line.contains("/blobs/") {
             true => led_to(place.into()),
             false => ok(manifest(&program())),
