@@ -54,6 +54,7 @@ pub struct Shop {
     guests: BTreeMap<&'static str, Signed>,
     node: Arc<Node>,
     activating: Activating,
+    trusted: Arc<ArcSwap<Trusted<Compiler>>>,
     _side: tokio::runtime::Runtime,
     dir: tempfile::TempDir,
 }
@@ -72,7 +73,9 @@ impl Shop {
         let side =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (cache, shelf) = code_cache(dir.path(), bounds, &side, metrics.clone());
+        let trusted = Arc::new(ArcSwap::from_pointee(Trusted::new([compiler_key().public()])));
+        let loader = Loader::following(vec![best_target()], trusted.clone());
+        let (cache, shelf) = code_cache(dir.path(), bounds, loader, &side, metrics.clone());
         let files = StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1).unwrap();
         let node = Arc::new(Node {
             host: host(),
@@ -86,7 +89,7 @@ impl Shop {
         let secrets = SecretsKey::from_bytes([1; 32]);
         let activating = Activating::new(node.clone(), Default::default(), secrets);
         let view = FleetView::default();
-        let shop = Shop { view, shelf, guests, node, activating, _side: side, dir };
+        let shop = Shop { view, shelf, guests, node, activating, trusted, _side: side, dir };
         shop.stock();
         Some(shop)
     }
@@ -315,6 +318,11 @@ impl Shop {
         self.node.code.get(&self.deployment(app).unwrap(), worker, Urgency::Request).await
     }
 
+    /// The key that signed all there is is revoked.
+    pub fn revoke_signer(&self) {
+        self.trusted.store(Arc::new(Trusted::new([])));
+    }
+
     /// The workers that have a program of an app.
     pub fn workers(&self, app: &str) -> Vec<usize> {
         self.deployment(app).unwrap().code.workers()
@@ -359,7 +367,12 @@ impl Shop {
 
     /// The same, for an app whose code may not be had.
     pub async fn try_load(&self, app: &str) -> Result<(), NackCode> {
-        self.get(app, 0).await.map(|_| ()).map_err(|error| error.nack().code)
+        self.try_load_on(app, 0).await
+    }
+
+    /// The same on a worker of this number.
+    pub async fn try_load_on(&self, app: &str, worker: usize) -> Result<(), NackCode> {
+        self.get(app, worker).await.map(|_| ()).map_err(|error| error.nack().code)
     }
 
     /// See [`CodeCache::keep_loading_threads_busy`].
@@ -398,6 +411,7 @@ const WORKERS: usize = 2;
 fn code_cache(
     dir: &Path,
     bounds: Bounds,
+    loader: Loader,
     side: &tokio::runtime::Runtime,
     metrics: Arc<Metrics>,
 ) -> (CodeCache, BlobShelf) {
@@ -412,7 +426,7 @@ fn code_cache(
     });
     let (shelf, handle) = (replica.unwrap().blobs(), side.handle().clone());
     let linkers = (0..WORKERS).map(|_| Linker::new(&ENGINE).unwrap()).collect();
-    let cache = CodeCache::new(linkers, loader(), shelf.clone(), offers, handle, bounds, metrics);
+    let cache = CodeCache::new(linkers, loader, shelf.clone(), offers, handle, bounds, metrics);
     (cache.unwrap(), shelf)
 }
 
@@ -469,7 +483,7 @@ impl ServingNode {
         // A test that takes its one thread for disks sees who waits for it.
         let side = side.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (cache, shelf) = code_cache(dir.path(), Bounds::NONE, &side, metrics.clone());
+        let (cache, shelf) = code_cache(dir.path(), Bounds::NONE, loader(), &side, metrics.clone());
         let static_files =
             StaticFiles::new(shelf.clone(), side.handle().clone(), room_for_files(), 1).unwrap();
         let signed = text.map(|text| sign(&wat::parse_str(text).unwrap()));

@@ -157,6 +157,20 @@ fn a_second_worker_maps_the_file_that_the_first_one_has() {
 }
 
 #[test]
+fn what_one_worker_runs_goes_on_after_its_signer_was_revoked_and_no_other_maps_it() {
+    let Some(mut shop) = Shop::open(u64::MAX) else { return };
+    local(async {
+        shop.publish("hello", 1, "wasi-hello");
+        shop.activate(&["hello"]).await;
+        let held = shop.hold("hello").await;
+        shop.revoke_signer();
+        assert_eq!(shop.try_load_on("hello", 1).await, Err(NackCode::UnknownKey));
+        assert!(std::sync::Arc::ptr_eq(&held, &shop.hold("hello").await));
+        assert_eq!(shop.workers("hello"), [0]);
+    });
+}
+
+#[test]
 fn a_release_is_brought_up_for_the_workers_that_had_the_one_before() {
     let Some(mut shop) = Shop::open(u64::MAX) else { return };
     local(async {
