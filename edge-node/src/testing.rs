@@ -495,7 +495,8 @@ impl ServingNode {
             put_blob(&shelf, &text);
             IndexRef { index: Digest::of(&text), index_bytes: text.len() as u64 }
         });
-        let artifacts = signed.iter().map(artifact_of).collect();
+        let artifacts: Vec<ArtifactRef> = signed.iter().map(artifact_of).collect();
+        deployment.artifact = artifacts.first().cloned();
         deployment.site = static_files.site(&version).unwrap();
         deployment.metrics = metrics.version(&deployment.id, 1);
         if let Some(signed) = &signed {

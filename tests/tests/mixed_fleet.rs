@@ -18,9 +18,11 @@ fn nodes_of_two_levels_run_code_of_their_own_and_answer_alike() {
     }
     let (lowest, best) = (levels.first().unwrap(), levels.last().unwrap());
     let other = AnotherNode::join(&fleet, "ams1", &format!("level_max = \"{lowest}\""));
-    wait_for("two nodes", 30, || (nodes(&fleet).len() == 2).then_some(()));
-    let of_pop = |pop: &str| nodes(&fleet).iter().position(|node| node["pop"] == pop).expect("it is listed");
-    assert_eq!(targets(&fleet, of_pop("ams1")), [lowest.clone()]);
+    let of_pop = |pop: &str| nodes(&fleet).iter().position(|node| node["pop"] == pop);
+    let said = wait_for("the other node to say what it runs", 30, || {
+        Some(targets(&fleet, of_pop("ams1")?)).filter(|targets| !targets.is_empty())
+    });
+    assert_eq!(said, [lowest.clone()]);
 
     fleet.deploy("wasi-hello");
     for node in [fleet.http(), other.http()] {

@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    apps, assets, compiler_keys, config, kv, logs, nodes, recompiles, rollback, running, secrets, tenants, tokens,
-    types::Healthz, uploads,
+    apps, assets, compiler_keys, config, kv, logs, nodes, recompiles, rollback, running, secrets, tenants,
+    tokens, types::Healthz, uploads,
 };
 use crate::plane::Plane;
 
