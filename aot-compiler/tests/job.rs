@@ -296,7 +296,7 @@ async fn an_endless_answer_is_cut_at_its_bound() {
 
 #[tokio::test]
 async fn a_job_that_answers_for_another_lane_is_not_believed() {
-    let head = r#"{"admitted":{"lane":"wasi","imports":[],"shape":{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"function_largest":[0,0],"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"elements":0,"tables_per_module_most":0}}}"#;
+    let head = r#"{"admitted":{"lane":"wasi","imports":[],"shape":{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"function_largest":[0,0],"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"elements":0,"tables_per_module_most":0},"advice":[]}}"#;
     let length = |text: &str| format!("\\{:03o}\\{:03o}\\000\\000", text.len() % 256, text.len() / 256);
     let compiled = r#""compiled""#;
     let script = format!(

@@ -13,7 +13,10 @@ use std::{
 
 use artifact::{
     Digest, Lane, Profile, Target,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode, WASM_BYTES_MAX},
+    compile::{
+        ADVICE_HEADER, Advice, AdviceCode, COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode,
+        WASM_BYTES_MAX,
+    },
     container::Container,
     keys::{Compiler, PublicKey, Trusted},
     statement::{Requirements, TrustedStatement},
@@ -29,6 +32,7 @@ struct Running {
 struct Answer {
     status: u16,
     retry_after: Option<String>,
+    advice: Option<String>,
     body: Vec<u8>,
 }
 
@@ -98,12 +102,11 @@ impl Running {
             .header("skerry-tenant", tenant)
             .send(wasm);
         let mut response = sent.unwrap();
+        let header = |name: &str| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
         Answer {
             status: response.status().as_u16(),
-            retry_after: response
-                .headers()
-                .get("retry-after")
-                .map(|value| value.to_str().unwrap().to_owned()),
+            retry_after: header("retry-after"),
+            advice: header(ADVICE_HEADER),
             body: response.body_mut().with_config().limit(1 << 30).read_to_vec().unwrap(),
         }
     }
@@ -165,6 +168,15 @@ fn health_tells_key_and_fingerprints() {
     assert_eq!(health.key, service.public_key());
     let expected = Target::ALL.map(|target| (target, engine::fingerprint(target, Profile::Serve)));
     assert_eq!(health.targets, expected);
+}
+
+#[test]
+fn advice_comes_with_the_artifact() {
+    let service = Running::start();
+    assert_eq!(service.compile(&support::module(), "x86_64-v2").advice, None);
+    let advised = service.compile(&support::module_to_advise(), "x86_64-v2");
+    let advice: Vec<Advice> = serde_json::from_str(&advised.advice.unwrap()).unwrap();
+    assert_eq!(advice.iter().map(|one| one.code).collect::<Vec<_>>(), [AdviceCode::DataOffset]);
 }
 
 #[test]

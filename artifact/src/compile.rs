@@ -2,7 +2,8 @@
 //!
 //! `POST /v1/compile?target=<target>` with the wasm as body answers 200 and a [container](crate::container) blob, or
 //! another status and a [`Refusal`] as JSON: 422 when the upload is at fault, 413 when it is too large, 503 with
-//! `Retry-After` when the queue is full, 500 when we are at fault. `GET /v1/health` answers 200 and [`Health`].
+//! `Retry-After` when the queue is full, 500 when we are at fault. With the blob may come [advice](Advice) for the uploader, as JSON in
+//! the header [`ADVICE_HEADER`]. `GET /v1/health` answers 200 and [`Health`].
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,13 @@ pub const WASM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const COMPILE_PATH: &str = "/v1/compile";
 /// Path of the health call.
 pub const HEALTH_PATH: &str = "/v1/health";
+
+/// Where a compiled program's [`Advice`] stands: a JSON array in ASCII.
+pub const ADVICE_HEADER: &str = "skerry-advice";
+/// Pieces of advice for one program.
+pub const ADVICE_MAX: usize = 16;
+/// Bytes of one: a sentence and its cure.
+pub const ADVICE_MESSAGE_BYTES_MAX: usize = 500;
 
 /// What the compiler service says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,5 +87,87 @@ impl RefusalCode {
             | RefusalCode::Limit
             | RefusalCode::JobLimit => true,
         }
+    }
+}
+
+/// What of a program costs its requests time and could be otherwise. The program runs all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    /// Stable code.
+    pub code: AdviceCode,
+    /// One sentence: what is so, what it costs, and the cure.
+    pub message: String,
+}
+
+/// Stable kinds of advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdviceCode {
+    /// Data whose offset is computed: the initial memory has no image and is copied.
+    DataOffset,
+    /// Data of a memory that is imported: the same.
+    DataOfImportedMemory,
+    /// Data beyond the initial memory: instances trap.
+    DataOutside,
+    /// Data too far apart for an image.
+    DataSparse,
+    /// Data that the program copies itself.
+    DataPassive,
+    /// Elements whose offset is computed: they are set one by one.
+    ElementOffset,
+    /// Elements of a table that is imported, or starts with values: the same.
+    ElementOfImportedTable,
+    /// Elements beyond their table: instances trap.
+    ElementOutside,
+    /// Elements given as expressions: they are set one by one.
+    ElementExpressions,
+    /// Elements that the program sets itself.
+    ElementPassive,
+    /// A function that runs before each request.
+    StartFunction,
+}
+
+impl AdviceCode {
+    /// All of them.
+    pub const ALL: &[AdviceCode] = &[
+        AdviceCode::DataOffset,
+        AdviceCode::DataOfImportedMemory,
+        AdviceCode::DataOutside,
+        AdviceCode::DataSparse,
+        AdviceCode::DataPassive,
+        AdviceCode::ElementOffset,
+        AdviceCode::ElementOfImportedTable,
+        AdviceCode::ElementOutside,
+        AdviceCode::ElementExpressions,
+        AdviceCode::ElementPassive,
+        AdviceCode::StartFunction,
+    ];
+}
+
+impl Advice {
+    /// Advice as it may be passed on: as much of it as the bounds allow, in printable ASCII.
+    pub fn bounded(mut all: Vec<Advice>) -> Vec<Advice> {
+        all.truncate(ADVICE_MAX);
+        for advice in &mut all {
+            let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+            advice.message = advice.message.chars().take(ADVICE_MESSAGE_BYTES_MAX).map(shown).collect();
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_that_is_passed_on_is_bounded_printable_ascii() {
+        let long = Advice { code: AdviceCode::DataOffset, message: "\u{1b}[31mé\r\n".repeat(1_000) };
+        let bounded = Advice::bounded(vec![long; 100]);
+        assert_eq!(bounded.len(), ADVICE_MAX);
+        assert!(
+            bounded[0].message.starts_with("?[31m????[31m")
+                && bounded[0].message.len() == ADVICE_MESSAGE_BYTES_MAX
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, bail};
 use artifact::{
     Digest, Profile, Target,
-    compile::WASM_BYTES_MAX,
+    compile::{Advice, WASM_BYTES_MAX},
     keys::{Compiler, SecretKey},
     visible,
 };
@@ -30,12 +30,13 @@ pub struct Compile {
     pub data_dir: Option<PathBuf>,
 }
 
-/// Compiles and writes. One line for each artifact, for people.
+/// Compiles and writes. One line for each artifact and for each piece of advice, for people.
 pub async fn run(order: &Compile) -> anyhow::Result<Vec<String>> {
     let key = key(order)?;
     let wasm = read(order)?;
     let runner = JobRunner::this_executable(JobCaps::DEFAULT);
     let mut said = Vec::new();
+    let mut advice = Vec::new();
     for target in &order.targets {
         let made = Made { wasm: Digest::of(&wasm), target: *target, profile: Profile::Serve };
         let compiled = runner.compile(wasm.clone(), *target, Profile::Serve, config::cores(), || false).await;
@@ -46,6 +47,7 @@ pub async fn run(order: &Compile) -> anyhow::Result<Vec<String>> {
                 visible::for_people(&refusal.message)
             )
         })?;
+        advice = Advice::bounded(compiled.admitted.advice.clone());
         let blob = sign(&compiled, made, &key).context("signing the native code")?;
         let path = match order.targets.len() {
             1 => order.out.clone(),
@@ -58,6 +60,7 @@ pub async fn run(order: &Compile) -> anyhow::Result<Vec<String>> {
             path.display()
         ));
     }
+    said.extend(advice.iter().map(|advice| format!("advice: {}", advice.message)));
     Ok(said)
 }
 

@@ -5,6 +5,7 @@
 //! what is admitted here compiles. Absent on purpose: anything that changes the program, and any trust in it: a
 //! compile job runs this inside its own capped process.
 
+mod advice;
 mod component;
 mod core_module;
 mod functions;
@@ -15,7 +16,7 @@ mod walk;
 
 use artifact::{
     Lane,
-    compile::{Refusal, RefusalCode, WASM_BYTES_MAX},
+    compile::{Advice, Refusal, RefusalCode, WASM_BYTES_MAX},
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub struct Admitted {
     pub imports: Vec<String>,
     /// How large it is in the terms of the caps.
     pub shape: Shape,
+    /// What of it costs its requests time and could be otherwise.
+    pub advice: Vec<Advice>,
 }
 
 /// The eight bytes every WebAssembly file starts with: `\0asm`, a version and a layer.
@@ -50,7 +53,7 @@ pub fn admit(wasm: &[u8]) -> Result<Admitted, Refusal> {
         Lane::Fastly => core_module::check(&walked)?,
     };
     limits::check_imports(&imports)?;
-    Ok(Admitted { lane, imports, shape: walked.shape })
+    Ok(Admitted { lane, imports, shape: walked.shape, advice: walked.advice })
 }
 
 /// The lane a program's first bytes speak of: components are of the wasi lane, core modules of the fastly lane.
@@ -99,7 +102,7 @@ pub(crate) fn refuse(code: RefusalCode, message: impl Into<String>) -> Refusal {
 }
 
 /// A name out of an upload as it may stand in a message: bounded, control characters escaped.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     const CHARS_MAX: usize = 120;
     let mut text: String = name.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
     if name.chars().nth(CHARS_MAX).is_some() {

@@ -3,7 +3,7 @@
 //! Relies on wasmparser to bound what it does not count itself (locals, nesting, sizes of types). Function bodies are
 //! validated last, so that a cap refuses before the work is done.
 
-use artifact::compile::{Refusal, RefusalCode};
+use artifact::compile::{Advice, Refusal, RefusalCode};
 use serde::{Deserialize, Serialize};
 use wasmparser::{
     ComponentTypeRef, ConstExpr, DataKind, ElementItems, ElementKind, Encoding, Error, FuncToValidate,
@@ -12,6 +12,7 @@ use wasmparser::{
 };
 
 use super::{
+    advice::Watch,
     limits::{self, at_most},
     refuse, shown,
 };
@@ -52,6 +53,8 @@ pub(super) struct Walked<'a> {
     pub exports: Vec<&'a str>,
     /// A core module that carries the types of a component: it is half of one.
     pub has_component_types: bool,
+    /// What could be better.
+    pub advice: Vec<Advice>,
     /// Its size.
     pub shape: Shape,
 }
@@ -77,6 +80,7 @@ struct Walk<'a> {
     imports: Vec<(&'a str, ComponentTypeRef)>,
     exports: Vec<&'a str>,
     has_component_types: bool,
+    advice: Watch<'a>,
     shape: Shape,
 }
 
@@ -92,6 +96,7 @@ pub(super) fn walk(wasm: &[u8]) -> Result<Walked<'_>, Refusal> {
         imports: Vec::new(),
         exports: Vec::new(),
         has_component_types: false,
+        advice: Watch::default(),
         shape: Shape::default(),
     };
     let mut bodies: Vec<Body<'_>> = Vec::new();
@@ -99,6 +104,7 @@ pub(super) fn walk(wasm: &[u8]) -> Result<Walked<'_>, Refusal> {
     for payload in parser.parse_all(wasm) {
         let payload = payload.map_err(|error| invalid(&error))?;
         walk.see(&payload)?;
+        walk.advice.see(&payload);
         match validator.payload(&payload).map_err(|error| invalid(&error))? {
             ValidPayload::Func(function, body) => {
                 let place = walk.function(function.index, &body)?;
@@ -110,8 +116,8 @@ pub(super) fn walk(wasm: &[u8]) -> Result<Walked<'_>, Refusal> {
     }
     let types = types.ok_or_else(|| refuse(RefusalCode::Invalid, "the program has no end"))?;
     validate_bodies(bodies, walk.shape.core_modules)?;
-    let Walk { imports, exports, has_component_types, shape, .. } = walk;
-    Ok(Walked { types, imports, exports, has_component_types, shape })
+    let Walk { imports, exports, has_component_types, advice, shape, .. } = walk;
+    Ok(Walked { types, imports, exports, has_component_types, advice: advice.advice(), shape })
 }
 
 fn validate_bodies(bodies: Vec<Body<'_>>, core_modules: usize) -> Result<(), Refusal> {

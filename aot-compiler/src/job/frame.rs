@@ -116,6 +116,7 @@ mod tests {
             lane: Lane::Wasi,
             imports: vec!["wasi:io/error@0.2.0".into()],
             shape: Shape::default(),
+            advice: vec![],
         };
         CompiledArtifact { admitted, native: b"native".to_vec() }
     }

@@ -17,7 +17,7 @@ use std::{
 
 use artifact::{
     Digest, Profile, Target,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode, WASM_BYTES_MAX},
+    compile::{Advice, COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode, WASM_BYTES_MAX},
     keys::{Compiler, SecretKey},
 };
 use axum::{
@@ -122,10 +122,10 @@ async fn compile(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let tenant = label(&head.headers);
     let started = Instant::now();
     match shared.compile(&head.uri, &head.headers, body, &tenant).await {
-        Ok((made, container)) => {
+        Ok((made, container, advice)) => {
             let (bytes, ms) = (container.len(), started.elapsed().as_millis() as u64);
             tracing::info!(tenant, target = %made.target, wasm = made.wasm.short(), bytes, ms, "compiled");
-            respond::container(container)
+            respond::container(container, &advice)
         }
         Err(failed) => {
             let (code, message) = (failed.refusal.code, failed.refusal.message.as_str());
@@ -143,7 +143,7 @@ impl Shared {
         headers: &HeaderMap,
         body: Body,
         tenant: &str,
-    ) -> Result<(Made, Vec<u8>), respond::Failed> {
+    ) -> Result<(Made, Vec<u8>, Vec<Advice>), respond::Failed> {
         let target = self.target(uri)?;
         let bytes = stated_bytes(headers)?;
         let _held =
@@ -156,12 +156,14 @@ impl Shared {
         let threads = self.threads(&slot);
         let compiled =
             self.service.runner.compile(wasm, target, PROFILE, threads, || slot.lengthen()).await?;
+        // Out of a job that may have been taken over, into a header and before people's eyes.
+        let advice = Advice::bounded(compiled.admitted.advice.clone());
         // Hashing and compressing 50 MB takes a good part of a second. The slot is held on: it bounds memory.
         let key = self.service.key.clone();
         let signed = tokio::task::spawn_blocking(move || sign(&compiled, made, &key)).await;
         drop(slot);
         match signed {
-            Ok(Ok(container)) => Ok((made, container)),
+            Ok(Ok(container)) => Ok((made, container, advice)),
             failed => {
                 tracing::error!(?failed, "signing failed");
                 Err(refuse(RefusalCode::Internal, "the native code could not be signed: try again later")

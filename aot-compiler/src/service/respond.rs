@@ -1,6 +1,6 @@
 //! Answers: status and body of each outcome, in one place.
 
-use artifact::compile::{Refusal, RefusalCode};
+use artifact::compile::{ADVICE_HEADER, Advice, Refusal, RefusalCode};
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -49,9 +49,11 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// A signed artifact.
-pub fn container(blob: Vec<u8>) -> Response {
-    with(StatusCode::OK, "application/octet-stream", blob, [])
+/// A signed artifact, and what its uploader may like to know. The advice has been bounded.
+pub fn container(blob: Vec<u8>, advice: &[Advice]) -> Response {
+    let advice = (!advice.is_empty()).then(|| HeaderValue::from_bytes(&encode(&advice)).ok()).flatten();
+    let name = HeaderName::from_static(ADVICE_HEADER);
+    with(StatusCode::OK, "application/octet-stream", blob, advice.map(|advice| (name, advice)))
 }
 
 /// A value as JSON.

@@ -14,6 +14,16 @@ pub fn module() -> Vec<u8> {
     .expect("written here")
 }
 
+/// One whose data has no constant place.
+pub fn module_to_advise() -> Vec<u8> {
+    let data = "x".repeat(5_000);
+    wat::parse_str(format!(
+        r#"(module (memory (export "memory") 1) (func (export "_start"))
+            (data (i32.add (i32.const 8) (i32.const 8)) "{data}"))"#
+    ))
+    .expect("written here")
+}
+
 /// The smallest wasi lane program.
 pub fn component() -> Vec<u8> {
     let import =

@@ -32,6 +32,16 @@ pub struct Deployed {
     pub targets: Vec<String>,
     pub compile_ms: u64,
     pub publish_ms: u64,
+    /// What of the program costs its requests time and could be otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
+}
+
+/// A piece of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    pub code: String,
+    pub message: String,
 }
 
 /// The answer of `POST /v1/assets/missing`.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use artifact::Digest;
+use artifact::{Digest, visible};
 use serde::Serialize;
 
 use super::{
@@ -156,7 +156,9 @@ impl Report {
             ),
         };
         let files = self.assets.iter().map(Sent::text);
-        let lines = files.chain(self.undone()).chain(urls.iter().cloned());
+        let advice =
+            self.deployed.advice.iter().map(|one| format!("advice: {}", visible::for_people(&one.message)));
+        let lines = files.chain(self.undone()).chain(advice).chain(urls.iter().cloned());
         lines.fold(first, |text, line| format!("{text}\n  {line}"))
     }
 
@@ -169,7 +171,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Convergence;
+    use crate::api::{Advice, Convergence};
     use crate::commands::convergence::Spread;
 
     fn report(waited: Option<Waited>) -> Report {
@@ -184,6 +186,7 @@ mod tests {
             targets: vec![],
             compile_ms: 210,
             publish_ms: 4,
+            advice: vec![],
         };
         Report { deployed, wasm: Some(Digest::ZERO), assets: None, config_replaced: vec![], waited }
     }
@@ -214,6 +217,18 @@ mod tests {
         let value = serde_json::to_value(report).unwrap();
         assert_eq!(value["assets"], serde_json::json!({ "files": 42, "new": 3, "bytes": 120_000 }));
         assert_eq!(value.get("wasm"), None);
+    }
+
+    #[test]
+    fn advice_has_a_line_and_no_control_characters() {
+        let mut report = report(Some(live()));
+        let advice =
+            Advice { code: "start_function".into(), message: "function 3 is \u{1b}[31ma start".into() };
+        report.deployed.advice.push(advice);
+        let text = report.text();
+        assert!(text.contains("\n  advice: function 3 is ") && !text.contains('\u{1b}'), "{text}");
+        let value = serde_json::to_value(report).unwrap();
+        assert_eq!(value["advice"][0]["code"], "start_function");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Native code already made of a tenant's programs, so that the same program is compiled once per target and
 //! fingerprint. Kept per tenant: a shared table would tell by its speed what others have uploaded.
 
-use artifact::{Digest, Fingerprint, Lane, Profile, Target, TenantName, record::ArtifactRef};
-
-use rusqlite::Transaction;
+use artifact::{
+    Digest, Fingerprint, Lane, Profile, Target, TenantName, compile::Advice, record::ArtifactRef,
+};
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::{Admin, AdminError, Failure, parsed};
 
@@ -95,6 +96,40 @@ impl Admin {
         .await
     }
 
+    /// What was advised of this program when it was compiled.
+    pub async fn advice(&self, tenant: TenantName, wasm: Digest) -> Result<Vec<Advice>, AdminError> {
+        self.run("looking up advice", move |store| {
+            let said: Option<String> = store
+                .query_row(
+                    "SELECT advice FROM advice WHERE tenant = ?1 AND wasm = ?2",
+                    (tenant.as_str(), wasm.to_string()),
+                    |row| row.get(0),
+                )
+                .optional()?;
+            // A newer release may have written kinds that are unknown here; it is only advice.
+            Ok(said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Remembers it.
+    pub async fn set_advice(
+        &self,
+        tenant: TenantName,
+        wasm: Digest,
+        advice: Vec<Advice>,
+    ) -> Result<(), AdminError> {
+        self.run("recording advice", move |store| {
+            let advice = serde_json::to_string(&advice).map_err(|_| Failure::Corrupt("advice"))?;
+            store.execute(
+                "INSERT OR REPLACE INTO advice(tenant, wasm, advice) VALUES (?1, ?2, ?3)",
+                (tenant.as_str(), wasm.to_string(), advice),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Forgets native code whose bytes are gone or damaged.
     pub async fn forget_compiled(
         &self,
@@ -152,6 +187,8 @@ fn lane<E>(word: &str) -> Result<Lane, Failure<E>> {
 
 #[cfg(test)]
 mod tests {
+    use artifact::compile::AdviceCode;
+
     use super::*;
 
     #[tokio::test]
@@ -194,5 +231,11 @@ mod tests {
             admin.add_compiled(a.clone(), wasm, made.clone(), anew).await.unwrap();
             assert_eq!(known(&a).await.code, [made.clone()]);
         }
+        let advice = Advice { code: AdviceCode::StartFunction, message: "it has one".into() };
+        for said in [vec![], vec![advice.clone()]] {
+            admin.set_advice(a.clone(), wasm, said).await.unwrap();
+        }
+        assert_eq!(admin.advice(a, wasm).await.unwrap(), [advice]);
+        assert!(admin.advice(b, wasm).await.unwrap().is_empty());
     }
 }

@@ -76,6 +76,9 @@ CREATE TABLE IF NOT EXISTS compiled(
 -- for new after it.
 CREATE TABLE IF NOT EXISTS compile_epochs(
     tenant TEXT NOT NULL, wasm TEXT NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY(tenant, wasm)) STRICT, WITHOUT ROWID;
+-- What the compiler advised of a program, as JSON.
+CREATE TABLE IF NOT EXISTS advice(
+    tenant TEXT NOT NULL, wasm TEXT NOT NULL, advice TEXT NOT NULL, PRIMARY KEY(tenant, wasm)) STRICT, WITHOUT ROWID;
 -- Requests to compile anew. app NULL: the whole fleet. key: of the request that asked, so that it asks once.
 -- seen_rev: versions up to there are among `recompile_versions`, or were. Counted here, since polls ask for it.
 CREATE TABLE IF NOT EXISTS recompiles(

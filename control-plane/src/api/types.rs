@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use artifact::{
     AppName, Digest, Fingerprint, HostName, Lane, NodeName, Profile, Target, TenantName,
+    compile::{Advice, AdviceCode},
     dsse::Envelope,
     key_change::Verb,
     manifest::AppConfig,
@@ -91,6 +92,25 @@ pub struct Deployed {
     pub compile_ms: u64,
     /// Time spent publishing, ms.
     pub publish_ms: u64,
+    /// What of the program costs its requests time and could be otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<AdviceGiven>,
+}
+
+/// A piece of advice for the uploader. The program runs all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdviceGiven {
+    /// Stable code.
+    #[schema(value_type = String)]
+    pub code: AdviceCode,
+    /// One sentence: what is so, what it costs, and the cure.
+    pub message: String,
+}
+
+impl From<Advice> for AdviceGiven {
+    fn from(advice: Advice) -> AdviceGiven {
+        AdviceGiven { code: advice.code, message: advice.message }
+    }
 }
 
 /// An app in a list.

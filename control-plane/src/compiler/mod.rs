@@ -12,11 +12,11 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use artifact::{
     Digest, Fingerprint, Lane, Target, TenantName,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
+    compile::{ADVICE_HEADER, Advice, COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
     container::CONTAINER_BYTES_MAX,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header, uri::Authority};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, uri::Authority};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -66,6 +66,8 @@ pub struct CompiledBlob {
     pub lane: Lane,
     /// The container.
     pub blob: Bytes,
+    /// What of the program could be better, for its uploader.
+    pub advice: Vec<Advice>,
 }
 
 /// The client. One for the process.
@@ -134,7 +136,7 @@ impl CompilerClient {
         target: Target,
         fingerprint: Fingerprint,
     ) -> Result<CompiledBlob, CompilerError> {
-        let blob = {
+        let (blob, advice) = {
             let _turn = self.turn(tenant).await?;
             self.ask_until_taken(tenant, wasm, target).await?
         };
@@ -143,7 +145,7 @@ impl CompilerClient {
         // Decompressing and hashing tens of megabytes is no work for an async thread.
         tokio::task::spawn_blocking(move || {
             let statement = check(&blob, &wanted, &trusted)?;
-            Ok(CompiledBlob { target, fingerprint, lane: statement.lane, blob })
+            Ok(CompiledBlob { target, fingerprint, lane: statement.lane, blob, advice })
         })
         .await
         .map_err(|_| CompilerError::Stopping)?
@@ -176,7 +178,7 @@ impl CompilerClient {
         tenant: &TenantName,
         wasm: Bytes,
         target: Target,
-    ) -> Result<Bytes, CompilerError> {
+    ) -> Result<(Bytes, Vec<Advice>), CompilerError> {
         let busy_until = Instant::now() + BUSY_WAIT_MAX;
         loop {
             let asked = self.ask(tenant, wasm.clone(), target);
@@ -189,7 +191,12 @@ impl CompilerClient {
         }
     }
 
-    async fn ask(&self, tenant: &TenantName, wasm: Bytes, target: Target) -> Result<Bytes, CompilerError> {
+    async fn ask(
+        &self,
+        tenant: &TenantName,
+        wasm: Bytes,
+        target: Target,
+    ) -> Result<(Bytes, Vec<Advice>), CompilerError> {
         let path = format!("{COMPILE_PATH}?target={target}");
         let response = self.call(Method::POST, &path, Some(tenant), wasm).await?;
         let status = response.status();
@@ -197,7 +204,9 @@ impl CompilerClient {
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
             return Err(self.refusal(status, &body));
         }
-        self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await
+        let advice = advice(response.headers());
+        let blob = self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await?;
+        Ok((blob, advice))
     }
 
     async fn call(
@@ -257,5 +266,32 @@ impl CompilerClient {
     ) -> Result<T, CompilerError> {
         let slow = || CompilerError::Slow { url: self.url.clone(), waited_s: wait.as_secs() };
         tokio::time::timeout(wait, asked).await.unwrap_or_else(|_| Err(slow()))
+    }
+}
+
+/// The advice that came with an answer. A compiler of another release may give kinds of it that are unknown here: those are left out.
+fn advice(headers: &HeaderMap) -> Vec<Advice> {
+    let said = headers.get(ADVICE_HEADER).map_or(&b"[]"[..], |value| value.as_bytes());
+    let said: Vec<serde_json::Value> = serde_json::from_slice(said).unwrap_or_default();
+    Advice::bounded(said.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use artifact::compile::AdviceCode;
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn advice_of_a_newer_compiler_is_read_as_far_as_it_is_known() {
+        let headers = |value: &'static str| {
+            HeaderMap::from_iter([(ADVICE_HEADER.parse().unwrap(), HeaderValue::from_static(value))])
+        };
+        let said = r#"[{"code":"start_function","message":"a","more":1},{"code":"newer","message":"b"},3]"#;
+        let known = Advice { code: AdviceCode::StartFunction, message: "a".into() };
+        assert_eq!(advice(&headers(said)), [known]);
+        assert_eq!(advice(&headers("no JSON")), []);
+        assert_eq!(advice(&HeaderMap::new()), []);
     }
 }

@@ -195,7 +195,8 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let rev = publish(plane, &wish, &program, files.map(|files| files.at)).await?;
     let publish_ms = millis(publishing);
 
-    answer(plane, &wish.id, rev, compile_ms, publish_ms).await
+    let deployed = answer(plane, &wish.id, rev, compile_ms, publish_ms).await?;
+    Ok(Deployed { advice: program.native.advice.into_iter().map(Into::into).collect(), ..deployed })
 }
 
 /// What a version will run.
@@ -208,8 +209,8 @@ struct Program {
 impl Program {
     /// That of an app of static files: no bytes, and no code.
     fn none() -> Program {
-        let (artifacts, epoch) = Default::default();
-        let native = Native { lane: Lane::Wasi, artifacts, compiled: 0, epoch };
+        let (artifacts, advice, epoch) = Default::default();
+        let native = Native { lane: Lane::Wasi, artifacts, compiled: 0, advice, epoch };
         Program { wasm: Digest::of(b""), wasm_bytes: 0, native }
     }
 }
@@ -316,6 +317,7 @@ async fn answer(
         targets: crate::plane::targets(&made.artifacts),
         compile_ms,
         publish_ms,
+        advice: Vec::new(),
     })
 }
 

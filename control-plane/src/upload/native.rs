@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use artifact::{
-    Digest, Fingerprint, Lane, Profile, Target, TenantName, container::Container, record::ArtifactRef,
-    statement::TrustedStatement,
+    Digest, Fingerprint, Lane, Profile, Target, TenantName, compile::Advice, container::Container,
+    record::ArtifactRef, statement::TrustedStatement,
 };
 use bytes::Bytes;
 use fleet_sync_origin::BlobError;
@@ -28,6 +28,8 @@ pub struct Native {
     pub artifacts: Vec<ArtifactRef>,
     /// How many of them were compiled just now.
     pub compiled: usize,
+    /// What of the program could be better.
+    pub advice: Vec<Advice>,
     /// As of when.
     pub epoch: Epoch,
 }
@@ -85,13 +87,18 @@ async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Resul
         let calls =
             missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair, epoch));
         // All to their end: what one of them got is kept, and the next try has less to do.
+        let mut advice = Vec::new();
         for made in join_all(calls).await {
-            done.push(made?);
+            let (made, said) = made?;
+            done.push(made);
+            advice = said; // of the program, so the same for every target
         }
+        plane.admin.set_advice(tenant.clone(), wasm, advice).await?;
     }
     let lane = one_lane(&done)?;
     let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
-    Ok(Native { lane, artifacts, compiled, epoch })
+    let advice = plane.admin.advice(tenant.clone(), wasm).await?;
+    Ok(Native { lane, artifacts, compiled, advice, epoch })
 }
 
 /// Are the bytes of known native code there, those of their digest, and signed by a key that is trusted now? What is not is
@@ -146,7 +153,7 @@ async fn compile_and_keep(
     bytes: Bytes,
     (target, fingerprint): (Target, Fingerprint),
     begun: Epoch,
-) -> Result<Compiled, DeployError> {
+) -> Result<(Compiled, Vec<Advice>), DeployError> {
     let compiler: &Arc<CompilerClient> = &plane.compiler;
     let made = compiler.compile(tenant, bytes, wasm, target, fingerprint).await?;
     let blob_bytes = made.blob.len() as u64;
@@ -159,7 +166,7 @@ async fn compile_and_keep(
     let artifact = ArtifactRef { target, profile: Profile::Serve, fingerprint, blob, blob_bytes };
     let compiled = Compiled { lane: made.lane, artifact };
     plane.admin.add_compiled(tenant.clone(), wasm, compiled.clone(), begun).await?;
-    Ok(compiled)
+    Ok((compiled, made.advice))
 }
 
 /// All targets' code is of one program, so it speaks one interface; anything else is the compiler's fault.

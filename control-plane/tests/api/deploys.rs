@@ -68,6 +68,24 @@ async fn what_runs_is_told_with_the_statements_that_its_compiler_signed() {
 }
 
 #[tokio::test]
+async fn advice_is_told_with_every_deploy_of_a_program_also_when_nothing_is_compiled() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    // Its data has a computed offset: (data (i32.add (i32.const 1) (i32.const 1)) "xx…").
+    let mut wasm = program("advice");
+    let offset = b"\x01\0\x41\x01\x41\x01\x6a\x0b\x88\x27";
+    let section = [offset.as_slice(), &[b'x'; 5_000]].concat();
+    wasm.extend([11, 0x92, 0x27]);
+    wasm.extend(section);
+    for compiled in [true, false] {
+        let made = plane.deploy(&plane.operator, "shop", &wasm, json!({})).await.ok();
+        assert_eq!(made["compile_ms"] != 0, compiled);
+        assert_eq!(made["advice"][0]["code"], "data_offset", "{made}");
+    }
+    let none = plane.deploy(&plane.operator, "shop", &program("none"), json!({})).await.ok();
+    assert_eq!(none.get("advice"), None);
+}
+
+#[tokio::test]
 async fn the_same_program_is_compiled_once_and_a_refused_one_leaves_the_running_version() {
     let Some(plane) = Plane::with_real_compiler().await else { return };
     let wasm = program("again");
