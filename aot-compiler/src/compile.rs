@@ -13,8 +13,8 @@ use artifact::{
 };
 
 use crate::{
-    intake::{self, Admitted, refuse},
-    prepare::prepare,
+    intake::{Admitted, refuse},
+    prepare::{prepare, taken},
 };
 
 /// Native code and what is known of the program it was made from. Unsigned: no node loads it.
@@ -49,8 +49,8 @@ pub fn compile_in_process(
     target: Target,
     profile: Profile,
 ) -> Result<CompiledArtifact, Refusal> {
-    let admitted = intake::admit(wasm)?;
-    compile_admitted(wasm, admitted, target, profile)
+    let (wasm, admitted) = taken(wasm.to_vec())?;
+    compile_admitted(&wasm, admitted, target, profile)
 }
 
 /// The same of what intake has admitted.

@@ -219,8 +219,6 @@ fn core_modules_without_the_shape_of_a_program_are_refused() {
         wrong,
         &["a library"],
     );
-    let half = "(module (memory (export \"memory\") 1) (@custom \"component-type:app\" \"\"))";
-    refused_text(half, wrong, &["wasm-tools component new"]);
 }
 
 #[test]

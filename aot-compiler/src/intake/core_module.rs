@@ -20,8 +20,7 @@ pub(super) fn check(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
 
 fn check_exports(walked: &Walked<'_>) -> Result<(), Refusal> {
     let types = walked.types.as_ref();
-    let wrong =
-        |why: &str| Err(refuse(RefusalCode::WrongModule, format!("the core module {why}{}", advice(walked))));
+    let wrong = |why: &str| Err(refuse(RefusalCode::WrongModule, format!("the core module {why}")));
     let (mut memory, mut start, mut reactor) = (false, None, false);
     for (name, ty) in types.core_exports().into_iter().flatten() {
         match (name, ty) {
@@ -65,7 +64,7 @@ fn check_imports(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
     for (module, name, ty) in types.core_imports().into_iter().flatten() {
         let unknown = |why: &str| {
             let import = format!("{}.{}", shown(module), shown(name));
-            let message = format!("the core module imports {import}{why}{}", advice(walked));
+            let message = format!("the core module imports {import}{why}");
             Err(refuse(RefusalCode::UnknownImport, message))
         };
         let function = match ty {
@@ -105,16 +104,6 @@ fn check_imports(walked: &Walked<'_>) -> Result<Vec<String>, Refusal> {
     imports.sort_unstable();
     imports.dedup();
     Ok(imports)
-}
-
-/// A hint for the most common mistake: the core module is one half of a component.
-fn advice(walked: &Walked<'_>) -> &'static str {
-    if walked.has_component_types {
-        "; it carries component types, so it is a component not yet put together: build with a component target \
-         (wasm32-wasip2) or run `wasm-tools component new`"
-    } else {
-        ""
-    }
 }
 
 /// A function's type in the short form of [`PREVIEW1`].

@@ -38,8 +38,13 @@ pub const IMPORTS_MAX: usize = 1_000;
 /// Bytes of all import names: they stand in the signed statement, whose envelope has 256 KiB.
 pub const IMPORT_NAMES_BYTES_MAX: usize = 64 << 10;
 
+/// Custom sections in which a core module carries component types, and their bytes: all interfaces that are offered have 60 KiB.
+pub const COMPONENT_TYPE_SECTIONS_MAX: u64 = 64;
+/// See [`COMPONENT_TYPE_SECTIONS_MAX`].
+pub const COMPONENT_TYPE_BYTES_MAX: u64 = 1 << 20;
+
 /// Refuses more than `max` of something. `what` is said after the numbers: "functions in the program".
-pub(super) fn at_most(found: u64, max: u64, what: impl std::fmt::Display) -> Result<(), Refusal> {
+pub(crate) fn at_most(found: u64, max: u64, what: impl std::fmt::Display) -> Result<(), Refusal> {
     if found <= max {
         return Ok(());
     }

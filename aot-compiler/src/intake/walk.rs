@@ -51,8 +51,6 @@ pub(super) struct Walked<'a> {
     pub imports: Vec<(&'a str, ComponentTypeRef)>,
     /// Export names of the outermost component, in order.
     pub exports: Vec<&'a str>,
-    /// A core module that carries the types of a component: it is half of one.
-    pub has_component_types: bool,
     /// What could be better.
     pub advice: Vec<Advice>,
     /// Its size.
@@ -64,7 +62,6 @@ type Body<'a> = (FuncToValidate<ValidatorResources>, FunctionBody<'a>, Place);
 /// Where in the program something is.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    encoding: Encoding,
     /// Which core module, from 0, in file order.
     core_module: usize,
     memories: usize,
@@ -79,7 +76,6 @@ struct Walk<'a> {
     open: Vec<Place>,
     imports: Vec<(&'a str, ComponentTypeRef)>,
     exports: Vec<&'a str>,
-    has_component_types: bool,
     advice: Watch<'a>,
     shape: Shape,
 }
@@ -95,7 +91,6 @@ pub(super) fn walk(wasm: &[u8]) -> Result<Walked<'_>, Refusal> {
         open: Vec::new(),
         imports: Vec::new(),
         exports: Vec::new(),
-        has_component_types: false,
         advice: Watch::default(),
         shape: Shape::default(),
     };
@@ -116,8 +111,8 @@ pub(super) fn walk(wasm: &[u8]) -> Result<Walked<'_>, Refusal> {
     }
     let types = types.ok_or_else(|| refuse(RefusalCode::Invalid, "the program has no end"))?;
     validate_bodies(bodies, walk.shape.core_modules)?;
-    let Walk { imports, exports, has_component_types, advice, shape, .. } = walk;
-    Ok(Walked { types, imports, exports, has_component_types, advice: advice.advice(), shape })
+    let Walk { imports, exports, advice, shape, .. } = walk;
+    Ok(Walked { types, imports, exports, advice: advice.advice(), shape })
 }
 
 fn validate_bodies(bodies: Vec<Body<'_>>, core_modules: usize) -> Result<(), Refusal> {
@@ -221,10 +216,6 @@ impl<'a> Walk<'a> {
                     at_most(self.exports.len() as u64, limits::MODULE_ITEMS_MAX as u64, "exports")?;
                 }
             }
-            Payload::CustomSection(section) => {
-                let own = self.open.len() == 1 && self.open[0].encoding == Encoding::Module;
-                self.has_component_types |= own && section.name().starts_with("component-type");
-            }
             _ => {}
         }
         Ok(())
@@ -243,14 +234,7 @@ impl<'a> Walk<'a> {
             "core modules in the component",
         )?;
         at_most(self.shape.components as u64, limits::COMPONENTS_MAX as u64, "components in the component")?;
-        self.open.push(Place {
-            encoding,
-            core_module,
-            memories: 0,
-            tables: 0,
-            shared: 0,
-            initialiser_bytes: 0,
-        });
+        self.open.push(Place { core_module, memories: 0, tables: 0, shared: 0, initialiser_bytes: 0 });
         Ok(())
     }
 

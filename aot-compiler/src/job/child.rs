@@ -8,10 +8,7 @@ use artifact::{
 };
 
 use super::{JobCaps, caps::cap_this_process, filter::forbid_other_calls, frame};
-use crate::{
-    compile::compile_admitted,
-    intake::{self, refuse},
-};
+use crate::{compile::compile_admitted, intake::refuse, prepare::taken};
 
 /// What the parent asks for on the command line.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +31,8 @@ pub fn run(order: &JobOrder) -> io::Result<()> {
     cap_this_process(&order.caps)?;
     forbid_other_calls()?;
     let mut answer = io::stdout().lock();
-    let native = match read_input().and_then(|wasm| Ok((intake::admit(&wasm)?, wasm))) {
-        Ok((admitted, wasm)) => {
+    let native = match read_input().and_then(taken) {
+        Ok((wasm, admitted)) => {
             frame::write_admitted(&admitted, &mut answer)?;
             compile_admitted(&wasm, admitted, order.target, order.profile).map(|compiled| compiled.native)
         }

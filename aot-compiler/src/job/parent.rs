@@ -3,7 +3,7 @@
 use std::{future, path::PathBuf, process::Stdio, time::Duration};
 
 use artifact::{
-    Profile, Target,
+    Lane, Profile, Target,
     compile::{Refusal, RefusalCode},
 };
 use bytes::Bytes;
@@ -82,7 +82,9 @@ impl JobRunner {
 
         // A job that was taken over could answer anything. What can be known from outside is checked; the native code
         // cannot be, which is why a job never gets further than its caps.
-        if compiled.admitted.lane != lane {
+        // A core module may be half of a component.
+        let is_lifted = (lane, compiled.admitted.lane) == (Lane::Fastly, Lane::Wasi);
+        if compiled.admitted.lane != lane && !is_lifted {
             return Err(refuse(RefusalCode::Internal, "the compile job answered for another lane"));
         }
         limits::check_imports(&compiled.admitted.imports)?;

@@ -54,6 +54,31 @@ pub fn component_handling(imports: &str, params: &str) -> String {
     )
 }
 
+/// A core module as a linker leaves it beside `wit-bindgen`: a handler of `wasi:http` with the types of its world in a custom
+/// section, and with `more` in it.
+pub fn half(more: &str) -> Vec<u8> {
+    let app = "package skerry:app; world app { import wasi:http/types@0.2.12; export wasi:http/incoming-handler@0.2.12; }";
+    let module = format!(
+        r#"(module {more} (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
+            (memory (export "memory") 1)
+            (func (export "wasi:http/incoming-handler@0.2.12#handle") (param i32 i32) (drop (call $fields)))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))"#
+    );
+    half_of(app, &module)
+}
+
+/// A module with the types of this world.
+pub fn half_of(world: &str, module: &str) -> Vec<u8> {
+    use wit_component::{StringEncoding, embed_component_metadata};
+    let mut resolve = wit_parser::Resolve::default();
+    resolve.push_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("wit")).expect("texts of this room");
+    let package = resolve.push_str("app.wit", world).expect("written here");
+    let world = resolve.select_world(&[package], None).expect("it has one");
+    let mut wasm = wat::parse_str(module).expect("written here");
+    embed_component_metadata(&mut wasm, &resolve, world, StringEncoding::UTF8).expect("it fits");
+    wasm
+}
+
 fn guests_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/guests")
 }
