@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`intake`] | any bytes → a program a lane can run, or one sentence why not |
 //! | [`prepare`] | what is changed of a program before it is compiled |
+//! | [`initialise`] | what an app asks to have done once: run its start, raise its memory |
 //! | [`compile`] | the work itself, in one process, and the signature |
 //! | [`job`] | one compile as a capped child process that never holds the key |
 //! | [`service`] | the HTTP service: token, fair queue, jobs, signature |
@@ -14,6 +15,7 @@ pub mod command;
 pub mod compile;
 pub mod config;
 pub mod files;
+pub mod initialise;
 pub mod intake;
 pub mod job;
 pub mod prepare;

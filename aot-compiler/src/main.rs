@@ -8,11 +8,11 @@ use aot_compiler::{
     config::Config,
     job::{
         JobCaps,
-        child::{self, JobOrder},
+        child::{self, JobOrder, PrepareOrder},
     },
     server,
 };
-use artifact::{Profile, Target, key_change::Verb};
+use artifact::{Profile, Target, key_change::Verb, manifest::Prepare};
 use clap::{Args, Parser, Subcommand};
 
 /// Compiles WebAssembly to signed native code.
@@ -47,6 +47,9 @@ enum Command {
     /// One compile: wasm on standard input, the answer on standard output. Started by the service.
     #[command(hide = true)]
     Job(JobArgs),
+    /// The same for preparing a program.
+    #[command(hide = true)]
+    PrepareJob(PrepareJobArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +94,20 @@ struct JobArgs {
     target: Target,
     #[arg(long, value_parser = parse_profile)]
     profile: Profile,
+    #[command(flatten)]
+    caps: CapArgs,
+}
+
+#[derive(Debug, Args)]
+struct PrepareJobArgs {
+    #[arg(long, value_parser = parse_wish)]
+    wish: Prepare,
+    #[command(flatten)]
+    caps: CapArgs,
+}
+
+#[derive(Debug, Args)]
+struct CapArgs {
     #[arg(long, default_value_t = JobCaps::DEFAULT.memory_bytes)]
     memory_bytes: u64,
     #[arg(long, default_value_t = JobCaps::DEFAULT.cpu_s)]
@@ -125,6 +142,10 @@ struct InspectArgs {
     key: Option<PathBuf>,
 }
 
+fn parse_wish(text: &str) -> Result<Prepare, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 fn parse_profile(text: &str) -> Result<Profile, String> {
     let profile = Profile::Serve;
     if text == profile.to_string() { Ok(profile) } else { Err(format!("the only profile is {profile}")) }
@@ -134,6 +155,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match (cli.command, cli.config) {
         (Some(Command::Job(job)), _) => run_job(&job),
+        (Some(Command::PrepareJob(job)), _) => run_prepare_job(job),
         (Some(Command::Compile(args)), _) => run_compile(args),
         (Some(Command::Inspect(args)), _) => run_inspect(&args),
         (Some(Command::Key(command)), _) => run_key(command),
@@ -150,9 +172,20 @@ fn main() -> ExitCode {
 }
 
 fn run_job(job: &JobArgs) -> anyhow::Result<()> {
-    let caps = JobCaps { memory_bytes: job.memory_bytes, cpu_s: job.cpu_s, wall: Duration::MAX };
-    let order = JobOrder { target: job.target, profile: job.profile, caps, threads: job.threads };
+    let (caps, threads) = (job.caps.caps(), job.caps.threads);
+    let order = JobOrder { target: job.target, profile: job.profile, caps, threads };
     child::run(&order).context("running a compile job")
+}
+
+fn run_prepare_job(job: PrepareJobArgs) -> anyhow::Result<()> {
+    let order = PrepareOrder { caps: job.caps.caps(), threads: job.caps.threads, wish: job.wish };
+    child::run_prepare(&order).context("running a prepare job")
+}
+
+impl CapArgs {
+    fn caps(&self) -> JobCaps {
+        JobCaps { memory_bytes: self.memory_bytes, cpu_s: self.cpu_s, wall: Duration::MAX }
+    }
 }
 
 fn run_compile(args: CompileArgs) -> anyhow::Result<()> {

@@ -63,20 +63,18 @@ async fn a_refusal_travels_from_the_job_unchanged() {
 /// Before its input has come, a job is already capped, has an empty environment and nothing open but its pipes.
 #[test]
 fn a_job_is_capped_before_it_reads_anything() {
-    let order = [
-        "job",
-        "--target",
-        "x86_64-v3",
-        "--profile",
-        "serve",
-        "--memory-bytes",
-        "1073741824",
-        "--cpu-s",
-        "7",
-    ];
+    let compile = ["job", "--target", "x86_64-v3", "--profile", "serve"];
+    is_capped_before_it_reads(&compile, &support::module(), b"\x7fELF");
+    let wish = r#"{"initialize":"init","initial_memory_mib":2}"#;
+    let program = "(module (memory (export \"memory\") 1) (func (export \"_start\")) (func (export \"init\") (i32.store8 (i32.const 3) (i32.const 90))))";
+    is_capped_before_it_reads(&["prepare-job", "--wish", wish], &wat::parse_str(program).unwrap(), b"\0asm");
+}
+
+fn is_capped_before_it_reads(order: &[&str], program: &[u8], made: &[u8; 4]) {
     let pipe = Stdio::piped;
     let mut child = Command::new(PROGRAM)
         .args(order)
+        .args(["--memory-bytes", "1073741824", "--cpu-s", "7"])
         .env_clear()
         .stdin(pipe())
         .stdout(pipe())
@@ -101,7 +99,9 @@ fn a_job_is_capped_before_it_reads_anything() {
     ] {
         assert_eq!(limit(name), value, "{name}");
     }
-    assert!(fs::read_to_string(proc.join("status")).unwrap().contains("NoNewPrivs:\t1"));
+    let status = || fs::read_to_string(proc.join("status")).unwrap();
+    assert!(status().contains("NoNewPrivs:\t1"));
+    wait_until(|| status().contains("Seccomp:\t2") && status().contains("Seccomp_filters:\t2"));
     assert_eq!(fs::read(proc.join("environ")).unwrap(), b"");
     // Beyond its pipes it has only what whoever started these tests left open, and this process still has.
     for entry in fs::read_dir(proc.join("fd")).unwrap().flatten() {
@@ -113,11 +113,11 @@ fn a_job_is_capped_before_it_reads_anything() {
         );
     }
 
-    child.stdin.take().unwrap().write_all(&support::module()).unwrap();
+    child.stdin.take().unwrap().write_all(program).unwrap();
     let mut answer = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
     assert!(child.wait().unwrap().success());
-    assert!(answer.windows(4).any(|bytes| bytes == b"\x7fELF"), "and it still compiles");
+    assert!(answer.windows(4).any(|bytes| bytes == made), "and it still does its work");
 }
 
 /// The other half of `inside_its_caps_a_process_can_reach_nothing`: runs only in its child process.
@@ -259,10 +259,7 @@ impl Impostor {
     async fn refusal_of(&self, wasm: Vec<u8>) -> Refusal {
         let caps = JobCaps { wall: Duration::from_secs(20), ..JobCaps::DEFAULT };
         let runner = JobRunner::of_program(self.0.path().join("job"), caps);
-        runner
-            .compile(wasm.into(), Target::X86_64V3, Profile::Serve, 1, || false)
-            .await
-            .unwrap_err()
+        runner.compile(wasm.into(), Target::X86_64V3, Profile::Serve, 1, || false).await.unwrap_err()
     }
 }
 

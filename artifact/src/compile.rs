@@ -3,7 +3,8 @@
 //! `POST /v1/compile?target=<target>` with the wasm as body answers 200 and a [container](crate::container) blob, or
 //! another status and a [`Refusal`] as JSON: 422 when the upload is at fault, 413 when it is too large, 503 with
 //! `Retry-After` when the queue is full, 500 when we are at fault. With the blob may come [advice](Advice) for the uploader, as JSON in
-//! the header [`ADVICE_HEADER`]. `GET /v1/health` answers 200 and [`Health`].
+//! the header [`ADVICE_HEADER`]. `POST /v1/prepare` with the wasm as body and a [`Prepare`](crate::manifest::Prepare) as JSON in the header
+//! [`PREPARE_HEADER`] answers 200 and the prepared wasm, or refuses alike. `GET /v1/health` answers 200 and [`Health`].
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,10 @@ use crate::{
 pub const WASM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Path of the compile call.
 pub const COMPILE_PATH: &str = "/v1/compile";
+/// Path of the call that prepares a program.
+pub const PREPARE_PATH: &str = "/v1/prepare";
+/// What to do to it: JSON in ASCII.
+pub const PREPARE_HEADER: &str = "skerry-prepare";
 /// Path of the health call.
 pub const HEALTH_PATH: &str = "/v1/health";
 

@@ -7,7 +7,7 @@ use cranelift_codegen::{isa, settings::Configurable as _};
 use wasmtime::{Config, Engine, OptLevel};
 
 use crate::{
-    EngineError, levels,
+    EngineError, MEMORY_BYTES_MAX, levels,
     node::{self, Pool},
     settings::Settings,
 };
@@ -25,6 +25,33 @@ pub fn unstoppable(target: Target, profile: Profile, pool: Pool) -> Result<Engin
         node::pooled(config, pool);
     })
 }
+
+/// An engine that interprets (Pulley), for running a program once where no memory may be executable. What it does is the same
+/// on every machine and each time: fuel instead of epochs, one bit pattern for NaN.
+pub fn interpreter() -> Result<Engine, EngineError> {
+    let profile = Profile::Serve;
+    let failed = |source| EngineError::Config { profile, target: PULLEY.to_owned(), source };
+    let settings = Settings::of(profile);
+    let mut config: Config = settings.config();
+    config.cranelift_nan_canonicalization(settings.nan_canonicalization());
+    config.target(PULLEY).map_err(failed)?;
+    // It runs once: what better code would save is less than making it takes.
+    config.cranelift_opt_level(OptLevel::None);
+    config.epoch_interruption(false);
+    config.consume_fuel(true);
+    config.signals_based_traps(false);
+    // A process whose address space is capped: no more of it than a memory may grow to, and nothing around.
+    config.memory_reservation(MEMORY_BYTES_MAX as u64 + INTERPRETER_SPARE_BYTES);
+    config.memory_guard_size(0);
+    config.guard_before_linear_memory(false);
+    config.memory_init_cow(false);
+    Engine::new(&config).map_err(failed)
+}
+
+/// The interpreter's instructions, for machines of 64 bits.
+const PULLEY: &str = "pulley64";
+/// What an interpreted memory may have beyond a guest's: a page into which the snapshot of a component writes where its memory is.
+pub const INTERPRETER_SPARE_BYTES: u64 = 64 << 10;
 
 fn made(target: Target, profile: Profile, change: impl FnOnce(&mut Config)) -> Result<Engine, EngineError> {
     check_flags(target)?;

@@ -5,10 +5,11 @@ use std::io::{self, Read as _};
 use artifact::{
     Profile, Target,
     compile::{Refusal, RefusalCode, WASM_BYTES_MAX},
+    manifest::Prepare,
 };
 
 use super::{JobCaps, caps::cap_this_process, filter::forbid_other_calls, frame};
-use crate::{compile::compile_admitted, intake::refuse, prepare::taken};
+use crate::{compile::compile_admitted, initialise::initialised, intake::refuse, prepare::taken};
 
 /// What the parent asks for on the command line.
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +24,42 @@ pub struct JobOrder {
     pub threads: usize,
 }
 
+/// What the parent asks for when a program is to be prepared.
+#[derive(Debug, Clone)]
+pub struct PrepareOrder {
+    /// What to do to it.
+    pub wish: Prepare,
+    /// What to stay within.
+    pub caps: JobCaps,
+    /// Threads to compile for the interpreter with.
+    pub threads: usize,
+}
+
+/// Prepares the program on standard input; the answer is framed as that of a compile.
+pub fn run_prepare(order: &PrepareOrder) -> io::Result<()> {
+    confine(order.threads, &order.caps)?;
+    let mut answer = io::stdout().lock();
+    let prepared = match read_input().and_then(|wasm| initialised(wasm, &order.wish)) {
+        Ok((wasm, admitted)) => {
+            frame::write_admitted(&admitted, &mut answer)?;
+            Ok(wasm)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    frame::write(&prepared, &mut answer)
+}
+
+/// Every thread exists before the caps, which allow no further one, and before the input.
+fn confine(threads: usize, caps: &JobCaps) -> io::Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(io::Error::other)?;
+    cap_this_process(caps)?;
+    forbid_other_calls()
+}
+
 /// Runs the job on standard input and output. An error here is one of the machine; what is wrong with the program
 /// goes into the answer.
 pub fn run(order: &JobOrder) -> io::Result<()> {
-    // Every thread exists before the caps, which allow no further one, and before the input.
-    rayon::ThreadPoolBuilder::new().num_threads(order.threads).build_global().map_err(io::Error::other)?;
-    cap_this_process(&order.caps)?;
-    forbid_other_calls()?;
+    confine(order.threads, &order.caps)?;
     let mut answer = io::stdout().lock();
     let native = match read_input().and_then(taken) {
         Ok((wasm, admitted)) => {

@@ -5,6 +5,7 @@ use std::{future, path::PathBuf, process::Stdio, time::Duration};
 use artifact::{
     Lane, Profile, Target,
     compile::{Refusal, RefusalCode},
+    manifest::Prepare,
 };
 use bytes::Bytes;
 use rustix::process::{Pid, setpriority_pgrp};
@@ -58,10 +59,57 @@ impl JobRunner {
         target: Target,
         profile: Profile,
         threads: usize,
-        mut lengthened: impl FnMut() -> bool,
+        lengthened: impl FnMut() -> bool,
     ) -> Result<CompiledArtifact, Refusal> {
         let lane = intake::lane_of(&wasm)?;
-        let mut child = self.spawn(target, profile, threads)?;
+        let order = [("--target", target.to_string()), ("--profile", profile.to_string())];
+        let compiled = self.run("job", &order, wasm, threads, lengthened).await?;
+
+        // A job that was taken over could answer anything. What can be known from outside is checked; the native code
+        // cannot be, which is why a job never gets further than its caps.
+        // A core module may be half of a component.
+        let is_lifted = (lane, compiled.admitted.lane) == (Lane::Fastly, Lane::Wasi);
+        if compiled.admitted.lane != lane && !is_lifted {
+            return Err(refuse(RefusalCode::Internal, "the compile job answered for another lane"));
+        }
+        limits::check_imports(&compiled.admitted.imports)?;
+        check_native_size(compiled.native.len() as u64)?;
+        Ok(compiled)
+    }
+
+    /// Prepares a program as its app wishes, in the same way. What comes out is a program like an upload, and as little believed.
+    pub async fn prepare(
+        &self,
+        wasm: Bytes,
+        wish: &Prepare,
+        threads: usize,
+        lengthened: impl FnMut() -> bool,
+    ) -> Result<Vec<u8>, Refusal> {
+        intake::lane_of(&wasm)?;
+        let wish = serde_json::to_string(wish).unwrap_or_default(); // names and numbers: no reason to fail
+        let prepared = self.run("prepare-job", &[("--wish", wish)], wasm, threads, lengthened).await;
+        let prepared = prepared.map_err(|mut refusal| {
+            // Of a job that ended without an answer; one that gave it says what it was doing.
+            if refusal.code == RefusalCode::JobLimit && refusal.message.starts_with("compiling ") {
+                refusal.message.insert_str(0, "preparing the program, initialization included: ");
+            }
+            refusal
+        })?;
+        let prepared = prepared.native;
+        intake::lane_of(&prepared)?;
+        Ok(prepared)
+    }
+
+    /// A job from its start to its answer.
+    async fn run(
+        &self,
+        command: &str,
+        order: &[(&str, String)],
+        wasm: Bytes,
+        threads: usize,
+        mut lengthened: impl FnMut() -> bool,
+    ) -> Result<CompiledArtifact, Refusal> {
+        let mut child = self.spawn(command, order, threads)?;
         let group = child.id();
         let long = async {
             sleep(LONG_AFTER).await;
@@ -78,32 +126,19 @@ impl JobRunner {
         let answer = answer.unwrap_or_else(|_| Err(exit::out_of_time(&self.caps)));
         // Ended or not: nothing of it stays. Killing what has exited already is no error.
         let _ = child.kill().await;
-        let compiled = frame::read(answer?)?;
-
-        // A job that was taken over could answer anything. What can be known from outside is checked; the native code
-        // cannot be, which is why a job never gets further than its caps.
-        // A core module may be half of a component.
-        let is_lifted = (lane, compiled.admitted.lane) == (Lane::Fastly, Lane::Wasi);
-        if compiled.admitted.lane != lane && !is_lifted {
-            return Err(refuse(RefusalCode::Internal, "the compile job answered for another lane"));
-        }
-        limits::check_imports(&compiled.admitted.imports)?;
-        check_native_size(compiled.native.len() as u64)?;
-        Ok(compiled)
+        frame::read(answer?)
     }
 
-    fn spawn(&self, target: Target, profile: Profile, threads: usize) -> Result<Child, Refusal> {
-        let order = [
-            ("--target", target.to_string()),
-            ("--profile", profile.to_string()),
+    fn spawn(&self, subcommand: &str, order: &[(&str, String)], threads: usize) -> Result<Child, Refusal> {
+        let caps = [
             ("--memory-bytes", self.caps.memory_bytes.to_string()),
             ("--cpu-s", self.caps.cpu_s.to_string()),
             ("--threads", threads.to_string()),
         ];
         let mut command = Command::new(&self.program);
         command
-            .arg("job")
-            .args(order.iter().flat_map(|(name, value)| [*name, value]))
+            .arg(subcommand)
+            .args(order.iter().chain(&caps).flat_map(|(name, value)| [*name, value]))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -15,7 +15,7 @@
 mod bulk;
 mod helpers;
 mod lift;
-mod sections;
+pub(crate) mod sections;
 
 use artifact::compile::{Refusal, RefusalCode};
 

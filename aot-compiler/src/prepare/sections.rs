@@ -17,6 +17,7 @@ pub mod core {
     pub const IMPORT: u8 = 2;
     pub const FUNCTION: u8 = 3;
     pub const TABLE: u8 = 4;
+    pub const MEMORY: u8 = 5;
     pub const ELEMENT: u8 = 9;
     pub const CODE: u8 = 10;
     pub const DATA: u8 = 11;
@@ -83,6 +84,35 @@ fn module(wasm: &[u8], at: usize) -> Result<Vec<u8>> {
             continue;
         }
         put(section.id, split_bulk.get(&section.id).map_or(section.bytes, Vec::as_slice), &mut out);
+    }
+    Ok(out)
+}
+
+/// The program with sections of its core modules replaced by what `edit` makes of them.
+pub fn edited(
+    wasm: &[u8],
+    edit: &mut impl FnMut(&Section<'_>) -> Result<Option<Vec<u8>>>,
+) -> Result<Vec<u8>> {
+    edited_at(wasm, 0, edit)
+}
+
+fn edited_at(
+    wasm: &[u8],
+    at: usize,
+    edit: &mut impl FnMut(&Section<'_>) -> Result<Option<Vec<u8>>>,
+) -> Result<Vec<u8>> {
+    let (header, sections) = split(wasm, at)?;
+    let is_module = header.get(LAYER_AT) == Some(&0);
+    let mut out = header.to_vec();
+    for section in sections {
+        let changed = match section.id {
+            _ if is_module => edit(&section)?,
+            component::CORE_MODULE | component::COMPONENT => {
+                Some(edited_at(section.bytes, section.at, edit)?)
+            }
+            _ => None,
+        };
+        put(section.id, changed.as_deref().unwrap_or(section.bytes), &mut out);
     }
     Ok(out)
 }

@@ -6,6 +6,7 @@
 
 mod gate;
 mod held;
+mod prepare;
 pub mod queue;
 mod respond;
 mod token;
@@ -17,7 +18,9 @@ use std::{
 
 use artifact::{
     Digest, Profile, Target,
-    compile::{Advice, COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode, WASM_BYTES_MAX},
+    compile::{
+        Advice, COMPILE_PATH, HEALTH_PATH, Health, PREPARE_PATH, Refusal, RefusalCode, WASM_BYTES_MAX,
+    },
     keys::{Compiler, SecretKey},
 };
 use axum::{
@@ -96,6 +99,7 @@ impl Service {
             Arc::new(Shared { service: self, gate: Gate::new(limits), held: Held::new(HELD_BYTES_MAX) });
         Router::new()
             .route(COMPILE_PATH, post(compile))
+            .route(PREPARE_PATH, post(prepare::prepare))
             .route_layer(axum::middleware::from_fn_with_state(shared.clone(), authorize))
             // Nothing in it is secret, and a probe need not hold the token.
             .route(HEALTH_PATH, get(health))

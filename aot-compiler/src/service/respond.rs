@@ -56,6 +56,11 @@ pub fn container(blob: Vec<u8>, advice: &[Advice]) -> Response {
     with(StatusCode::OK, "application/octet-stream", blob, advice.map(|advice| (name, advice)))
 }
 
+/// A prepared program.
+pub fn program(wasm: Vec<u8>) -> Response {
+    with(StatusCode::OK, "application/wasm", wasm, [])
+}
+
 /// A value as JSON.
 pub fn json(value: &impl Serialize) -> Response {
     with(StatusCode::OK, "application/json", encode(value), [])

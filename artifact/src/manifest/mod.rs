@@ -9,6 +9,7 @@ pub mod lookups;
 mod methods;
 pub mod origin;
 pub mod parse;
+mod prepare;
 pub mod schema;
 mod stores;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use assets::{Assets, CACHE_CONTROL_BYTES_MAX, is_below};
 pub use build::Build;
+pub use prepare::Prepare;
 pub use stores::DEFAULT_STORE;
 
 use crate::{AppName, HostName};
@@ -68,6 +70,8 @@ pub mod bounds {
     pub const WATCH_MAX: usize = 64;
     /// Bytes of one of them.
     pub const WATCH_PATH_BYTES_MAX: usize = 1024;
+    /// Bytes of the name of a function in `[prepare]`.
+    pub const FUNCTION_NAME_BYTES_MAX: usize = 128;
     /// CPU milliseconds of one execution: 1 to 30 s.
     pub const CPU_MS: std::ops::RangeInclusive<u32> = 1..=30_000;
     /// Wall milliseconds of one execution: 1 to 120 s.
