@@ -9,7 +9,7 @@ use std::{
 use artifact::{
     AppName, HostName,
     compile::WASM_BYTES_MAX,
-    manifest::{AppConfig, Project},
+    manifest::{AppConfig, Prepare, Project},
 };
 
 use crate::{
@@ -31,6 +31,8 @@ pub struct Package {
     pub file: PathBuf,
     /// The program; an app of static files may have none.
     pub wasm: Option<Vec<u8>>,
+    /// What is done to it when it is deployed.
+    pub prepare: Prepare,
     /// The folder of its static files.
     pub assets: Option<PathBuf>,
     /// What has to be put into stores beside it.
@@ -83,15 +85,15 @@ impl Package {
             (None, Some((project, _))) => project.name.clone(),
             (None, None) => name_of(&name, &file)?,
         };
-        let (config, assets) = match settings {
+        let (config, prepare, assets) = match settings {
             Some((project, folder)) => {
-                (project.config, project.assets_folder.map(|files| folder.join(files)))
+                let assets = project.assets_folder.map(|files| folder.join(files));
+                (project.config, project.prepare, assets)
             }
-            None => (AppConfig::default(), None),
+            None => Default::default(),
         };
-        let package =
-            Package { app, config, file, wasm: Some(wasm), assets, items: Items::default(), notes: vec![] };
-        Ok(package.at(reading.hosts))
+        let (wasm, items, notes) = (Some(wasm), Items::default(), vec![]);
+        Ok(Package { app, config, file, wasm, prepare, assets, items, notes }.at(reading.hosts))
     }
 
     fn at(mut self, hosts: &[HostName]) -> Package {
@@ -136,7 +138,8 @@ impl Package {
             let file = file.unwrap_or(own);
             let assets = project.assets_folder.map(|folder| source.join(folder));
             let (app, config) = (app.cloned().unwrap_or(project.name), project.config);
-            return Ok(Package { app, config, file, wasm, assets, items: Items::default(), notes: vec![] });
+            let (items, notes) = (Items::default(), vec![]);
+            return Ok(Package { app, config, file, wasm, prepare: project.prepare, assets, items, notes });
         }
         let name = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
         let program = Alone { name, file: source.to_owned(), wasm: read_wasm(source, None)? };
@@ -170,7 +173,7 @@ fn imported(imported: Imported, source: &Path, app: Option<&AppName>) -> Result<
             "the manifest of {file} does not give a name for the app; give one with --app NAME"
         ))
     })?;
-    Ok(Package { app, config, file, wasm, assets, items, notes })
+    Ok(Package { app, config, file, wasm, prepare: Prepare::default(), assets, items, notes })
 }
 
 /// The program and manifest files of a folder that is a project of another platform; none when it is no such.

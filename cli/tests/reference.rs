@@ -2,7 +2,7 @@
 //! `SKERRY_WRITE_DOCS=1 cargo test -p skerry-cli --test reference` writes them.
 
 use artifact::manifest::{
-    keys::{ASSETS, Absent, BACKEND, BUILD, HEALTH, Kind, LIMITS, TOP},
+    keys::{ASSETS, Absent, BACKEND, BUILD, HEALTH, Kind, LIMITS, PREPARE, TOP},
     parse::FILE_BYTES_MAX,
     schema::{FILE, schema},
 };
@@ -33,6 +33,7 @@ fn page() -> String {
     let sections = [
         ("", TOP, ""),
         ("[build]", BUILD, BUILD_NOTE),
+        ("[prepare]", PREPARE, PREPARE_NOTE),
         ("[backends.NAME]", BACKEND, BACKEND_NOTE),
         ("[backends.NAME.health]", HEALTH, ""),
         ("[assets]", ASSETS, ""),
@@ -60,6 +61,11 @@ fn page() -> String {
     }
     page
 }
+
+const PREPARE_NOTE: &str = "The function runs interpreted, with ten billion instructions and without a clock, random numbers or any other import, so that \
+the same program gives the same one each time. What comes out is the version's program, under its own digest \
+([design](design/0021-preparing.md)). Of a component it is a function of the world itself, beside the interfaces \
+(`export wizer-initialize: func();`).\n\n";
 
 const BUILD_NOTE: &str = "`skerry` runs these lines when you ask it to build or test, never when it deploys a file that is \
      there. Whoever gives you a\nfolder gives you its lines: read them before you run them.\n\n";

@@ -115,6 +115,13 @@ pub const TOP: &[Key] = &[
         example: "{ command = \"cargo build --release --target wasm32-wasip2\" }",
     },
     Key {
+        name: "prepare",
+        kind: Kind::Table(PREPARE),
+        absent: Absent::Means("the program is compiled as it is"),
+        doc: "What is done to the program once, when it is deployed.",
+        example: "{ initialize = \"wizer-initialize\" }",
+    },
+    Key {
         name: "hosts",
         kind: list(&HOST, bounds::HOSTS_MAX),
         absent: Absent::Means("`<name>.<the fleet's domain>`"),
@@ -271,6 +278,24 @@ pub const BUILD: &[Key] = &[
     },
 ];
 
+/// `[prepare]`
+pub const PREPARE: &[Key] = &[
+    Key {
+        name: "initialize",
+        kind: form(bounds::FUNCTION_NAME_BYTES_MAX, "^[!-~]+$"),
+        absent: Absent::Means("nothing is run"),
+        doc: "An exported function without parameters and results that runs once, by Wizer: requests begin where it ended. It can call no import.",
+        example: "\"wizer-initialize\"",
+    },
+    Key {
+        name: "initial_memory_mib",
+        kind: Kind::Number(bounds::MEMORY_MIB),
+        absent: Absent::Means("the program's own"),
+        doc: "Linear memory at the start of each request, MiB, where the program has less. At most `limits.memory_mib`.",
+        example: "16",
+    },
+];
+
 /// `[backends.NAME]`
 pub const BACKEND: &[Key] = &[
     Key {
@@ -416,7 +441,13 @@ pub fn elsewhere(wrong: &str, known: &[Key]) -> Option<String> {
     if !std::ptr::eq(known, TOP) && has(TOP) {
         return Some("is a key of the top: it belongs before the first [table]".into());
     }
-    let tables = [("build", BUILD), ("assets", ASSETS), ("limits", LIMITS), ("backends.NAME", BACKEND)];
+    let tables = [
+        ("build", BUILD),
+        ("prepare", PREPARE),
+        ("assets", ASSETS),
+        ("limits", LIMITS),
+        ("backends.NAME", BACKEND),
+    ];
     let (table, _) = tables.into_iter().find(|(_, keys)| !std::ptr::eq(known, *keys) && has(keys))?;
     Some(format!("is not a known key here: it belongs into [{table}]"))
 }
@@ -435,6 +466,7 @@ mod tests {
             ("", _) => String::new(),
             ("build", "command") => "[build]\n".into(),
             ("build", _) => "[build]\ncommand = \"make\"\n".into(),
+            ("prepare", _) => "[prepare]\n".into(),
             ("limits", _) => "[limits]\n".into(),
             ("assets", _) => "[assets]\n".to_owned() + &with("folder", "folder = \"public\"\n"),
             ("health", _) => {
@@ -452,9 +484,10 @@ mod tests {
         if table.is_empty() { head + &line } else { head + &beside + &url + &line }
     }
 
-    const TABLES: [(&str, &[Key]); 6] = [
+    const TABLES: [(&str, &[Key]); 7] = [
         ("", TOP),
         ("build", BUILD),
+        ("prepare", PREPARE),
         ("backend", BACKEND),
         ("health", HEALTH),
         ("assets", ASSETS),
@@ -488,7 +521,7 @@ mod tests {
         let config = serde_json::to_value(&project.config).unwrap();
         let object =
             |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        let beside = ["name", "component", "build"];
+        let beside = ["name", "component", "build", "prepare"];
         let pinned = object(&config);
         assert_eq!(
             rows(TOP),

@@ -89,6 +89,8 @@ pub struct Project {
     pub component: Option<String>,
     /// How that file is made, if the manifest says so.
     pub build: Option<Build>,
+    /// What is done to the program when it is deployed.
+    pub prepare: Prepare,
     /// The folder of its static files, relative to the manifest.
     pub assets_folder: Option<String>,
     /// Everything a version pins.

@@ -9,13 +9,14 @@ use toml::{
 };
 
 use super::{
-    AppConfig, Limits, Mistake, Project,
+    AppConfig, Limits, Mistake, Prepare, Project,
     keys::{self, Key},
 };
 
 mod backends;
 mod build;
 mod lookups;
+mod prepare;
 
 /// Bytes of a manifest. Real ones have a few KiB; one with inline certificates some tens.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -104,6 +105,7 @@ impl<'t> Reader<'t> {
 impl Reader<'_> {
     fn project(&mut self, table: &DeTable<'_>) -> Option<Project> {
         let (mut name, mut component, mut build, mut assets_folder) = (None, None, None, None);
+        let mut prepare = Prepare::default();
         let mut config = AppConfig::default();
         for (key, value) in table {
             let path = key.get_ref().as_ref();
@@ -112,6 +114,7 @@ impl Reader<'_> {
                 "name" => name = self.string(path, value).and_then(|text| self.parsed(path, value, text)),
                 "component" => component = self.string(path, value).map(str::to_owned),
                 "build" => build = self.build(path, value),
+                "prepare" => prepare = self.prepare(path, value),
                 "hosts" => {
                     for item in self.items(path, value) {
                         let host = self.string(path, item).and_then(|text| self.parsed(path, item, text));
@@ -151,14 +154,16 @@ impl Reader<'_> {
                 self.mistakes.push(Mistake::new(missing, "is missing"));
             }
         }
-        for mistake in config.mistakes().into_iter().take(MISTAKES_MAX) {
+        for mistake in
+            config.mistakes().into_iter().chain(prepare::beyond(&prepare, &config.limits)).take(MISTAKES_MAX)
+        {
             let placed = match self.place_of(&mistake) {
                 Some(span) => mistake.at(self.text, span),
                 None => mistake,
             };
             self.push(placed);
         }
-        Some(Project { name: name?, component, build, assets_folder, config })
+        Some(Project { name: name?, component, build, prepare, assets_folder, config })
     }
 
     /// A table of tables or arrays, by store name.
@@ -381,7 +386,7 @@ mod tests {
                 "line 1: name: app name \"Bad Name\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: host name \"no host\" has a character other than a-z, 0-9 and '-'",
                 "line 2: hosts: must be a string, not integer",
-                "line 3: colour: is not a known key; known here: name, component, build, hosts, path_prefix, methods, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, assets, limits",
+                "line 3: colour: is not a known key; known here: name, component, build, prepare, hosts, path_prefix, methods, backends, outbound, config, config_stores, secrets, secret_stores, kv_stores, geo, devices, assets, limits",
                 "line 4: backends.b: needs a url of the form http[s]://host[:port]",
                 "line 5: backends.b.uri: is not a known key; did you mean `url`?",
                 "line 7: limits.cpu_ms: must be a whole number from 0 to 4294967295",

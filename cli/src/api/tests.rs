@@ -68,7 +68,12 @@ const DEPLOYED: &str = r#"{"app":"hello","tenant":"acme","version":1,"rev":3,"la
 
 fn deploy(api: &Api) -> Result<Deployed> {
     let config = artifact::manifest::AppConfig::default();
-    let body = NewVersion { wasm: Some(Digest::of(b"x")), assets: None, config: &config };
+    let body = NewVersion {
+        wasm: Some(Digest::of(b"x")),
+        assets: None,
+        prepare: &Default::default(),
+        config: &config,
+    };
     api.deploy(&"hello".parse().unwrap(), &body, "key-1", Instant::now() + Duration::from_millis(2_500))
 }
 

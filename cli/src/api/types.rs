@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{AppName, Digest, Lane, dsse::Envelope, manifest::AppConfig, manifest::Mistake};
+use artifact::{
+    AppName, Digest, Lane,
+    dsse::Envelope,
+    manifest::{AppConfig, Mistake, Prepare},
+};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/apps/{app}/versions`.
@@ -15,6 +19,9 @@ pub struct NewVersion<'a> {
     /// The uploaded index of static files, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<Digest>,
+    /// What is done to the program first.
+    #[serde(skip_serializing_if = "Prepare::is_empty")]
+    pub prepare: &'a Prepare,
     /// What the version pins.
     pub config: &'a AppConfig,
 }
@@ -32,6 +39,9 @@ pub struct Deployed {
     pub targets: Vec<String>,
     pub compile_ms: u64,
     pub publish_ms: u64,
+    /// Digest of the program as it was prepared, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<String>,
     /// What of the program costs its requests time and could be otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Advice>,

@@ -88,7 +88,8 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose, kept: &Kept) -> Result
     let before = replaced::before(api, &package.app);
     progress.now(format!("{}: compiling", package.app));
     let wasm = program.map(|(digest, _)| digest);
-    let body = NewVersion { wasm, assets: site.as_ref().map(|site| site.index), config: &package.config };
+    let (assets, prepare) = (site.as_ref().map(|site| site.index), &package.prepare);
+    let body = NewVersion { wasm, assets, prepare, config: &package.config };
     let deployed = match api.deploy(&package.app, &body, &idempotency_key()?, deadline) {
         // What was there a moment ago is gone or damaged. Nothing was made, so this is a new call.
         Err(Error::Rejected { code, .. }) if UPLOAD_AGAIN.contains(&code.as_str()) => {
@@ -158,7 +159,9 @@ impl Report {
         let files = self.assets.iter().map(Sent::text);
         let advice =
             self.deployed.advice.iter().map(|one| format!("advice: {}", visible::for_people(&one.message)));
-        let lines = files.chain(self.undone()).chain(advice).chain(urls.iter().cloned());
+        let prepared =
+            self.deployed.prepared.iter().map(|digest| format!("prepared: {}", visible::for_people(digest)));
+        let lines = files.chain(prepared).chain(self.undone()).chain(advice).chain(urls.iter().cloned());
         lines.fold(first, |text, line| format!("{text}\n  {line}"))
     }
 
@@ -186,6 +189,7 @@ mod tests {
             targets: vec![],
             compile_ms: 210,
             publish_ms: 4,
+            prepared: None,
             advice: vec![],
         };
         Report { deployed, wasm: Some(Digest::ZERO), assets: None, config_replaced: vec![], waited }
@@ -217,6 +221,13 @@ mod tests {
         let value = serde_json::to_value(report).unwrap();
         assert_eq!(value["assets"], serde_json::json!({ "files": 42, "new": 3, "bytes": 120_000 }));
         assert_eq!(value.get("wasm"), None);
+    }
+
+    #[test]
+    fn a_prepared_program_is_told_by_its_digest() {
+        let mut report = report(Some(live()));
+        report.deployed.prepared = Some("sha256-of-it".into());
+        assert!(report.text().contains("\n  prepared: sha256-of-it\n"), "{}", report.text());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use artifact::{
     AppName,
-    manifest::{Build, Project},
+    manifest::{Build, Prepare, Project},
 };
 use serde::Serialize;
 
@@ -58,7 +58,7 @@ pub fn run(args: &Init, output: Output) -> Result<()> {
     };
     let build = imported.build.map(|build| from_there(build, &way));
     let config = imported.config;
-    let project = Project { name: app, component, build, assets_folder, config };
+    let project = Project { name: app, component, build, prepare: Prepare::default(), assets_folder, config };
     let text = written::manifest(&project)
         .map_err(|why| Error::Usage(format!("{} cannot be a {MANIFEST_FILE}: {why}", args.from.display())))?;
     if let Some(bytes) = program {

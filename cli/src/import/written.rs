@@ -14,7 +14,7 @@ pub fn manifest(project: &Project) -> Result<String, String> {
 }
 
 fn text(project: &Project) -> Result<String, String> {
-    let Project { name, component, build, assets_folder, config } = project;
+    let Project { name, component, build, prepare, assets_folder, config } = project;
     let said = |error: toml::ser::Error| error.to_string();
     let (mut whole, defaults) =
         (Table::try_from(config).map_err(said)?, Table::try_from(AppConfig::default()).map_err(said)?);
@@ -33,6 +33,9 @@ fn text(project: &Project) -> Result<String, String> {
         table.extend(watch.as_ref().map(|watch| ("watch".to_owned(), Value::Array(paths(watch)))));
         table.extend(test.as_ref().map(|test| ("test".to_owned(), Value::String(test.clone()))));
         whole.insert("build".into(), Value::Table(table));
+    }
+    if !prepare.is_empty() {
+        whole.insert("prepare".into(), Value::Table(Table::try_from(prepare).map_err(said)?));
     }
 
     let (mut top, mut tables) = (String::new(), String::new());

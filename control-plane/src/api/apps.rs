@@ -17,6 +17,7 @@ use super::{
     write::{audited, log_key, once},
 };
 use crate::{
+    admin::UploadError,
     plane::{self, Plane},
     tokens::{Action, Caller},
     upload::{DeployError, Reach, Wish, deploy},
@@ -55,6 +56,7 @@ pub async fn create_version(
             id: AppId { tenant: tenant.clone(), app: app.clone() },
             wasm: request.wasm,
             assets: request.assets,
+            prepare: request.prepare.clone(),
             config: request.config.clone(),
             actor,
             request: log_key(&tenant, key.as_ref()),
@@ -236,6 +238,10 @@ impl From<DeployError> for ApiError {
             DeployError::TooManyApps(_) => ApiError::new(StatusCode::CONFLICT, "quota", message),
             DeployError::Compiler(error) => error.into(),
             DeployError::AnswerGone(_) => ApiError::new(StatusCode::CONFLICT, "answer_gone", message),
+            DeployError::Prepared(UploadError::Quota { .. }) => {
+                ApiError::new(StatusCode::CONFLICT, "quota", message)
+            }
+            DeployError::Prepared(UploadError::Store(error)) => ApiError::internal(&error),
             DeployError::Certificate(error) => ApiError::internal(&error),
             DeployError::Store(error) => ApiError::internal(&error),
             DeployError::Blob { .. } | DeployError::Publish { .. } => ApiError::internal(&error),

@@ -7,7 +7,7 @@ use artifact::{
     compile::{Advice, AdviceCode},
     dsse::Envelope,
     key_change::Verb,
-    manifest::AppConfig,
+    manifest::{AppConfig, Prepare},
     nack::NackCode,
     names::{PopName, SecretName, StoreName},
     record::{Rev, UnixMs, VersionNumber},
@@ -58,6 +58,10 @@ pub struct DeployRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub assets: Option<Digest>,
+    /// What is done to the program first, `initialize` and `initial_memory_mib`: the version's program is what comes of it.
+    #[serde(default, skip_serializing_if = "Prepare::is_empty")]
+    #[schema(value_type = Object)]
+    pub prepare: Prepare,
     /// Routes, bindings and limits.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -92,6 +96,10 @@ pub struct Deployed {
     pub compile_ms: u64,
     /// Time spent publishing, ms.
     pub publish_ms: u64,
+    /// Digest of the program as it was prepared, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub prepared: Option<Digest>,
     /// What of the program costs its requests time and could be otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<AdviceGiven>,

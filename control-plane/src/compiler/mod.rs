@@ -12,8 +12,12 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use artifact::{
     Digest, Fingerprint, Lane, Target, TenantName,
-    compile::{ADVICE_HEADER, Advice, COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
+    compile::{
+        ADVICE_HEADER, Advice, COMPILE_PATH, HEALTH_PATH, Health, PREPARE_HEADER, PREPARE_PATH, Refusal,
+        RefusalCode, WASM_BYTES_MAX,
+    },
     container::CONTAINER_BYTES_MAX,
+    manifest::Prepare,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, uri::Authority};
@@ -109,7 +113,7 @@ impl CompilerClient {
     /// What the service compiles for now. Asked before each deploy, so that a replaced compiler is noticed at once.
     pub async fn health(&self) -> Result<Health, CompilerError> {
         let asked = async {
-            let response = self.call(Method::GET, HEALTH_PATH, None, Bytes::new()).await?;
+            let response = self.call(Method::GET, HEALTH_PATH, None, Bytes::new(), None).await?;
             let status = response.status();
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
             if status != StatusCode::OK {
@@ -149,6 +153,43 @@ impl CompilerClient {
         })
         .await
         .map_err(|_| CompilerError::Stopping)?
+    }
+
+    /// A program as its app wants it: its start run, its memory raised. What comes back is not believed to be anything: it is
+    /// compiled like an upload.
+    pub async fn prepare(
+        &self,
+        tenant: &TenantName,
+        wasm: Bytes,
+        wish: &Prepare,
+    ) -> Result<Bytes, CompilerError> {
+        let wish = serde_json::to_string(wish).unwrap_or_default(); // names and numbers: no reason to fail
+        let _turn = self.turn(tenant).await?;
+        let busy_until = Instant::now() + BUSY_WAIT_MAX;
+        loop {
+            let asked = self.ask_to_prepare(tenant, wasm.clone(), &wish);
+            match self.within(COMPILE_WAIT_MAX, asked).await {
+                Err(error) if error.is_busy() && Instant::now() + BUSY_PAUSE < busy_until => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn ask_to_prepare(
+        &self,
+        tenant: &TenantName,
+        wasm: Bytes,
+        wish: &str,
+    ) -> Result<Bytes, CompilerError> {
+        let response = self.call(Method::POST, PREPARE_PATH, Some(tenant), wasm, Some(wish)).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
+            return Err(self.refusal(status, &body));
+        }
+        self.body(response, usize::try_from(WASM_BYTES_MAX).unwrap_or(usize::MAX)).await
     }
 
     /// A turn of the tenant, then one of all.
@@ -198,7 +239,7 @@ impl CompilerClient {
         target: Target,
     ) -> Result<(Bytes, Vec<Advice>), CompilerError> {
         let path = format!("{COMPILE_PATH}?target={target}");
-        let response = self.call(Method::POST, &path, Some(tenant), wasm).await?;
+        let response = self.call(Method::POST, &path, Some(tenant), wasm, None).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
@@ -215,11 +256,16 @@ impl CompilerClient {
         path: &str,
         tenant: Option<&TenantName>,
         body: Bytes,
+        wish: Option<&str>,
     ) -> Result<Response<Incoming>, CompilerError> {
         // Read each time: the file is a line, and a replaced token works without a restart.
         let token = files::read(&self.token_file).map_err(CompilerError::Token)?;
         let label = tenant.map_or("", TenantName::as_str);
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(wish) = wish {
+            request = request.header(PREPARE_HEADER, wish);
+        }
+        let request = request
             .header(TENANT_HEADER, label)
             .method(method)
             .uri(format!("http://{}{path}", self.authority))

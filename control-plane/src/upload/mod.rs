@@ -8,6 +8,7 @@ mod assets;
 mod bodies;
 mod change;
 mod native;
+mod prepared;
 mod receive;
 mod secrets;
 
@@ -16,7 +17,7 @@ use std::time::Instant;
 use artifact::{
     AppId, Digest, Lane, TenantName,
     assets::{IndexError, IndexRef},
-    manifest::{AppConfig, Mistake},
+    manifest::{AppConfig, Mistake, Prepare},
     record::{Body, RECORD_BYTES_MAX},
     secrets::SecretAt,
 };
@@ -34,8 +35,12 @@ pub use receive::{
 use bodies::ReleasePlan;
 
 use crate::{
-    admin::AdminError, api::types::Deployed, compiler::CompilerError, fleet::PublishFailure,
-    local_ca::LocalCaError, plane::Plane,
+    admin::{AdminError, UploadError},
+    api::types::Deployed,
+    compiler::CompilerError,
+    fleet::PublishFailure,
+    local_ca::LocalCaError,
+    plane::Plane,
 };
 
 /// What the caller wants deployed.
@@ -47,6 +52,8 @@ pub struct Wish {
     pub wasm: Option<Digest>,
     /// An uploaded index of static files.
     pub assets: Option<Digest>,
+    /// What is done to the program first.
+    pub prepare: Prepare,
     /// Routes, bindings and limits.
     pub config: AppConfig,
     /// Who asks: a token's id.
@@ -136,6 +143,9 @@ pub enum DeployError {
     /// No native code.
     #[error(transparent)]
     Compiler(#[from] CompilerError),
+    /// What a program was prepared to is not kept.
+    #[error(transparent)]
+    Prepared(UploadError),
     /// No certificate.
     #[error(transparent)]
     Certificate(#[from] LocalCaError),
@@ -165,7 +175,7 @@ pub enum DeployError {
     AnswerGone(AppId),
 }
 
-/// Receive (before, see [`receive`]) → validate, compile, sign → publish.
+/// Receive (before, see [`receive`]) → prepare, if asked for → validate, compile, sign → publish.
 pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> {
     let wish = Wish { config: settled(&wish, plane)?, ..wish };
     // Asked again under the log's lock; asked here so that a hopeless deploy costs no compilation.
@@ -182,6 +192,10 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let program = match wish.wasm {
         Some(wasm) => {
             let wasm_bytes = uploaded(plane, &wish.id.tenant, wasm).await?;
+            let (wasm, wasm_bytes) = match wish.prepare.is_empty() {
+                true => (wasm, wasm_bytes),
+                false => prepared::prepared(plane, &wish.id.tenant, wasm, &wish.prepare).await?,
+            };
             Program { wasm, wasm_bytes, native: compile_missing(plane, &wish.id.tenant, wasm).await? }
         }
         None => Program::none(),
@@ -196,7 +210,9 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let publish_ms = millis(publishing);
 
     let deployed = answer(plane, &wish.id, rev, compile_ms, publish_ms).await?;
-    Ok(Deployed { advice: program.native.advice.into_iter().map(Into::into).collect(), ..deployed })
+    let prepared = (!wish.prepare.is_empty()).then_some(program.wasm);
+    let advice = program.native.advice.into_iter().map(Into::into).collect();
+    Ok(Deployed { prepared, advice, ..deployed })
 }
 
 /// What a version will run.
@@ -229,6 +245,13 @@ fn settled(wish: &Wish, plane: &Plane) -> Result<AppConfig, DeployError> {
             note("", "an app is a program, static files, or both: name an uploaded program or an index")
         }
         _ => {}
+    }
+    if wish.wasm.is_none() && !wish.prepare.is_empty() {
+        note("prepare", "is there, and no program that could be prepared");
+    }
+    wish.prepare.mistakes().iter().for_each(|why| note("prepare", why));
+    if let Some(why) = wish.prepare.beyond(&wish.config.limits) {
+        note("prepare.initial_memory_mib", &why);
     }
     if config.hosts.is_empty() {
         let name = format!("{}.{}", wish.id.app, plane.config.domain);
@@ -317,6 +340,7 @@ async fn answer(
         targets: crate::plane::targets(&made.artifacts),
         compile_ms,
         publish_ms,
+        prepared: None,
         advice: Vec::new(),
     })
 }

@@ -80,10 +80,7 @@ async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Resul
 
     let compiled = missing.len();
     if compiled > 0 {
-        let bytes = plane.fleet.blob(wasm).await.map_err(|source| match source {
-            FleetError::Blob(BlobError::Missing(_) | BlobError::Corrupt(_)) => DeployError::UploadAgain(wasm),
-            source => DeployError::Blob { what: format!("the program {wasm}"), source },
-        })?;
+        let bytes = program(plane, wasm).await?;
         let calls =
             missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair, epoch));
         // All to their end: what one of them got is kept, and the next try has less to do.
@@ -99,6 +96,14 @@ async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Resul
     let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
     let advice = plane.admin.advice(tenant.clone(), wasm).await?;
     Ok(Native { lane, artifacts, compiled, advice, epoch })
+}
+
+/// The bytes of an uploaded program.
+pub async fn program(plane: &Plane, wasm: Digest) -> Result<Bytes, DeployError> {
+    plane.fleet.blob(wasm).await.map_err(|source| match source {
+        FleetError::Blob(BlobError::Missing(_) | BlobError::Corrupt(_)) => DeployError::UploadAgain(wasm),
+        source => DeployError::Blob { what: format!("the program {wasm}"), source },
+    })
 }
 
 /// Are the bytes of known native code there, those of their digest, and signed by a key that is trusted now? What is not is

@@ -68,6 +68,29 @@ async fn what_runs_is_told_with_the_statements_that_its_compiler_signed() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_prepared_is_a_mistake_of_the_configuration_or_of_the_program() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let digest = plane.upload(&plane.operator, &program("prepare")).await;
+    let deploy = |wasm: Option<&str>, prepare: serde_json::Value, config: serde_json::Value| {
+        let body = json!({ "wasm": wasm, "prepare": prepare, "config": config });
+        plane.ask(Method::POST, "/v1/apps/shop/versions").json(body)
+    };
+    let wish = json!({ "initialize": "two words", "initial_memory_mib": 64 });
+    let refused = deploy(Some(&digest), wish, json!({ "limits": { "memory_mib": 32 } })).send().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (422, "bad_config"));
+    assert_eq!(refused.body["error"]["mistakes"].as_array().unwrap().len(), 2, "{refused:?}");
+    let refused = deploy(None, json!({ "initial_memory_mib": 2 }), json!({})).send().await;
+    assert!(refused.body["error"]["mistakes"].to_string().contains("no program"), "{refused:?}");
+    let refused = deploy(Some(&digest), json!({ "initialize": "absent" }), json!({})).send().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (422, "invalid"), "{refused:?}");
+
+    let made = deploy(Some(&digest), json!({ "initial_memory_mib": 2 }), json!({})).send().await.ok();
+    assert_ne!(made["prepared"], json!(digest));
+    let app = plane.ask(Method::GET, "/v1/apps/shop").send().await.ok();
+    assert_eq!(app["versions"][0]["wasm"], made["prepared"], "what is recompiled and rolled back to");
+}
+
+#[tokio::test]
 async fn advice_is_told_with_every_deploy_of_a_program_also_when_nothing_is_compiled() {
     let Some(plane) = Plane::with_real_compiler().await else { return };
     // Its data has a computed offset: (data (i32.add (i32.const 1) (i32.const 1)) "xx…").

@@ -1,0 +1,28 @@
+//! A program as its app wants it prepared, before anything else is done with it. What the compiler service makes of it is kept as an
+//! upload of the tenant, so all that follows (compiling, recompiling, rollbacks) is about that, and never runs the app's code
+//! again. The same program and wish give the same bytes, so doing it twice keeps and compiles nothing new.
+
+use artifact::{Digest, TenantName, manifest::Prepare};
+
+use super::{DeployError, native};
+use crate::{clock::now_ms, compiler::CompilerError, plane::Plane};
+
+/// Digest and size of the prepared program.
+pub async fn prepared(
+    plane: &Plane,
+    tenant: &TenantName,
+    wasm: Digest,
+    wish: &Prepare,
+) -> Result<(Digest, u64), DeployError> {
+    let bytes = native::program(plane, wasm).await?;
+    let made = plane.compiler.prepare(tenant, bytes, wish).await?;
+    let (hashed, bytes) = (made.clone(), made.len() as u64);
+    let digest = tokio::task::spawn_blocking(move || Digest::of(&hashed)).await;
+    let digest = digest.map_err(|_| CompilerError::Stopping)?;
+    let _not_swept = plane.sweeping.read().await;
+    let what = || "the prepared program".to_owned();
+    plane.fleet.keep_blob(made).await.map_err(|source| DeployError::Blob { what: what(), source })?;
+    let listed = plane.admin.add_upload(tenant.clone(), digest, bytes, now_ms()).await;
+    listed.map_err(DeployError::Prepared)?;
+    Ok((digest, bytes))
+}
