@@ -5,6 +5,7 @@
 //! | [`intake`] | any bytes → a program a lane can run, or one sentence why not |
 //! | [`prepare`] | what is changed of a program before it is compiled |
 //! | [`compile`] | the work itself, in one process, and the signature |
+//! | [`functions`] | compiled functions, kept for the next compile of the same app |
 //! | [`job`] | one compile as a capped child process that never holds the key |
 //! | [`service`] | the HTTP service: token, fair queue, jobs, signature |
 //! | [`command`] | `compile` and `inspect`, for people |
@@ -14,6 +15,7 @@ pub mod command;
 pub mod compile;
 pub mod config;
 pub mod files;
+pub mod functions;
 pub mod intake;
 pub mod job;
 pub mod prepare;

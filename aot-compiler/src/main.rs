@@ -55,6 +55,8 @@ struct JobArgs {
     cpu_s: u64,
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    #[arg(long)]
+    pack_bytes: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -108,7 +110,8 @@ fn main() -> ExitCode {
 
 fn run_job(job: &JobArgs) -> anyhow::Result<()> {
     let caps = JobCaps { memory_bytes: job.memory_bytes, cpu_s: job.cpu_s, wall: Duration::MAX };
-    let order = JobOrder { target: job.target, profile: job.profile, caps, threads: job.threads };
+    let JobArgs { target, profile, threads, pack_bytes, .. } = *job;
+    let order = JobOrder { target, profile, caps, threads, pack_bytes };
     child::run(&order).context("running a compile job")
 }
 

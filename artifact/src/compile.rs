@@ -2,7 +2,8 @@
 //!
 //! `POST /v1/compile?target=<target>` with the wasm as body answers 200 and a [container](crate::container) blob, or
 //! another status and a [`Refusal`] as JSON: 422 when the upload is at fault, 413 when it is too large, 503 with
-//! `Retry-After` when the queue is full, 500 when we are at fault. `GET /v1/health` answers 200 and [`Health`].
+//! `Retry-After` when the queue is full, 500 when we are at fault. The request names the tenant ([`TENANT_HEADER`]), and with
+//! [`CACHE_HEADER`] what within it may share compiled functions; the answer counts them. `GET /v1/health` answers 200 and [`Health`].
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,14 @@ use crate::{
 pub const WASM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Path of the compile call.
 pub const COMPILE_PATH: &str = "/v1/compile";
+/// The caller's name for the tenant it asks for.
+pub const TENANT_HEADER: &str = "skerry-tenant";
+/// The caller's name for what compiled functions may be shared by, within the tenant. Without it none are taken or kept.
+pub const CACHE_HEADER: &str = "skerry-cache";
+/// In the answer: functions that were there already, those of the program and of the code around it.
+pub const FUNCTIONS_FOUND_HEADER: &str = "skerry-functions-found";
+/// In the answer: functions that were compiled for it; 0 where none are looked for.
+pub const FUNCTIONS_COMPILED_HEADER: &str = "skerry-functions-compiled";
 /// Path of the health call.
 pub const HEALTH_PATH: &str = "/v1/health";
 

@@ -1,6 +1,9 @@
 //! Inside the job: threads, caps, and only then the input; compile; answer.
 
-use std::io::{self, Read as _};
+use std::{
+    io::{self, Read as _},
+    sync::Arc,
+};
 
 use artifact::{
     Profile, Target,
@@ -10,6 +13,7 @@ use artifact::{
 use super::{JobCaps, caps::cap_this_process, filter::forbid_other_calls, frame};
 use crate::{
     compile::compile_admitted,
+    functions::{Finder, Pack},
     intake::{self, refuse},
 };
 
@@ -24,6 +28,9 @@ pub struct JobOrder {
     pub caps: JobCaps,
     /// Threads to compile with.
     pub threads: usize,
+    /// Bytes of a pack of compiled functions that come before the program, perhaps none. Without it functions are neither looked for
+    /// nor answered.
+    pub pack_bytes: Option<u64>,
 }
 
 /// Runs the job on standard input and output. An error here is one of the machine; what is wrong with the program
@@ -34,14 +41,23 @@ pub fn run(order: &JobOrder) -> io::Result<()> {
     cap_this_process(&order.caps)?;
     forbid_other_calls()?;
     let mut answer = io::stdout().lock();
+    let finder = order.pack_bytes.map(read_pack).transpose()?.map(Arc::new);
     let native = match read_input().and_then(|wasm| Ok((intake::admit(&wasm)?, wasm))) {
         Ok((admitted, wasm)) => {
             frame::write_admitted(&admitted, &mut answer)?;
-            compile_admitted(&wasm, admitted, order.target, order.profile).map(|compiled| compiled.native)
+            compile_admitted(&wasm, admitted, order.target, order.profile, finder.clone())
+                .map(|compiled| compiled.native)
         }
         Err(refusal) => Err(refusal),
     };
-    frame::write(&native, &mut answer)
+    frame::write(&native, finder.as_deref(), &mut answer)
+}
+
+/// The pack before the program. What is none finds nothing.
+fn read_pack(bytes: u64) -> io::Result<Finder> {
+    let mut pack = Vec::new();
+    io::stdin().lock().take(bytes).read_to_end(&mut pack)?;
+    Ok(Finder::new(Pack::parse(pack.into())))
 }
 
 fn read_input() -> Result<Vec<u8>, Refusal> {

@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{JobCaps, exit, frame};
+use super::{JobAnswer, JobCaps, Reuse, Work, exit, frame};
 use crate::{
     compile::{CompiledArtifact, chain, check_native_size},
     intake::{self, limits, refuse},
@@ -58,10 +58,16 @@ impl JobRunner {
         target: Target,
         profile: Profile,
         threads: usize,
-        mut lengthened: impl FnMut() -> bool,
+        lengthened: impl FnMut() -> bool,
     ) -> Result<CompiledArtifact, Refusal> {
-        let lane = intake::lane_of(&wasm)?;
-        let mut child = self.spawn(target, profile, threads)?;
+        let work = Work { wasm, target, profile, threads, reuse: Reuse::Nothing };
+        Ok(self.run(work, lengthened).await?.compiled)
+    }
+
+    /// The same, with functions that were compiled before.
+    pub async fn run(&self, work: Work, mut lengthened: impl FnMut() -> bool) -> Result<JobAnswer, Refusal> {
+        let lane = intake::lane_of(&work.wasm)?;
+        let mut child = self.spawn(&work)?;
         let group = child.id();
         let long = async {
             sleep(LONG_AFTER).await;
@@ -72,13 +78,13 @@ impl JobRunner {
             future::pending().await
         };
         let answer = tokio::select! {
-            answer = timeout(self.caps.wall, self.converse(&mut child, wasm)) => answer,
+            answer = timeout(self.caps.wall, self.converse(&mut child, &work)) => answer,
             never = long => never,
         };
         let answer = answer.unwrap_or_else(|_| Err(exit::out_of_time(&self.caps)));
         // Ended or not: nothing of it stays. Killing what has exited already is no error.
         let _ = child.kill().await;
-        let compiled = frame::read(answer?)?;
+        let frame::Answer { compiled, functions, learned } = frame::read(answer?)?;
 
         // A job that was taken over could answer anything. What can be known from outside is checked; the native code
         // cannot be, which is why a job never gets further than its caps.
@@ -87,21 +93,23 @@ impl JobRunner {
         }
         limits::check_imports(&compiled.admitted.imports)?;
         check_native_size(compiled.native.len() as u64)?;
-        Ok(compiled)
+        let learned = work.reuse.learned(learned)?;
+        Ok(JobAnswer { compiled, functions, learned })
     }
 
-    fn spawn(&self, target: Target, profile: Profile, threads: usize) -> Result<Child, Refusal> {
+    fn spawn(&self, work: &Work) -> Result<Child, Refusal> {
+        let pack_bytes = work.reuse.pack_bytes().map(|bytes| ("--pack-bytes", bytes.to_string()));
         let order = [
-            ("--target", target.to_string()),
-            ("--profile", profile.to_string()),
+            ("--target", work.target.to_string()),
+            ("--profile", work.profile.to_string()),
             ("--memory-bytes", self.caps.memory_bytes.to_string()),
             ("--cpu-s", self.caps.cpu_s.to_string()),
-            ("--threads", threads.to_string()),
+            ("--threads", work.threads.to_string()),
         ];
         let mut command = Command::new(&self.program);
         command
             .arg("job")
-            .args(order.iter().flat_map(|(name, value)| [*name, value]))
+            .args(order.iter().chain(&pack_bytes).flat_map(|(name, value)| [*name, value]))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -117,7 +125,7 @@ impl JobRunner {
     }
 
     /// Feeds the job and waits for its end. Answers its output if it succeeded.
-    async fn converse(&self, child: &mut Child, wasm: Bytes) -> Result<Vec<u8>, Refusal> {
+    async fn converse(&self, child: &mut Child, work: &Work) -> Result<Vec<u8>, Refusal> {
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -125,12 +133,16 @@ impl JobRunner {
         };
         let feed = async move {
             // A job that refuses early closes its end; its answer says why.
-            let _ = stdin.write_all(&wasm).await;
+            let pack = work.reuse.pack().map_or(&[] as &[u8], |pack| pack.bytes());
+            if stdin.write_all(pack).await.is_ok() {
+                let _ = stdin.write_all(&work.wasm).await;
+            }
         };
         // Reading stops at the bound, and with it the conversation, so that an endless answer costs no more.
+        let bytes_max = frame::ANSWER_BYTES_MAX + work.reuse.answer_bytes_max();
         let answer = async {
-            let answer = read_at_most(stdout, frame::ANSWER_BYTES_MAX + 1).await;
-            if answer.len() as u64 > frame::ANSWER_BYTES_MAX { Err(()) } else { Ok(answer) }
+            let answer = read_at_most(stdout, bytes_max + 1).await;
+            if answer.len() as u64 > bytes_max { Err(()) } else { Ok(answer) }
         };
         let last_words = async { Ok(read_at_most(stderr, STDERR_BYTES_MAX).await) };
         let fed = async {

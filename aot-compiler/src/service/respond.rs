@@ -1,12 +1,14 @@
 //! Answers: status and body of each outcome, in one place.
 
-use artifact::compile::{Refusal, RefusalCode};
+use artifact::compile::{FUNCTIONS_COMPILED_HEADER, FUNCTIONS_FOUND_HEADER, Refusal, RefusalCode};
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
 use serde::Serialize;
+
+use crate::functions::Counts;
 
 /// When a busy compiler is worth another try, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
@@ -49,9 +51,14 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// A signed artifact.
-pub fn container(blob: Vec<u8>) -> Response {
-    with(StatusCode::OK, "application/octet-stream", blob, [])
+/// A signed artifact, and how much of it was there already.
+pub fn container(blob: Vec<u8>, functions: Counts) -> Response {
+    let header = |name, count: u64| (HeaderName::from_static(name), HeaderValue::from(count));
+    let counts = [
+        header(FUNCTIONS_FOUND_HEADER, functions.found),
+        header(FUNCTIONS_COMPILED_HEADER, functions.compiled),
+    ];
+    with(StatusCode::OK, "application/octet-stream", blob, counts)
 }
 
 /// A value as JSON.
