@@ -14,8 +14,9 @@ use std::{
 use artifact::{
     Digest, Lane, Profile, Target,
     compile::{
-        CACHE_HEADER, COMPILE_PATH, FUNCTIONS_COMPILED_HEADER, FUNCTIONS_FOUND_HEADER, HEALTH_PATH, Health,
-        Refusal, RefusalCode, TENANT_HEADER, WASM_BYTES_MAX,
+        CACHE_HEADER, COMPILE_PATH, FUNCTIONS_COMPILED_HEADER, FUNCTIONS_FOUND_HEADER,
+        FUNCTIONS_SHARED_HEADER, HEALTH_PATH, Health, QUEUE_PATH, Queued, Refusal, RefusalCode,
+        TENANT_HEADER, WASM_BYTES_MAX,
     },
     container::Container,
     keys::{Compiler, PublicKey, Trusted},
@@ -35,6 +36,7 @@ struct Answer {
     body: Vec<u8>,
     /// Functions found and compiled.
     functions: (u64, u64),
+    shared: bool,
 }
 
 impl Answer {
@@ -113,6 +115,7 @@ impl Running {
         let count =
             |name| response.headers().get(name).map_or(0, |count| count.to_str().unwrap().parse().unwrap());
         Answer {
+            shared: response.headers().contains_key(FUNCTIONS_SHARED_HEADER),
             functions: (count(FUNCTIONS_FOUND_HEADER), count(FUNCTIONS_COMPILED_HEADER)),
             status: response.status().as_u16(),
             retry_after: response
@@ -180,14 +183,14 @@ fn functions_are_found_by_the_same_tenant_and_name_alone() {
     assert!(first.functions.0 == 0 && first.functions.1 > 100, "{:?}", first.functions);
     for (tenant, cache) in [("other", "shop"), ("acme", "blog"), ("acme", &"n".repeat(200)), ("", "shop")] {
         let answer = service.compile_sharing(tenant, cache, &program);
-        assert_eq!(answer.functions.0, 0, "{tenant} {cache}");
+        assert!(answer.functions.0 == 0 && !answer.shared, "{tenant} {cache}");
         assert!(answer.body == first.body);
     }
     assert_eq!(service.compile_sharing("acme", "", &program).functions, (0, 0), "not asked for");
 
     let is_found = |answer: Answer| {
         let (found, compiled) = answer.functions;
-        assert!(found > 100 && compiled < found / 4, "{found} found, {compiled} compiled");
+        assert!(answer.shared && found > 100 && compiled < found / 4, "{found} found, {compiled} compiled");
         assert!(answer.body == first.body, "the same code, statement and signature");
     };
     is_found(service.compile_sharing("acme", "shop", &program));
@@ -362,6 +365,36 @@ fn one_tenants_full_line_is_busy_with_retry_after() {
         for thread in asked {
             let _ = thread.join();
         }
+    });
+}
+
+#[test]
+fn a_tenant_is_told_where_its_program_waits() {
+    let service = Running::start();
+    let bomb = support::bomb(30_000);
+    let queued = |tenant: &str, query: &str| {
+        let asked = ureq::get(format!("http://{}{QUEUE_PATH}{query}", service.listen))
+            .header("authorization", format!("Bearer {}", service.token))
+            .header(TENANT_HEADER, tenant);
+        let answer = asked.call().ok()?.body_mut().read_to_string().unwrap();
+        Some(serde_json::from_str::<Queued>(&answer).unwrap())
+    };
+    let wasm = format!("?wasm={}", Digest::of(&bomb));
+    assert_eq!(queued("bombs", &wasm), Some(Queued::default()));
+    assert_eq!((queued("bombs", ""), queued("bombs", "?wasm=7")), (None, None));
+    std::thread::scope(|scope| {
+        // Two run, three wait.
+        let threads = [(); 5].map(|()| {
+            scope.spawn(|| {
+                let asked = || service.compile_for("bombs", &bomb);
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(asked));
+            })
+        });
+        let waiting = Queued { waiting: 3, position: Some(1) };
+        wait_for(|| (queued("bombs", &wasm) == Some(waiting)).then_some(()));
+        assert_eq!(queued("shop", &wasm), Some(Queued::default()), "nothing is said of another's");
+        kill(&service);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

@@ -16,6 +16,9 @@ use crate::{
 pub const WASM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Path of the compile call.
 pub const COMPILE_PATH: &str = "/v1/compile";
+/// Path of the call that tells where programs wait: `GET /v1/queue?wasm=<digest>` for the tenant of [`TENANT_HEADER`] answers 200 and
+/// [`Queued`].
+pub const QUEUE_PATH: &str = "/v1/queue";
 /// The caller's name for the tenant it asks for.
 pub const TENANT_HEADER: &str = "skerry-tenant";
 /// The caller's name for what compiled functions may be shared by, within the tenant. Without it none are taken or kept.
@@ -24,6 +27,9 @@ pub const CACHE_HEADER: &str = "skerry-cache";
 pub const FUNCTIONS_FOUND_HEADER: &str = "skerry-functions-found";
 /// In the answer: functions that were compiled for it; 0 where none are looked for.
 pub const FUNCTIONS_COMPILED_HEADER: &str = "skerry-functions-compiled";
+/// In the answer, where the job was given functions of earlier programs: the code is to be used only by what may share them. Said by the
+/// service, not by the job.
+pub const FUNCTIONS_SHARED_HEADER: &str = "skerry-functions-shared";
 /// Path of the health call.
 pub const HEALTH_PATH: &str = "/v1/health";
 
@@ -37,6 +43,15 @@ pub struct Health {
     pub targets: Vec<(Target, Fingerprint)>,
     /// Its version.
     pub compiler: String,
+}
+
+/// How much of a tenant's program waits to be compiled: a compile for each target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Compiles that wait.
+    pub waiting: u32,
+    /// Which in the queue the first of them is, as it stands: 1 is the next. Absent where none waits.
+    pub position: Option<u32>,
 }
 
 /// Why a program was not compiled.

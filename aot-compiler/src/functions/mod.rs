@@ -15,6 +15,8 @@ mod learned;
 mod pack;
 mod shelf;
 
+use std::{fs, os::unix::fs::MetadataExt as _, sync::OnceLock};
+
 use artifact::{Digest, Fingerprint, Target};
 
 pub use finder::Finder;
@@ -44,8 +46,21 @@ impl PackName {
     pub fn new(tenant: &str, label: &str, target: Target, fingerprint: Fingerprint) -> PackName {
         // Lengths first, so that no two pairs of labels read the same.
         let (tenant_bytes, label_bytes) = (tenant.len(), label.len());
-        let compiler = crate::compile::compiler_version();
+        let compiler = this_compiler();
         let text = format!("{tenant_bytes} {tenant} {label_bytes} {label} {target} {fingerprint} {compiler}");
         PackName { tenant: Digest::of(tenant.as_bytes()), name: Digest::of(text.as_bytes()) }
     }
+}
+
+/// Which compiler this is: its version, and which file, because one that was mended may have the same version.
+fn this_compiler() -> &'static str {
+    static COMPILER: OnceLock<String> = OnceLock::new();
+    COMPILER.get_or_init(|| {
+        let version = crate::compile::compiler_version();
+        match fs::metadata("/proc/self/exe") {
+            Ok(file) => format!("{version} {} {}.{}", file.size(), file.mtime(), file.mtime_nsec()),
+            // One of its own for this process: nothing is found after a restart.
+            Err(_) => format!("{version} process {}", std::process::id()),
+        }
+    })
 }

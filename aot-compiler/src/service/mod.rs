@@ -19,7 +19,9 @@ use std::{
 
 use artifact::{
     Digest, Profile, Target,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode, TENANT_HEADER, WASM_BYTES_MAX},
+    compile::{
+        COMPILE_PATH, HEALTH_PATH, Health, QUEUE_PATH, Refusal, RefusalCode, TENANT_HEADER, WASM_BYTES_MAX,
+    },
     keys::{Compiler, SecretKey},
 };
 use axum::{
@@ -87,6 +89,7 @@ struct Compiled {
     made: Made,
     container: Vec<u8>,
     functions: Counts,
+    shared: bool,
 }
 
 /// The service with its queue, shared by all requests.
@@ -111,6 +114,7 @@ impl Service {
         let shared = Arc::new(Shared { service: self, shelf, gate, held });
         Router::new()
             .route(COMPILE_PATH, post(compile))
+            .route(QUEUE_PATH, get(queued))
             .route_layer(axum::middleware::from_fn_with_state(shared.clone(), authorize))
             // Nothing in it is secret, and a probe need not hold the token.
             .route(HEALTH_PATH, get(health))
@@ -132,17 +136,26 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     respond::json(&Health { key: service.key.public(), targets, compiler: compiler_version() })
 }
 
+/// Where the caller's compiles of a program wait.
+async fn queued(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(Ok(wasm)) = asked(&uri, "wasm").map(str::parse::<Digest>) else {
+        let message = "name the program: ?wasm=<64 lower-case hex characters>";
+        return respond::refusal(respond::Failed::bad_request(refuse(RefusalCode::Internal, message)));
+    };
+    respond::json(&shared.gate.queued(label(&headers, TENANT_HEADER, LABEL_BYTES_MAX), wasm))
+}
+
 async fn compile(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let tenant = label(&head.headers, TENANT_HEADER, LABEL_BYTES_MAX);
     let started = Instant::now();
     match shared.compile(&head.uri, &head.headers, body, tenant).await {
-        Ok(Compiled { made, container, functions }) => {
+        Ok(Compiled { made, container, functions, shared }) => {
             let (bytes, ms) = (container.len(), started.elapsed().as_millis() as u64);
             let Counts { found, compiled } = functions;
             let (target, wasm) = (made.target, made.wasm.short());
             tracing::info!(tenant, %target, wasm, bytes, ms, found, compiled, "compiled");
-            respond::container(container, functions)
+            respond::container(container, functions, shared)
         }
         Err(failed) => {
             let (code, message) = (failed.refusal.code, failed.refusal.message.as_str());
@@ -169,11 +182,11 @@ impl Shared {
         // What needs no parsing is refused here, without a queue or a process.
         intake::lane_of(&wasm)?;
         let made = Made { wasm: digest(&wasm).await?, target, profile: PROFILE };
-        let mut slot = self.slot(tenant).await?;
+        let mut slot = self.slot(tenant, made.wasm).await?;
         let threads = self.threads(&slot);
         let pack = self.pack(headers, tenant, target);
         let reused = self.run(wasm, target, threads, pack, || slot.lengthen()).await?;
-        let functions = reused.functions;
+        let (functions, shared) = (reused.functions, reused.shared);
         // Hashing and compressing 50 MB takes a good part of a second. The slot is held on: it bounds memory.
         let key = self.service.key.clone();
         let compiled = reused.compiled;
@@ -181,7 +194,7 @@ impl Shared {
         let (signed, ()) = tokio::join!(signed, self.keep(reused.learned));
         drop(slot);
         match signed {
-            Ok(Ok(container)) => Ok(Compiled { made, container, functions }),
+            Ok(Ok(container)) => Ok(Compiled { made, container, functions, shared }),
             failed => {
                 tracing::error!(?failed, "signing failed");
                 Err(refuse(RefusalCode::Internal, "the native code could not be signed: try again later")
@@ -191,12 +204,7 @@ impl Shared {
     }
 
     fn target(&self, uri: &Uri) -> Result<Target, respond::Failed> {
-        let asked = uri
-            .query()
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .find_map(|pair| pair.strip_prefix("target="));
-        let target = asked.unwrap_or("").parse::<Target>();
+        let target = asked(uri, "target").unwrap_or("").parse::<Target>();
         let why = match target {
             Ok(target) if self.service.targets.contains(&target) => return Ok(target),
             Ok(target) => format!("this compiler is not configured for {target}: add it to `targets`"),
@@ -205,8 +213,9 @@ impl Shared {
         Err(respond::Failed::bad_request(refuse(RefusalCode::Internal, why)))
     }
 
-    async fn slot(&self, tenant: &str) -> Result<Slot, respond::Failed> {
-        let waited = tokio::time::timeout(Duration::from_secs(WAIT_S_MAX), self.gate.slot(tenant)).await;
+    async fn slot(&self, tenant: &str, wasm: Digest) -> Result<Slot, respond::Failed> {
+        let waited =
+            tokio::time::timeout(Duration::from_secs(WAIT_S_MAX), self.gate.slot(tenant, wasm)).await;
         match waited {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(queue::Full::Queue)) => Err(busy("the compiler's queue is full")),
@@ -258,6 +267,12 @@ async fn digest(wasm: &Bytes) -> Result<Digest, Refusal> {
     let wasm = wasm.clone();
     let digest = tokio::task::spawn_blocking(move || Digest::of(&wasm)).await;
     digest.map_err(|_| refuse(RefusalCode::Internal, "the program could not be hashed: try again later"))
+}
+
+/// A value of the query.
+fn asked<'u>(uri: &'u Uri, key: &str) -> Option<&'u str> {
+    let mut pairs = uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(name, value)| (name == key).then_some(value))
 }
 
 /// What a header says, if it is no longer than that; else nothing.

@@ -1,6 +1,8 @@
 //! Answers: status and body of each outcome, in one place.
 
-use artifact::compile::{FUNCTIONS_COMPILED_HEADER, FUNCTIONS_FOUND_HEADER, Refusal, RefusalCode};
+use artifact::compile::{
+    FUNCTIONS_COMPILED_HEADER, FUNCTIONS_FOUND_HEADER, FUNCTIONS_SHARED_HEADER, Refusal, RefusalCode,
+};
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -51,14 +53,15 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// A signed artifact, and how much of it was there already.
-pub fn container(blob: Vec<u8>, functions: Counts) -> Response {
+/// A signed artifact, how much of it was there already, and whether any could have been.
+pub fn container(blob: Vec<u8>, functions: Counts, shared: bool) -> Response {
     let header = |name, count: u64| (HeaderName::from_static(name), HeaderValue::from(count));
+    let shared = shared.then(|| header(FUNCTIONS_SHARED_HEADER, 1));
     let counts = [
         header(FUNCTIONS_FOUND_HEADER, functions.found),
         header(FUNCTIONS_COMPILED_HEADER, functions.compiled),
     ];
-    with(StatusCode::OK, "application/octet-stream", blob, counts)
+    with(StatusCode::OK, "application/octet-stream", blob, counts.into_iter().chain(shared))
 }
 
 /// A value as JSON.

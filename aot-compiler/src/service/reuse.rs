@@ -26,6 +26,8 @@ pub(super) struct Place {
 pub(super) struct Reused {
     pub compiled: CompiledArtifact,
     pub functions: Counts,
+    /// Was it given functions of earlier programs?
+    pub shared: bool,
     pub learned: Option<ToKeep>,
 }
 
@@ -62,7 +64,12 @@ impl Shared {
         let work = |reuse| Work { wasm: wasm.clone(), target, profile: PROFILE, threads, reuse };
         let Some(place) = place else {
             let answer = self.service.runner.run(work(Reuse::Nothing), lengthened).await?;
-            return Ok(Reused { compiled: answer.compiled, functions: answer.functions, learned: None });
+            return Ok(Reused {
+                compiled: answer.compiled,
+                functions: answer.functions,
+                shared: false,
+                learned: None,
+            });
         };
         let mut old = place.on_disk(|shelf, name| shelf.take(name)).await.flatten();
         let mut answer = self.service.runner.run(work(Reuse::Functions(old.clone())), &mut lengthened).await;
@@ -73,8 +80,9 @@ impl Shared {
             answer = self.service.runner.run(work(Reuse::Functions(None)), lengthened).await;
         }
         let answer = answer?;
+        let shared = old.is_some();
         let learned = Some(ToKeep { place, old, learned: answer.learned });
-        Ok(Reused { compiled: answer.compiled, functions: answer.functions, learned })
+        Ok(Reused { compiled: answer.compiled, functions: answer.functions, shared, learned })
     }
 
     /// Keeps what a job learned, for later jobs of the same name.
