@@ -11,7 +11,7 @@ use artifact::{
 };
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{Admin, AdminError, Failure, parsed};
+use super::{Admin, AdminError, Failure, compiled::begin_caches, parsed};
 
 /// Requests that are not done, in all. They take turns, a version each.
 pub const OPEN_MAX: u32 = 16;
@@ -203,6 +203,7 @@ impl Admin {
             )?;
             let id = store.last_insert_rowid();
             add(store, id, &versions)?;
+            begin_caches(store, &asked.tenant, &asked.scope, id)?;
             match asked.scope {
                 // Code of programs that no version names now would be taken for new when they are deployed again.
                 Scope::Fleet => drop(store.execute("DELETE FROM compiled", [])?),

@@ -12,7 +12,10 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use artifact::{
     Digest, Fingerprint, Lane, Target, TenantName,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
+    compile::{
+        CACHE_HEADER, COMPILE_PATH, FUNCTIONS_SHARED_HEADER, HEALTH_PATH, Health, QUEUE_PATH, Queued,
+        Refusal, RefusalCode, TENANT_HEADER,
+    },
     container::CONTAINER_BYTES_MAX,
     keys::{Compiler, PublicKey, Trusted},
 };
@@ -46,8 +49,6 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(300);
 /// How long a service that says it is full is asked again, and the pause before each try.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
-/// Names the tenant to the service's fair queue; opaque there.
-const TENANT_HEADER: &str = "skerry-tenant";
 /// Longest wait for one compile answer, queueing in the service included.
 const COMPILE_WAIT_MAX: Duration = Duration::from_secs(430);
 /// Longest wait for a health answer: the service reads it from memory.
@@ -67,6 +68,23 @@ pub struct CompiledBlob {
     pub lane: Lane,
     /// The container.
     pub blob: Bytes,
+    /// Could functions of earlier programs take part in it? Then it is for what shares them only.
+    pub shared: bool,
+}
+
+/// A container as it came.
+struct Answer {
+    blob: Bytes,
+    shared: bool,
+}
+
+/// For whom native code is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantName,
+    /// What shares compiled functions within the tenant; `None`: nothing does.
+    pub cache: Option<&'a str>,
 }
 
 /// The client. One for the process.
@@ -107,7 +125,7 @@ impl CompilerClient {
     /// What the service compiles for now. Asked before each deploy, so that a replaced compiler is noticed at once.
     pub async fn health(&self) -> Result<Health, CompilerError> {
         let asked = async {
-            let response = self.call(Method::GET, HEALTH_PATH, None, Bytes::new()).await?;
+            let response = self.call(Method::GET, HEALTH_PATH, None, None, Bytes::new()).await?;
             let status = response.status();
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
             if status != StatusCode::OK {
@@ -123,25 +141,44 @@ impl CompilerClient {
         self.within(HEALTH_WAIT_MAX, asked).await
     }
 
+    /// Where the tenant's compiles of this program wait in the service. Those that have no turn there yet are not known to it.
+    pub async fn queued(&self, tenant: &TenantName, wasm: Digest) -> Result<Queued, CompilerError> {
+        let asked = async {
+            let path = format!("{QUEUE_PATH}?wasm={wasm}");
+            let response = self.call(Method::GET, &path, Some(tenant), None, Bytes::new()).await?;
+            let status = response.status();
+            // A service of an earlier release does not tell.
+            if status == StatusCode::NOT_FOUND {
+                return Ok(Queued::default());
+            }
+            let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
+            if status != StatusCode::OK {
+                return Err(self.refusal(status, &body));
+            }
+            serde_json::from_slice(&body).map_err(|_| self.unreadable(status))
+        };
+        self.within(HEALTH_WAIT_MAX, asked).await
+    }
+
     /// Validated, compiled, signed: native code of `wasm` for one target, checked. `wasm_digest` is the digest of `wasm`.
     pub async fn compile(
         &self,
-        tenant: &TenantName,
+        asker: Asker<'_>,
         wasm: Bytes,
         wasm_digest: Digest,
         target: Target,
         fingerprint: Fingerprint,
     ) -> Result<CompiledBlob, CompilerError> {
-        let blob = {
-            let _turn = self.turn(tenant).await?;
-            self.ask_until_taken(tenant, wasm, target).await?
+        let Answer { blob, shared } = {
+            let _turn = self.turn(asker.tenant).await?;
+            self.ask_until_taken(asker, wasm, target).await?
         };
         let trusted = Trusted::new([self.key]);
         let wanted = Wanted { wasm: wasm_digest, target, fingerprint };
         // Decompressing and hashing tens of megabytes is no work for an async thread.
         tokio::task::spawn_blocking(move || {
             let statement = check(&blob, &wanted, &trusted)?;
-            Ok(CompiledBlob { target, fingerprint, lane: statement.lane, blob })
+            Ok(CompiledBlob { target, fingerprint, lane: statement.lane, blob, shared })
         })
         .await
         .map_err(|_| CompilerError::Stopping)?
@@ -171,13 +208,13 @@ impl CompilerClient {
     /// The service's answer, asking again while it is full.
     async fn ask_until_taken(
         &self,
-        tenant: &TenantName,
+        asker: Asker<'_>,
         wasm: Bytes,
         target: Target,
-    ) -> Result<Bytes, CompilerError> {
+    ) -> Result<Answer, CompilerError> {
         let busy_until = Instant::now() + BUSY_WAIT_MAX;
         loop {
-            let asked = self.ask(tenant, wasm.clone(), target);
+            let asked = self.ask(asker, wasm.clone(), target);
             match self.within(COMPILE_WAIT_MAX, asked).await {
                 Err(error) if error.is_busy() && Instant::now() + BUSY_PAUSE < busy_until => {
                     tokio::time::sleep(BUSY_PAUSE).await;
@@ -187,15 +224,17 @@ impl CompilerClient {
         }
     }
 
-    async fn ask(&self, tenant: &TenantName, wasm: Bytes, target: Target) -> Result<Bytes, CompilerError> {
+    async fn ask(&self, asker: Asker<'_>, wasm: Bytes, target: Target) -> Result<Answer, CompilerError> {
         let path = format!("{COMPILE_PATH}?target={target}");
-        let response = self.call(Method::POST, &path, Some(tenant), wasm).await?;
+        let response = self.call(Method::POST, &path, Some(asker.tenant), asker.cache, wasm).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
             return Err(self.refusal(status, &body));
         }
-        self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await
+        let shared = response.headers().contains_key(FUNCTIONS_SHARED_HEADER);
+        let blob = self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await?;
+        Ok(Answer { blob, shared })
     }
 
     async fn call(
@@ -203,6 +242,7 @@ impl CompilerClient {
         method: Method,
         path: &str,
         tenant: Option<&TenantName>,
+        cache: Option<&str>,
         body: Bytes,
     ) -> Result<Response<Incoming>, CompilerError> {
         // Read each time: the file is a line, and a replaced token works without a restart.
@@ -210,6 +250,7 @@ impl CompilerClient {
         let label = tenant.map_or("", TenantName::as_str);
         let request = Request::builder()
             .header(TENANT_HEADER, label)
+            .header(CACHE_HEADER, cache.unwrap_or(""))
             .method(method)
             .uri(format!("http://{}{path}", self.authority))
             .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))

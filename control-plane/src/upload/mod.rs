@@ -26,6 +26,7 @@ pub use assets::{ASKED_MAX, missing as missing_assets, sweep as sweep_assets};
 pub use bodies::{APPS_PER_TENANT_MAX, certificates_for, check_reach};
 pub use change::{Change, Edit, change};
 use native::Native;
+use native::compile_for;
 pub use native::{compile_missing, missing};
 pub use receive::{
     ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive, receive_asset,
@@ -182,7 +183,7 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let program = match wish.wasm {
         Some(wasm) => {
             let wasm_bytes = uploaded(plane, &wish.id.tenant, wasm).await?;
-            Program { wasm, wasm_bytes, native: compile_missing(plane, &wish.id.tenant, wasm).await? }
+            Program { wasm, wasm_bytes, native: compile_for(plane, &wish.id, wasm).await? }
         }
         None => Program::none(),
     };

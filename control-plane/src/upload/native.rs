@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use artifact::{Digest, Fingerprint, Lane, Profile, Target, TenantName, record::ArtifactRef};
+use artifact::{AppId, Digest, Fingerprint, Lane, Profile, Target, TenantName, record::ArtifactRef};
 use bytes::Bytes;
 use fleet_sync_origin::BlobError;
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use super::DeployError;
 use crate::{
     admin::Compiled,
-    compiler::{CompilerClient, CompilerError},
+    compiler::{Asker, CompilerClient, CompilerError},
     fleet::FleetError,
     plane::Plane,
 };
@@ -27,17 +27,33 @@ pub struct Native {
     pub compiled: usize,
 }
 
-/// The program's native code for each current target, compiling what is missing.
+/// The program's native code for each current target, compiling what is missing; an app's programs share compiled functions with
+/// those before them.
+pub async fn compile_for(plane: &Plane, id: &AppId, wasm: Digest) -> Result<Native, DeployError> {
+    let cache = plane.admin.cache_label(id.clone()).await?;
+    compile(plane, Asker { tenant: &id.tenant, cache: Some(&cache) }, wasm).await
+}
+
+/// The program's native code for each current target, compiling what is missing, by nothing but the program.
 pub async fn compile_missing(
     plane: &Plane,
     tenant: &TenantName,
     wasm: Digest,
 ) -> Result<Native, DeployError> {
+    compile(plane, Asker { tenant, cache: None }, wasm).await
+}
+
+async fn compile(plane: &Plane, asker: Asker<'_>, wasm: Digest) -> Result<Native, DeployError> {
+    let tenant = asker.tenant;
     let current = plane.compiler.health().await?.targets;
-    let known = plane.admin.compiled(tenant.clone(), wasm).await?;
+    let known = plane.admin.compiled(tenant.clone(), wasm, asker.cache.map(str::to_owned)).await?;
     let mut done = Vec::new();
     for known in known.into_iter().filter(|known| is_current(&known.artifact, &current)) {
-        if is_whole(plane, tenant, wasm, &known.artifact).await? {
+        let is_same = |done: &Compiled| {
+            (done.artifact.target, done.artifact.fingerprint)
+                == (known.artifact.target, known.artifact.fingerprint)
+        };
+        if !done.iter().any(is_same) && is_whole(plane, tenant, wasm, &known.artifact).await? {
             done.push(known);
         }
     }
@@ -50,8 +66,7 @@ pub async fn compile_missing(
             FleetError::Blob(BlobError::Missing(_) | BlobError::Corrupt(_)) => DeployError::UploadAgain(wasm),
             source => DeployError::Blob { what: format!("the program {wasm}"), source },
         })?;
-        let calls =
-            missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair));
+        let calls = missing.into_iter().map(|pair| compile_and_keep(plane, asker, wasm, bytes.clone(), pair));
         // All to their end: what one of them got is kept, and the next try has less to do.
         for made in join_all(calls).await {
             done.push(made?);
@@ -97,14 +112,14 @@ fn is_current(artifact: &ArtifactRef, current: &[(Target, Fingerprint)]) -> bool
 
 async fn compile_and_keep(
     plane: &Plane,
-    tenant: &TenantName,
+    asker: Asker<'_>,
     wasm: Digest,
     bytes: Bytes,
     (target, fingerprint): (Target, Fingerprint),
 ) -> Result<Compiled, DeployError> {
     let compiler: &Arc<CompilerClient> = &plane.compiler;
-    let made = compiler.compile(tenant, bytes, wasm, target, fingerprint).await?;
-    let blob_bytes = made.blob.len() as u64;
+    let made = compiler.compile(asker, bytes, wasm, target, fingerprint).await?;
+    let (blob_bytes, shared) = (made.blob.len() as u64, made.shared);
     let _not_swept = plane.sweeping.read().await;
     let blob = plane
         .fleet
@@ -113,7 +128,9 @@ async fn compile_and_keep(
         .map_err(|source| DeployError::Blob { what: format!("native code for {target}"), source })?;
     let artifact = ArtifactRef { target, profile: Profile::Serve, fingerprint, blob, blob_bytes };
     let compiled = Compiled { lane: made.lane, artifact };
-    plane.admin.add_compiled(tenant.clone(), wasm, compiled.clone()).await?;
+    // What was made with nothing but the program is right for every app of the tenant.
+    let cache = asker.cache.filter(|_| shared).map(str::to_owned);
+    plane.admin.add_compiled(asker.tenant.clone(), wasm, cache, compiled.clone()).await?;
     Ok(compiled)
 }
 
