@@ -11,6 +11,7 @@ pub mod items;
 pub mod kv;
 pub mod logs;
 pub mod node;
+mod queued;
 pub mod recompile;
 mod released;
 mod replaced;
