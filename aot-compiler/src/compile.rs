@@ -4,6 +4,8 @@
 //! call it directly on guests they trust. [`sign`] and what it calls are the one place where a
 //! statement is made.
 
+use std::sync::Arc;
+
 use artifact::{
     Digest, Lane, Profile, Target,
     compile::{Refusal, RefusalCode},
@@ -13,6 +15,7 @@ use artifact::{
 };
 
 use crate::{
+    functions::Finder,
     intake::{Admitted, refuse},
     prepare::{prepare, taken},
 };
@@ -50,17 +53,18 @@ pub fn compile_in_process(
     profile: Profile,
 ) -> Result<CompiledArtifact, Refusal> {
     let (wasm, admitted) = taken(wasm.to_vec())?;
-    compile_admitted(&wasm, admitted, target, profile)
+    compile_admitted(&wasm, admitted, target, profile, None)
 }
 
-/// The same of what intake has admitted.
+/// The same of what intake has admitted, with functions that were compiled before.
 pub(crate) fn compile_admitted(
     wasm: &[u8],
     admitted: Admitted,
     target: Target,
     profile: Profile,
+    finder: Option<Arc<Finder>>,
 ) -> Result<CompiledArtifact, Refusal> {
-    let native = native(wasm, admitted.lane, target, profile).map_err(|mut refusal| {
+    let native = native_with(wasm, admitted.lane, target, profile, finder).map_err(|mut refusal| {
         if refusal.code == RefusalCode::JobLimit {
             refusal.message.push_str("; ");
             refusal.message.push_str(&admitted.shape.most_to_compile());
@@ -73,7 +77,22 @@ pub(crate) fn compile_admitted(
 /// What [`compile_in_process`] does after intake: native code of a program, without a look at what its lane asks of it.
 /// Besides it, the specification's test suite uses this, whose modules are no programs of a lane.
 pub fn native(wasm: &[u8], lane: Lane, target: Target, profile: Profile) -> Result<Vec<u8>, Refusal> {
-    let engine = engine::compiler::engine(target, profile).map_err(|error| {
+    native_with(wasm, lane, target, profile, None)
+}
+
+/// The same, with functions that were compiled before. They change how long it takes and not what comes out.
+pub fn native_with(
+    wasm: &[u8],
+    lane: Lane,
+    target: Target,
+    profile: Profile,
+    finder: Option<Arc<Finder>>,
+) -> Result<Vec<u8>, Refusal> {
+    let engine = match finder {
+        Some(finder) => engine::compiler::engine_with_functions(target, profile, finder),
+        None => engine::compiler::engine(target, profile),
+    };
+    let engine = engine.map_err(|error| {
         refuse(
             RefusalCode::Internal,
             format!("the compiler could not make an engine for {target}: {}", chain(&error)),

@@ -25,6 +25,12 @@ pub struct Config {
     /// Compile jobs at once, and as many more that take longer than a second. Each may take 3 GiB.
     #[serde(default = "default_jobs_max")]
     pub jobs_max: usize,
+    /// Disk for compiled functions, which the next compile of the same app need not make again, in MiB; 0 keeps none.
+    #[serde(default = "default_function_cache_mib_max")]
+    pub function_cache_mib_max: u64,
+    /// Those of one tenant. The part of it that the largest program takes is some 60 MiB for each target.
+    #[serde(default = "default_function_cache_tenant_mib_max")]
+    pub function_cache_tenant_mib_max: u64,
     /// Written when ready to serve: `{"listen": "address:port", "pid": n}`.
     #[serde(default)]
     pub ready_file: Option<PathBuf>,
@@ -78,6 +84,16 @@ fn default_jobs_max() -> usize {
     cores().min(JOBS_MAX)
 }
 
+fn default_function_cache_mib_max() -> u64 {
+    8 << 10
+}
+
+fn default_function_cache_tenant_mib_max() -> u64 {
+    1 << 10
+}
+
+/// Most disk for compiled functions, in MiB: 16 TiB.
+const FUNCTION_CACHE_MIB_MAX: u64 = 16 << 20;
 /// Most jobs at once: 64 would be 256 GiB.
 const JOBS_MAX: usize = 64;
 
@@ -109,6 +125,14 @@ impl Config {
         if self.jobs_max == 0 || self.jobs_max > JOBS_MAX {
             mistakes.push(format!("`jobs_max` is {}, it must be 1 to {JOBS_MAX}", self.jobs_max));
         }
+        for (key, mib) in [
+            ("function_cache_mib_max", self.function_cache_mib_max),
+            ("function_cache_tenant_mib_max", self.function_cache_tenant_mib_max),
+        ] {
+            if mib > FUNCTION_CACHE_MIB_MAX {
+                mistakes.push(format!("`{key}` is {mib}, it must be at most {FUNCTION_CACHE_MIB_MAX}"));
+            }
+        }
         mistakes
     }
 }
@@ -129,15 +153,22 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:7403");
         assert_eq!(config.targets, Target::ALL);
         assert_eq!(config.jobs_max, cores().min(JOBS_MAX));
+        assert_eq!((config.function_cache_mib_max, config.function_cache_tenant_mib_max), (8_192, 1_024));
     }
 
     #[test]
     fn unknown_keys_are_refused_and_mistakes_told_at_once() {
         let error = load("data_dir = \"d\"\ntoken_file = \"t\"\nlisten_on = 1").unwrap_err();
         assert!(crate::compile::chain(&error).contains("listen_on"), "{error:?}");
-        let error =
-            load("data_dir = \"d\"\ntoken_file = \"t\"\njobs_max = 0\ntargets = [\"aarch64\", \"aarch64\"]");
+        let error = load(
+            "data_dir = \"d\"\ntoken_file = \"t\"\njobs_max = 0\nfunction_cache_mib_max = 99999999\ntargets = [\"aarch64\", \"aarch64\"]",
+        );
         let text = error.unwrap_err().to_string();
-        assert!(text.contains("jobs_max") && text.contains("aarch64 twice"), "{text}");
+        assert!(
+            text.contains("jobs_max")
+                && text.contains("function_cache_mib_max")
+                && text.contains("aarch64 twice"),
+            "{text}"
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! | [`prepare`] | what is changed of a program before it is compiled |
 //! | [`initialise`] | what an app asks to have done once: run its start, raise its memory |
 //! | [`compile`] | the work itself, in one process, and the signature |
+//! | [`functions`] | compiled functions, kept for the next compile of the same app |
 //! | [`job`] | one compile as a capped child process that never holds the key |
 //! | [`service`] | the HTTP service: token, fair queue, jobs, signature |
 //! | [`command`] | `compile` and `inspect`, for people |
@@ -15,6 +16,7 @@ pub mod command;
 pub mod compile;
 pub mod config;
 pub mod files;
+pub mod functions;
 pub mod initialise;
 pub mod intake;
 pub mod job;

@@ -94,6 +94,9 @@ struct JobArgs {
     target: Target,
     #[arg(long, value_parser = parse_profile)]
     profile: Profile,
+    /// See [`JobOrder`].
+    #[arg(long)]
+    pack_bytes: Option<u64>,
     #[command(flatten)]
     caps: CapArgs,
 }
@@ -114,6 +117,8 @@ struct CapArgs {
     cpu_s: u64,
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    #[arg(long)]
+    pack_bytes: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -173,7 +178,8 @@ fn main() -> ExitCode {
 
 fn run_job(job: &JobArgs) -> anyhow::Result<()> {
     let (caps, threads) = (job.caps.caps(), job.caps.threads);
-    let order = JobOrder { target: job.target, profile: job.profile, caps, threads };
+    let JobArgs { target, profile, pack_bytes, .. } = *job;
+    let order = JobOrder { target, profile, caps, threads, pack_bytes };
     child::run(&order).context("running a compile job")
 }
 

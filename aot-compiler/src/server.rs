@@ -14,12 +14,15 @@ use tokio::net::TcpListener;
 use crate::{
     config::{Config, cores},
     files::{self, FileError},
+    functions::{Shelf, ShelfLimits},
     job::{JobCaps, JobRunner},
     service::Service,
 };
 
 /// How long running jobs may take to end after a stop was asked for, in seconds. Callers ask again elsewhere or later.
 const GRACE_S: u64 = 20;
+/// In the data directory.
+const FUNCTIONS_FOLDER: &str = "functions";
 
 /// The service could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,17 @@ pub enum ServerError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The folder of compiled functions.
+    #[error(
+        "making the folder of compiled functions {folder}: set `function_cache_mib_max = 0` to keep none"
+    )]
+    Functions {
+        /// The folder.
+        folder: PathBuf,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -66,6 +80,7 @@ pub async fn serve(
     let service = Service {
         key: files::compiler_key(&config.data_dir)?,
         token: files::token(&config.token_file)?,
+        functions: shelf(&config)?,
         targets: config.targets,
         runner: JobRunner::this_executable(JobCaps::DEFAULT),
         jobs_max: config.jobs_max,
@@ -102,6 +117,20 @@ pub async fn serve(
 fn shield() -> Result<(), ServerError> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| ServerError::Shield(error.into()))
+}
+
+/// Where compiled functions are kept, if they are.
+fn shelf(config: &Config) -> Result<Option<Shelf>, ServerError> {
+    let limits = ShelfLimits {
+        bytes_max: config.function_cache_mib_max << 20,
+        tenant_bytes_max: config.function_cache_tenant_mib_max << 20,
+    };
+    if limits.bytes_max == 0 || limits.tenant_bytes_max == 0 {
+        return Ok(None);
+    }
+    let folder = config.data_dir.join(FUNCTIONS_FOLDER);
+    let shelf = Shelf::open(folder.clone(), limits);
+    shelf.map(Some).map_err(|source| ServerError::Functions { folder, source })
 }
 
 fn write_ready_file(path: Option<PathBuf>, listen: SocketAddr) -> Result<(), ServerError> {

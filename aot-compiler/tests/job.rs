@@ -295,19 +295,31 @@ async fn an_endless_answer_is_cut_at_its_bound() {
     assert!(refusal.message.contains("at most 268435456"), "{}", refusal.message);
 }
 
-#[tokio::test]
-async fn a_job_that_answers_for_another_lane_is_not_believed() {
-    let head = r#"{"admitted":{"lane":"fastly","imports":[],"shape":{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"function_largest":[0,0],"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"elements":0,"tables_per_module_most":0},"advice":[]}}"#;
+/// What a job that was taken over answers: native code of a lane, and what stands behind it.
+async fn refusal_of(wasm: Vec<u8>, lane: &str, behind: &str) -> Refusal {
+    let shape = r#"{"core_modules":1,"components":0,"functions":1,"function_body_bytes_largest":1,"function_largest":[0,0],"memory_initial_bytes_largest":1,"table_initial_elements_largest":0,"elements":0,"tables_per_module_most":0}"#;
+    let admitted = format!(r#"{{"admitted":{{"lane":"{lane}","imports":[],"shape":{shape},"advice":[]}}}}"#);
+    let compiled = r#"{"compiled":{"native_bytes":6,"functions":{"found":0,"compiled":0}}}"#;
     let length = |text: &str| format!("\\{:03o}\\{:03o}\\000\\000", text.len() % 256, text.len() / 256);
-    let compiled = r#""compiled""#;
     let script = format!(
-        "cat >/dev/null; printf '{}'; printf '%s' '{head}'; printf '{}'; printf '%s' '{compiled}'; printf native",
-        length(head),
+        "cat >/dev/null; printf '{}'; printf '%s' '{admitted}'; printf '{}'; printf '%s' '{compiled}'; printf native{behind}",
+        length(&admitted),
         length(compiled)
     );
+    Impostor::new(&script).refusal_of(wasm).await
+}
+
+#[tokio::test]
+async fn a_job_that_answers_for_another_lane_is_not_believed() {
     // A component: a core module could have been lifted into one.
-    let refusal = Impostor::new(&script).refusal_of(support::component()).await;
+    let refusal = refusal_of(support::component(), "fastly", "").await;
     assert!(refusal.message.contains("another lane"), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn a_job_that_answers_functions_nobody_asked_for_is_not_believed() {
+    let refusal = refusal_of(support::module(), "fastly", "functions").await;
+    assert!(refusal.code == RefusalCode::Internal && refusal.message.contains("functions"), "{refusal:?}");
 }
 
 #[tokio::test]

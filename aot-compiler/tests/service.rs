@@ -14,8 +14,9 @@ use std::{
 use artifact::{
     Digest, Lane, Profile, Target,
     compile::{
-        ADVICE_HEADER, Advice, AdviceCode, COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode,
-        WASM_BYTES_MAX,
+        ADVICE_HEADER, Advice, AdviceCode, CACHE_HEADER, COMPILE_PATH, FUNCTIONS_COMPILED_HEADER,
+        FUNCTIONS_FOUND_HEADER, FUNCTIONS_SHARED_HEADER, HEALTH_PATH, Health, QUEUE_PATH, Queued, Refusal,
+        RefusalCode, TENANT_HEADER, WASM_BYTES_MAX,
     },
     container::Container,
     keys::{Compiler, PublicKey, Trusted},
@@ -34,6 +35,9 @@ struct Answer {
     retry_after: Option<String>,
     advice: Option<String>,
     body: Vec<u8>,
+    /// Functions found and compiled.
+    functions: (u64, u64),
+    shared: bool,
 }
 
 impl Answer {
@@ -87,23 +91,34 @@ impl Running {
     }
 
     fn compile_as(&self, wasm: &[u8], target: &str, authorization: &str) -> Answer {
-        self.ask(wasm, target, authorization, "default")
+        self.ask(wasm, target, authorization, "default", "")
     }
 
     fn compile_for(&self, tenant: &str, wasm: &[u8]) -> Answer {
-        self.ask(wasm, "x86_64-v3", &format!("Bearer {}", self.token), tenant)
+        self.ask(wasm, "x86_64-v3", &format!("Bearer {}", self.token), tenant, "")
     }
 
-    fn ask(&self, wasm: &[u8], target: &str, authorization: &str, tenant: &str) -> Answer {
+    fn compile_sharing(&self, tenant: &str, cache: &str, wasm: &[u8]) -> Answer {
+        let answer = self.ask(wasm, "x86_64-v3", &format!("Bearer {}", self.token), tenant, cache);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer
+    }
+
+    fn ask(&self, wasm: &[u8], target: &str, authorization: &str, tenant: &str, cache: &str) -> Answer {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let sent = agent
             .post(format!("http://{}{COMPILE_PATH}?target={target}", self.listen))
             .header("authorization", authorization)
-            .header("skerry-tenant", tenant)
+            .header(TENANT_HEADER, tenant)
+            .header(CACHE_HEADER, cache)
             .send(wasm);
         let mut response = sent.unwrap();
         let header = |name: &str| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
+        let count =
+            |name| response.headers().get(name).map_or(0, |count| count.to_str().unwrap().parse().unwrap());
         Answer {
+            shared: response.headers().contains_key(FUNCTIONS_SHARED_HEADER),
+            functions: (count(FUNCTIONS_FOUND_HEADER), count(FUNCTIONS_COMPILED_HEADER)),
             status: response.status().as_u16(),
             retry_after: header("retry-after"),
             advice: header(ADVICE_HEADER),
@@ -158,6 +173,45 @@ fn answers_verifiable_artifacts_of_both_lanes_for_every_target() {
             assert_eq!(u16::from_le_bytes([native[18], native[19]]), machine);
         }
     }
+}
+
+#[test]
+fn functions_are_found_by_the_same_tenant_and_name_alone() {
+    let mut service = Running::start();
+    let Some(program) = support::guest("wasi-hello") else { return };
+    let first = service.compile_sharing("acme", "shop", &program);
+    assert!(first.functions.0 == 0 && first.functions.1 > 100, "{:?}", first.functions);
+    for (tenant, cache) in [("other", "shop"), ("acme", "blog"), ("acme", &"n".repeat(200)), ("", "shop")] {
+        let answer = service.compile_sharing(tenant, cache, &program);
+        assert!(answer.functions.0 == 0 && !answer.shared, "{tenant} {cache}");
+        assert!(answer.body == first.body);
+    }
+    assert_eq!(service.compile_sharing("acme", "", &program).functions, (0, 0), "not asked for");
+
+    let is_found = |answer: Answer| {
+        let (found, compiled) = answer.functions;
+        assert!(answer.shared && found > 100 && compiled < found / 4, "{found} found, {compiled} compiled");
+        assert!(answer.body == first.body, "the same code, statement and signature");
+    };
+    is_found(service.compile_sharing("acme", "shop", &program));
+    kill(&service);
+    service.child.wait().unwrap();
+    let (child, listen) = Running::launch(service.folder.path().into());
+    (service.child, service.listen) = (child, listen);
+    is_found(service.compile_sharing("acme", "shop", &program));
+
+    // What was spoilt on the disk is compiled like what was never there.
+    let functions = service.folder.path().join("data/functions");
+    for pack in folder(&functions).iter().flat_map(|tenant| folder(tenant)) {
+        fs::write(&pack, "spoilt").unwrap();
+    }
+    let answer = service.compile_sharing("acme", "shop", &program);
+    assert!(answer.functions.0 == 0 && answer.body == first.body);
+    is_found(service.compile_sharing("acme", "shop", &program));
+}
+
+fn folder(path: &std::path::Path) -> Vec<PathBuf> {
+    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
@@ -320,6 +374,36 @@ fn one_tenants_full_line_is_busy_with_retry_after() {
         for thread in asked {
             let _ = thread.join();
         }
+    });
+}
+
+#[test]
+fn a_tenant_is_told_where_its_program_waits() {
+    let service = Running::start();
+    let bomb = support::bomb(30_000);
+    let queued = |tenant: &str, query: &str| {
+        let asked = ureq::get(format!("http://{}{QUEUE_PATH}{query}", service.listen))
+            .header("authorization", format!("Bearer {}", service.token))
+            .header(TENANT_HEADER, tenant);
+        let answer = asked.call().ok()?.body_mut().read_to_string().unwrap();
+        Some(serde_json::from_str::<Queued>(&answer).unwrap())
+    };
+    let wasm = format!("?wasm={}", Digest::of(&bomb));
+    assert_eq!(queued("bombs", &wasm), Some(Queued::default()));
+    assert_eq!((queued("bombs", ""), queued("bombs", "?wasm=7")), (None, None));
+    std::thread::scope(|scope| {
+        // Two run, three wait.
+        let threads = [(); 5].map(|()| {
+            scope.spawn(|| {
+                let asked = || service.compile_for("bombs", &bomb);
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(asked));
+            })
+        });
+        let waiting = Queued { waiting: 3, position: Some(1) };
+        wait_for(|| (queued("bombs", &wasm) == Some(waiting)).then_some(()));
+        assert_eq!(queued("shop", &wasm), Some(Queued::default()), "nothing is said of another's");
+        kill(&service);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

@@ -3,8 +3,9 @@
 //! `POST /v1/compile?target=<target>` with the wasm as body answers 200 and a [container](crate::container) blob, or
 //! another status and a [`Refusal`] as JSON: 422 when the upload is at fault, 413 when it is too large, 503 with
 //! `Retry-After` when the queue is full, 500 when we are at fault. With the blob may come [advice](Advice) for the uploader, as JSON in
-//! the header [`ADVICE_HEADER`]. `POST /v1/prepare` with the wasm as body and a [`Prepare`](crate::manifest::Prepare) as JSON in the header
-//! [`PREPARE_HEADER`] answers 200 and the prepared wasm, or refuses alike. `GET /v1/health` answers 200 and [`Health`].
+//! the header [`ADVICE_HEADER`]. The request names the tenant ([`TENANT_HEADER`]), and with [`CACHE_HEADER`] what within it may share
+//! compiled functions; the answer counts them. `POST /v1/prepare` with the wasm as body and a [`Prepare`](crate::manifest::Prepare) as
+//! JSON in the header [`PREPARE_HEADER`] answers 200 and the prepared wasm, or refuses alike. `GET /v1/health` answers 200 and [`Health`].
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,20 @@ pub const COMPILE_PATH: &str = "/v1/compile";
 pub const PREPARE_PATH: &str = "/v1/prepare";
 /// What to do to it: JSON in ASCII.
 pub const PREPARE_HEADER: &str = "skerry-prepare";
+/// Path of the call that tells where programs wait: `GET /v1/queue?wasm=<digest>` for the tenant of [`TENANT_HEADER`] answers 200 and
+/// [`Queued`].
+pub const QUEUE_PATH: &str = "/v1/queue";
+/// The caller's name for the tenant it asks for.
+pub const TENANT_HEADER: &str = "skerry-tenant";
+/// The caller's name for what compiled functions may be shared by, within the tenant. Without it none are taken or kept.
+pub const CACHE_HEADER: &str = "skerry-cache";
+/// In the answer: functions that were there already, those of the program and of the code around it.
+pub const FUNCTIONS_FOUND_HEADER: &str = "skerry-functions-found";
+/// In the answer: functions that were compiled for it; 0 where none are looked for.
+pub const FUNCTIONS_COMPILED_HEADER: &str = "skerry-functions-compiled";
+/// In the answer, where the job was given functions of earlier programs: the code is to be used only by what may share them. Said by the
+/// service, not by the job.
+pub const FUNCTIONS_SHARED_HEADER: &str = "skerry-functions-shared";
 /// Path of the health call.
 pub const HEALTH_PATH: &str = "/v1/health";
 
@@ -41,6 +56,15 @@ pub struct Health {
     pub targets: Vec<(Target, Fingerprint)>,
     /// Its version.
     pub compiler: String,
+}
+
+/// How much of a tenant's program waits to be compiled: a compile for each target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Compiles that wait.
+    pub waiting: u32,
+    /// Which in the queue the first of them is, as it stands: 1 is the next. Absent where none waits.
+    pub position: Option<u32>,
 }
 
 /// Why a program was not compiled.

@@ -1,10 +1,13 @@
 //! The compiler's side: an engine that compiles for one target and never runs anything.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use artifact::{Profile, Target};
 use cranelift_codegen::{isa, settings::Configurable as _};
 use wasmtime::{Config, Engine, OptLevel};
+
+/// Where compiled functions are looked up before they are compiled, and offered after.
+pub use wasmtime::CacheStore;
 
 use crate::{
     EngineError, MEMORY_BYTES_MAX, levels,
@@ -15,6 +18,23 @@ use crate::{
 /// An engine that compiles for `target`. It cannot run what it makes unless the machine happens to match.
 pub fn engine(target: Target, profile: Profile) -> Result<Engine, EngineError> {
     made(target, profile, |_| {})
+}
+
+/// The same, which takes functions out of `store` that were compiled before, and gives it those that were not. What it makes is equal
+/// to what it makes without, as long as the store answers what was put into it.
+pub fn engine_with_functions(
+    target: Target,
+    profile: Profile,
+    store: Arc<dyn CacheStore>,
+) -> Result<Engine, EngineError> {
+    let mut refused = None;
+    let engine = made(target, profile, |config| {
+        refused = config.enable_incremental_compilation(store).err();
+    })?;
+    match refused {
+        None => Ok(engine),
+        Some(source) => Err(EngineError::Config { profile, target: target.to_string(), source }),
+    }
 }
 
 /// An engine that compiles for `target` and runs what it compiles, in a node's pool, without the checks that let a

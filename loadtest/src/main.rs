@@ -9,6 +9,7 @@
 //! | [`proxy`] | CPU of a request that is passed on to a backend |
 //! | [`density`] | memory, first answers, lookups and swaps of a node with thousands of apps |
 //! | [`deploy`] | from `skerry deploy` to the first answer of the new version |
+//! | [`compile`] | time and memory of compiling, with functions known and without |
 //! | [`run`] | what a server answers under the load of a scenario, which [`generate`] makes |
 //! | [`compare`] | a node and its peers under one load; [`servers`] starts them |
 //! | [`tail`] | latencies at 60 % of the most, quiet and beside hostile neighbours |
@@ -21,6 +22,7 @@
 //! Deliberately absent so far: the fleet simulation.
 
 mod compare;
+mod compile;
 mod counters;
 mod counts;
 mod density;
@@ -63,6 +65,8 @@ enum Command {
     Micro(micro::Args),
     /// Counts of one request that do not depend on a quiet machine: allocations, page faults, system calls, instructions
     Counts(counts::Args),
+    /// What compiling takes: all levels of a hello, each level of a JS app, and one of which most is known
+    Compile(compile::Args),
     /// From `skerry deploy` to the first 200 of the new version, on a whole fleet of this machine
     Deploy(deploy::Args),
     /// What a tenant notices of endless loops and whole-memory fills beside it, on a node with real sockets
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Micro(args) => micro::run(&args),
         Command::Counts(args) => counts::run(&args),
+        Command::Compile(args) => compile::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Neighbours(args) => neighbours::run(&args),
         Command::Proxy(args) => proxy::run(&args),

@@ -1,6 +1,9 @@
 //! Inside the job: threads, caps, and only then the input; compile; answer.
 
-use std::io::{self, Read as _};
+use std::{
+    io::{self, Read as _},
+    sync::Arc,
+};
 
 use artifact::{
     Profile, Target,
@@ -9,7 +12,13 @@ use artifact::{
 };
 
 use super::{JobCaps, caps::cap_this_process, filter::forbid_other_calls, frame};
-use crate::{compile::compile_admitted, initialise::initialised, intake::refuse, prepare::taken};
+use crate::{
+    compile::compile_admitted,
+    functions::{Finder, Pack},
+    initialise::initialised,
+    intake::refuse,
+    prepare::taken,
+};
 
 /// What the parent asks for on the command line.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +31,9 @@ pub struct JobOrder {
     pub caps: JobCaps,
     /// Threads to compile with.
     pub threads: usize,
+    /// Bytes of a pack of compiled functions that come before the program, perhaps none. Without it functions are neither looked for
+    /// nor answered.
+    pub pack_bytes: Option<u64>,
 }
 
 /// What the parent asks for when a program is to be prepared.
@@ -46,7 +58,7 @@ pub fn run_prepare(order: &PrepareOrder) -> io::Result<()> {
         }
         Err(refusal) => Err(refusal),
     };
-    frame::write(&prepared, &mut answer)
+    frame::write(&prepared, None, &mut answer)
 }
 
 /// Every thread exists before the caps, which allow no further one, and before the input.
@@ -61,14 +73,23 @@ fn confine(threads: usize, caps: &JobCaps) -> io::Result<()> {
 pub fn run(order: &JobOrder) -> io::Result<()> {
     confine(order.threads, &order.caps)?;
     let mut answer = io::stdout().lock();
+    let finder = order.pack_bytes.map(read_pack).transpose()?.map(Arc::new);
     let native = match read_input().and_then(taken) {
         Ok((wasm, admitted)) => {
             frame::write_admitted(&admitted, &mut answer)?;
-            compile_admitted(&wasm, admitted, order.target, order.profile).map(|compiled| compiled.native)
+            compile_admitted(&wasm, admitted, order.target, order.profile, finder.clone())
+                .map(|compiled| compiled.native)
         }
         Err(refusal) => Err(refusal),
     };
-    frame::write(&native, &mut answer)
+    frame::write(&native, finder.as_deref(), &mut answer)
+}
+
+/// The pack before the program. What is none finds nothing.
+fn read_pack(bytes: u64) -> io::Result<Finder> {
+    let mut pack = Vec::new();
+    io::stdin().lock().take(bytes).read_to_end(&mut pack)?;
+    Ok(Finder::new(Pack::parse(pack.into())))
 }
 
 fn read_input() -> Result<Vec<u8>, Refusal> {

@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{JobCaps, exit, frame};
+use super::{JobAnswer, JobCaps, Reuse, Work, exit, frame};
 use crate::{
     compile::{CompiledArtifact, chain, check_native_size},
     intake::{self, limits, refuse},
@@ -35,6 +35,17 @@ const LONG_NICE: i32 = 10;
 pub struct JobRunner {
     program: PathBuf,
     caps: JobCaps,
+}
+
+/// What a job is told on its command line and on its standard input.
+struct Job<'a> {
+    command: &'static str,
+    order: Vec<(&'static str, String)>,
+    threads: usize,
+    /// Before the program.
+    pack: &'a [u8],
+    wasm: &'a [u8],
+    answer_bytes_max: u64,
 }
 
 impl JobRunner {
@@ -61,9 +72,24 @@ impl JobRunner {
         threads: usize,
         lengthened: impl FnMut() -> bool,
     ) -> Result<CompiledArtifact, Refusal> {
-        let lane = intake::lane_of(&wasm)?;
-        let order = [("--target", target.to_string()), ("--profile", profile.to_string())];
-        let compiled = self.run("job", &order, wasm, threads, lengthened).await?;
+        let work = Work { wasm, target, profile, threads, reuse: Reuse::Nothing };
+        Ok(self.run(work, lengthened).await?.compiled)
+    }
+
+    /// The same, with functions that were compiled before.
+    pub async fn run(&self, work: Work, lengthened: impl FnMut() -> bool) -> Result<JobAnswer, Refusal> {
+        let lane = intake::lane_of(&work.wasm)?;
+        let pack_bytes = work.reuse.pack_bytes().map(|bytes| ("--pack-bytes", bytes.to_string()));
+        let order = [("--target", work.target.to_string()), ("--profile", work.profile.to_string())];
+        let job = Job {
+            command: "job",
+            order: order.into_iter().chain(pack_bytes).collect(),
+            threads: work.threads,
+            pack: work.reuse.pack().map_or(&[], |pack| pack.bytes()),
+            wasm: &work.wasm,
+            answer_bytes_max: frame::ANSWER_BYTES_MAX + work.reuse.answer_bytes_max(),
+        };
+        let frame::Answer { compiled, functions, learned } = self.answered(&job, lengthened).await?;
 
         // A job that was taken over could answer anything. What can be known from outside is checked; the native code
         // cannot be, which is why a job never gets further than its caps.
@@ -74,7 +100,8 @@ impl JobRunner {
         }
         limits::check_imports(&compiled.admitted.imports)?;
         check_native_size(compiled.native.len() as u64)?;
-        Ok(compiled)
+        let learned = work.reuse.learned(learned)?;
+        Ok(JobAnswer { compiled, functions, learned })
     }
 
     /// Prepares a program as its app wishes, in the same way. What comes out is a program like an upload, and as little believed.
@@ -87,29 +114,33 @@ impl JobRunner {
     ) -> Result<Vec<u8>, Refusal> {
         intake::lane_of(&wasm)?;
         let wish = serde_json::to_string(wish).unwrap_or_default(); // names and numbers: no reason to fail
-        let prepared = self.run("prepare-job", &[("--wish", wish)], wasm, threads, lengthened).await;
-        let prepared = prepared.map_err(|mut refusal| {
+        let job = Job {
+            command: "prepare-job",
+            order: vec![("--wish", wish)],
+            threads,
+            pack: &[],
+            wasm: &wasm,
+            answer_bytes_max: frame::ANSWER_BYTES_MAX,
+        };
+        let prepared = self.answered(&job, lengthened).await.map_err(|mut refusal| {
             // Of a job that ended without an answer; one that gave it says what it was doing.
             if refusal.code == RefusalCode::JobLimit && refusal.message.starts_with("compiling ") {
                 refusal.message.insert_str(0, "preparing the program, initialization included: ");
             }
             refusal
         })?;
-        let prepared = prepared.native;
+        let prepared = prepared.compiled.native;
         intake::lane_of(&prepared)?;
         Ok(prepared)
     }
 
     /// A job from its start to its answer.
-    async fn run(
+    async fn answered(
         &self,
-        command: &str,
-        order: &[(&str, String)],
-        wasm: Bytes,
-        threads: usize,
+        job: &Job<'_>,
         mut lengthened: impl FnMut() -> bool,
-    ) -> Result<CompiledArtifact, Refusal> {
-        let mut child = self.spawn(command, order, threads)?;
+    ) -> Result<frame::Answer, Refusal> {
+        let mut child = self.spawn(job)?;
         let group = child.id();
         let long = async {
             sleep(LONG_AFTER).await;
@@ -120,7 +151,7 @@ impl JobRunner {
             future::pending().await
         };
         let answer = tokio::select! {
-            answer = timeout(self.caps.wall, self.converse(&mut child, wasm)) => answer,
+            answer = timeout(self.caps.wall, self.converse(&mut child, job)) => answer,
             never = long => never,
         };
         let answer = answer.unwrap_or_else(|_| Err(exit::out_of_time(&self.caps)));
@@ -129,16 +160,16 @@ impl JobRunner {
         frame::read(answer?)
     }
 
-    fn spawn(&self, subcommand: &str, order: &[(&str, String)], threads: usize) -> Result<Child, Refusal> {
+    fn spawn(&self, job: &Job<'_>) -> Result<Child, Refusal> {
         let caps = [
             ("--memory-bytes", self.caps.memory_bytes.to_string()),
             ("--cpu-s", self.caps.cpu_s.to_string()),
-            ("--threads", threads.to_string()),
+            ("--threads", job.threads.to_string()),
         ];
         let mut command = Command::new(&self.program);
         command
-            .arg(subcommand)
-            .args(order.iter().chain(&caps).flat_map(|(name, value)| [*name, value]))
+            .arg(job.command)
+            .args(job.order.iter().chain(&caps).flat_map(|(name, value)| [*name, value]))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -154,7 +185,7 @@ impl JobRunner {
     }
 
     /// Feeds the job and waits for its end. Answers its output if it succeeded.
-    async fn converse(&self, child: &mut Child, wasm: Bytes) -> Result<Vec<u8>, Refusal> {
+    async fn converse(&self, child: &mut Child, job: &Job<'_>) -> Result<Vec<u8>, Refusal> {
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -162,12 +193,15 @@ impl JobRunner {
         };
         let feed = async move {
             // A job that refuses early closes its end; its answer says why.
-            let _ = stdin.write_all(&wasm).await;
+            if stdin.write_all(job.pack).await.is_ok() {
+                let _ = stdin.write_all(job.wasm).await;
+            }
         };
         // Reading stops at the bound, and with it the conversation, so that an endless answer costs no more.
+        let bytes_max = job.answer_bytes_max;
         let answer = async {
-            let answer = read_at_most(stdout, frame::ANSWER_BYTES_MAX + 1).await;
-            if answer.len() as u64 > frame::ANSWER_BYTES_MAX { Err(()) } else { Ok(answer) }
+            let answer = read_at_most(stdout, bytes_max + 1).await;
+            if answer.len() as u64 > bytes_max { Err(()) } else { Ok(answer) }
         };
         let last_words = async { Ok(read_at_most(stderr, STDERR_BYTES_MAX).await) };
         let fed = async {

@@ -2,13 +2,15 @@
 //!
 //! Wire: `artifact::compile`. It holds the compiler key, so it parses nothing of an upload but its first bytes: that
 //! is the jobs' work, and they never see the key. Relies on its callers (the control plane) to speak for tenants; the
-//! tenant label is only for fairness. Absent: TLS (it listens on loopback or a private network), any store, any cache.
+//! tenant label is for fairness, and names with the caller's [`CACHE_HEADER`] whose functions are looked for. Absent: TLS (it listens on loopback
+//! or a private network), any store.
 
 mod gate;
 mod held;
 mod prepare;
 pub mod queue;
 mod respond;
+mod reuse;
 mod token;
 
 use std::{
@@ -19,7 +21,8 @@ use std::{
 use artifact::{
     Digest, Profile, Target,
     compile::{
-        Advice, COMPILE_PATH, HEALTH_PATH, Health, PREPARE_PATH, Refusal, RefusalCode, WASM_BYTES_MAX,
+        Advice, COMPILE_PATH, HEALTH_PATH, Health, PREPARE_PATH, QUEUE_PATH, Refusal, RefusalCode,
+        TENANT_HEADER, WASM_BYTES_MAX,
     },
     keys::{Compiler, SecretKey},
 };
@@ -36,6 +39,7 @@ use bytes::Bytes;
 
 use crate::{
     compile::{Made, compiler_version, sign},
+    functions::{Counts, Shelf},
     intake::{self, refuse},
     job::JobRunner,
 };
@@ -56,8 +60,9 @@ pub const RECEIVE_S_MAX: u64 = 64;
 pub const HELD_BYTES_MAX: u64 = 1 << 30;
 /// Longest tenant label taken, in bytes; a longer one counts as none.
 pub const LABEL_BYTES_MAX: usize = 64;
-/// The caller's name for the tenant it asks for: opaque here, used for fairness and in the log.
-pub const TENANT_HEADER: &str = "skerry-tenant";
+
+/// Longest name of what shares compiled functions, in bytes; a longer one counts as none.
+pub const CACHE_LABEL_BYTES_MAX: usize = 128;
 
 /// The profile all jobs compile for; others are reserved.
 const PROFILE: Profile = Profile::Serve;
@@ -71,6 +76,8 @@ pub struct Service {
     pub token: Token,
     /// Targets it compiles for.
     pub targets: Vec<Target>,
+    /// Compiled functions of earlier programs, if they are kept.
+    pub functions: Option<Shelf>,
     /// How it starts jobs.
     pub runner: JobRunner,
     /// Jobs at once.
@@ -79,27 +86,39 @@ pub struct Service {
     pub cores: usize,
 }
 
+/// What one request got.
+struct Compiled {
+    made: Made,
+    container: Vec<u8>,
+    advice: Vec<Advice>,
+    functions: Counts,
+    shared: bool,
+}
+
 /// The service with its queue, shared by all requests.
 struct Shared {
     service: Service,
+    shelf: Option<Arc<Shelf>>,
     gate: Gate,
     held: Held,
 }
 
 impl Service {
     /// Its routes.
-    pub fn router(self) -> Router {
+    pub fn router(mut self) -> Router {
         let limits = QueueLimits {
             running_max: self.jobs_max,
             long_max: self.jobs_max,
             waiting_max: WAITING_MAX,
             waiting_per_label_max: WAITING_PER_TENANT_MAX,
         };
-        let shared =
-            Arc::new(Shared { service: self, gate: Gate::new(limits), held: Held::new(HELD_BYTES_MAX) });
+        let shelf = self.functions.take().map(Arc::new);
+        let (gate, held) = (Gate::new(limits), Held::new(HELD_BYTES_MAX));
+        let shared = Arc::new(Shared { service: self, shelf, gate, held });
         Router::new()
             .route(COMPILE_PATH, post(compile))
             .route(PREPARE_PATH, post(prepare::prepare))
+            .route(QUEUE_PATH, get(queued))
             .route_layer(axum::middleware::from_fn_with_state(shared.clone(), authorize))
             // Nothing in it is secret, and a probe need not hold the token.
             .route(HEALTH_PATH, get(health))
@@ -121,15 +140,26 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     respond::json(&Health { key: service.key.public(), targets, compiler: compiler_version() })
 }
 
+/// Where the caller's compiles of a program wait.
+async fn queued(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(Ok(wasm)) = asked(&uri, "wasm").map(str::parse::<Digest>) else {
+        let message = "name the program: ?wasm=<64 lower-case hex characters>";
+        return respond::refusal(respond::Failed::bad_request(refuse(RefusalCode::Internal, message)));
+    };
+    respond::json(&shared.gate.queued(label(&headers, TENANT_HEADER, LABEL_BYTES_MAX), wasm))
+}
+
 async fn compile(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let tenant = label(&head.headers);
+    let tenant = label(&head.headers, TENANT_HEADER, LABEL_BYTES_MAX);
     let started = Instant::now();
-    match shared.compile(&head.uri, &head.headers, body, &tenant).await {
-        Ok((made, container, advice)) => {
+    match shared.compile(&head.uri, &head.headers, body, tenant).await {
+        Ok(Compiled { made, container, advice, functions, shared }) => {
             let (bytes, ms) = (container.len(), started.elapsed().as_millis() as u64);
-            tracing::info!(tenant, target = %made.target, wasm = made.wasm.short(), bytes, ms, "compiled");
-            respond::container(container, &advice)
+            let Counts { found, compiled } = functions;
+            let (target, wasm) = (made.target, made.wasm.short());
+            tracing::info!(tenant, %target, wasm, bytes, ms, found, compiled, "compiled");
+            respond::container(container, &advice, functions, shared)
         }
         Err(failed) => {
             let (code, message) = (failed.refusal.code, failed.refusal.message.as_str());
@@ -147,7 +177,7 @@ impl Shared {
         headers: &HeaderMap,
         body: Body,
         tenant: &str,
-    ) -> Result<(Made, Vec<u8>, Vec<Advice>), respond::Failed> {
+    ) -> Result<Compiled, respond::Failed> {
         let target = self.target(uri)?;
         let bytes = stated_bytes(headers)?;
         let _held =
@@ -156,18 +186,21 @@ impl Shared {
         // What needs no parsing is refused here, without a queue or a process.
         intake::lane_of(&wasm)?;
         let made = Made { wasm: digest(&wasm).await?, target, profile: PROFILE };
-        let mut slot = self.slot(tenant).await?;
+        let mut slot = self.slot(tenant, made.wasm).await?;
         let threads = self.threads(&slot);
-        let compiled =
-            self.service.runner.compile(wasm, target, PROFILE, threads, || slot.lengthen()).await?;
+        let pack = self.pack(headers, tenant, target);
+        let reused = self.run(wasm, target, threads, pack, || slot.lengthen()).await?;
+        let (functions, shared) = (reused.functions, reused.shared);
         // Out of a job that may have been taken over, into a header and before people's eyes.
-        let advice = Advice::bounded(compiled.admitted.advice.clone());
+        let advice = Advice::bounded(reused.compiled.admitted.advice.clone());
         // Hashing and compressing 50 MB takes a good part of a second. The slot is held on: it bounds memory.
         let key = self.service.key.clone();
-        let signed = tokio::task::spawn_blocking(move || sign(&compiled, made, &key)).await;
+        let compiled = reused.compiled;
+        let signed = tokio::task::spawn_blocking(move || sign(&compiled, made, &key));
+        let (signed, ()) = tokio::join!(signed, self.keep(reused.learned));
         drop(slot);
         match signed {
-            Ok(Ok(container)) => Ok((made, container, advice)),
+            Ok(Ok(container)) => Ok(Compiled { made, container, advice, functions, shared }),
             failed => {
                 tracing::error!(?failed, "signing failed");
                 Err(refuse(RefusalCode::Internal, "the native code could not be signed: try again later")
@@ -177,12 +210,7 @@ impl Shared {
     }
 
     fn target(&self, uri: &Uri) -> Result<Target, respond::Failed> {
-        let asked = uri
-            .query()
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .find_map(|pair| pair.strip_prefix("target="));
-        let target = asked.unwrap_or("").parse::<Target>();
+        let target = asked(uri, "target").unwrap_or("").parse::<Target>();
         let why = match target {
             Ok(target) if self.service.targets.contains(&target) => return Ok(target),
             Ok(target) => format!("this compiler is not configured for {target}: add it to `targets`"),
@@ -191,8 +219,9 @@ impl Shared {
         Err(respond::Failed::bad_request(refuse(RefusalCode::Internal, why)))
     }
 
-    async fn slot(&self, tenant: &str) -> Result<Slot, respond::Failed> {
-        let waited = tokio::time::timeout(Duration::from_secs(WAIT_S_MAX), self.gate.slot(tenant)).await;
+    async fn slot(&self, tenant: &str, wasm: Digest) -> Result<Slot, respond::Failed> {
+        let waited =
+            tokio::time::timeout(Duration::from_secs(WAIT_S_MAX), self.gate.slot(tenant, wasm)).await;
         match waited {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(queue::Full::Queue)) => Err(busy("the compiler's queue is full")),
@@ -246,7 +275,14 @@ async fn digest(wasm: &Bytes) -> Result<Digest, Refusal> {
     digest.map_err(|_| refuse(RefusalCode::Internal, "the program could not be hashed: try again later"))
 }
 
-fn label(headers: &HeaderMap) -> String {
-    let label = headers.get(TENANT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if label.len() <= LABEL_BYTES_MAX { label.to_owned() } else { String::new() }
+/// A value of the query.
+fn asked<'u>(uri: &'u Uri, key: &str) -> Option<&'u str> {
+    let mut pairs = uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(name, value)| (name == key).then_some(value))
+}
+
+/// What a header says, if it is no longer than that; else nothing.
+fn label<'h>(headers: &'h HeaderMap, name: &str, bytes_max: usize) -> &'h str {
+    let label = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if label.len() <= bytes_max { label } else { "" }
 }

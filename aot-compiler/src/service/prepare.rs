@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use artifact::{
-    compile::{PREPARE_HEADER, RefusalCode},
+    compile::{PREPARE_HEADER, RefusalCode, TENANT_HEADER},
     manifest::Prepare,
 };
 use axum::{
@@ -13,12 +13,12 @@ use axum::{
     response::Response,
 };
 
-use super::{Shared, busy, label, receive, respond, stated_bytes};
+use super::{LABEL_BYTES_MAX, Shared, busy, digest, label, receive, respond, stated_bytes};
 use crate::intake::{self, refuse};
 
 pub(super) async fn prepare(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let tenant = label(&head.headers);
+    let tenant = label(&head.headers, TENANT_HEADER, LABEL_BYTES_MAX);
     let started = Instant::now();
     match shared.prepare(&head.headers, body, &tenant).await {
         Ok(wasm) => {
@@ -46,7 +46,7 @@ impl Shared {
             self.held.reserve(tenant, bytes).ok_or_else(|| busy("too many programs are being compiled"))?;
         let wasm = receive(body).await?;
         intake::lane_of(&wasm)?;
-        let mut slot = self.slot(tenant).await?;
+        let mut slot = self.slot(tenant, digest(&wasm).await?).await?;
         let threads = self.threads(&slot);
         Ok(self.service.runner.prepare(wasm, &wish, threads, || slot.lengthen()).await?)
     }

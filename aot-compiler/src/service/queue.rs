@@ -30,7 +30,7 @@ pub struct QueueLimits {
 }
 
 /// Jobs that wait, and the count of those that run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Queue<T> {
     limits: QueueLimits,
     /// Labels with waiting jobs, in the order of their turns.
@@ -82,6 +82,26 @@ impl<T> Queue<T> {
         }
         *self.running.entry(label.clone()).or_default() += 1;
         Some((label, job))
+    }
+
+    /// The jobs that wait, in the order in which they would be started if none came and none ended: who is next now, and after whom.
+    pub fn order(&self) -> Vec<(&str, &T)> {
+        let mut counts: Vec<usize> =
+            self.turns.iter().map(|(label, _)| self.running.get(label).copied().unwrap_or(0)).collect();
+        let mut lines: Vec<_> =
+            self.turns.iter().map(|(label, line)| (label.as_str(), line.iter())).collect();
+        // Positions in `turns`, in the order of their turns: whoever had one goes behind the others, as in `start`.
+        let mut turns: Vec<usize> = (0..lines.len()).collect();
+        let mut order = Vec::with_capacity(self.waiting);
+        while let Some(turn) = (0..turns.len()).min_by_key(|turn| counts[turns[*turn]]) {
+            let at = turns.remove(turn);
+            if let Some(job) = lines[at].1.next() {
+                order.push((lines[at].0, job));
+                counts[at] += 1;
+                turns.push(at);
+            }
+        }
+        order
     }
 
     /// A started job turned out to be long. May it go on without its slot?
@@ -150,6 +170,23 @@ mod tests {
         let order: Vec<u32> = std::iter::from_fn(|| next(&mut queue)).collect();
         assert_eq!(order, [1, 10, 20, 2, 3]);
         assert_eq!((queue.waiting(), queue.running()), (0, 0));
+    }
+
+    #[test]
+    fn the_order_told_is_the_order_in_which_jobs_start() {
+        let mut queue = queue(9);
+        for (label, job) in [("flood", 1), ("flood", 2), ("flood", 3), ("a", 10), ("b", 20), ("a", 11)] {
+            queue.push(label, job).unwrap();
+        }
+        for _ in 0..2 {
+            let told: Vec<_> =
+                queue.order().into_iter().map(|(label, job)| (label.to_owned(), *job)).collect();
+            assert_eq!(told.len(), queue.waiting());
+            let mut same = queue.clone();
+            let started: Vec<_> = std::iter::from_fn(|| same.start()).collect();
+            assert_eq!(told, started);
+            queue.start().unwrap();
+        }
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Answers: status and body of each outcome, in one place.
 
-use artifact::compile::{ADVICE_HEADER, Advice, Refusal, RefusalCode};
+use artifact::compile::{
+    ADVICE_HEADER, Advice, FUNCTIONS_COMPILED_HEADER, FUNCTIONS_FOUND_HEADER, FUNCTIONS_SHARED_HEADER,
+    Refusal, RefusalCode,
+};
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
 use serde::Serialize;
+
+use crate::functions::Counts;
 
 /// When a busy compiler is worth another try, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
@@ -49,11 +54,19 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// A signed artifact, and what its uploader may like to know. The advice has been bounded.
-pub fn container(blob: Vec<u8>, advice: &[Advice]) -> Response {
+/// A signed artifact, what its uploader may like to know, how much of it was there already, and whether any could have been. The
+/// advice has been bounded.
+pub fn container(blob: Vec<u8>, advice: &[Advice], functions: Counts, shared: bool) -> Response {
+    let header = |name, count: u64| (HeaderName::from_static(name), HeaderValue::from(count));
     let advice = (!advice.is_empty()).then(|| HeaderValue::from_bytes(&encode(&advice)).ok()).flatten();
-    let name = HeaderName::from_static(ADVICE_HEADER);
-    with(StatusCode::OK, "application/octet-stream", blob, advice.map(|advice| (name, advice)))
+    let advice = advice.map(|advice| (HeaderName::from_static(ADVICE_HEADER), advice));
+    let shared = shared.then(|| header(FUNCTIONS_SHARED_HEADER, 1));
+    let counts = [
+        header(FUNCTIONS_FOUND_HEADER, functions.found),
+        header(FUNCTIONS_COMPILED_HEADER, functions.compiled),
+    ];
+    let headers = counts.into_iter().chain(shared).chain(advice);
+    with(StatusCode::OK, "application/octet-stream", blob, headers)
 }
 
 /// A prepared program.

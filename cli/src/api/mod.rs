@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 /// Longest wait for a deploy's answer: a 40 MB program for all targets, on a busy machine.
 const COMPILE_ANSWER_S_MAX: u64 = 600;
 
+/// Longest wait for where a program waits: who asks has an answer to wait for already.
+const QUEUE_ANSWER_S_MAX: u64 = 5;
+
 impl Api {
     /// Has this tenant uploaded the program before?
     pub fn has_wasm(&self, digest: &Digest, name: &str) -> Result<bool> {
@@ -55,6 +58,15 @@ impl Api {
     pub fn put_asset(&self, digest: &Digest, bytes: &[u8], name: &str, deadline: Instant) -> Result<()> {
         let call = Call::new(format!("uploading {name}"), "PUT", format!("/v1/assets/{digest}")).value(bytes);
         self.answer::<Value>(call.until(deadline)).map(drop)
+    }
+
+    /// Where the program waits to be compiled: which in the compiler's queue it is. `None` where it does not wait, or where nobody says.
+    pub fn place_in_queue(&self, digest: &Digest) -> Result<Option<u32>> {
+        let path = format!("/v1/wasm/{digest}/queue");
+        self.answer::<Queued>(
+            Call::new("asking where the program waits", "GET", path).wait_s(QUEUE_ANSWER_S_MAX),
+        )
+        .map(|queued| queued.position)
     }
 
     /// Makes a version and its release. The same key never makes a second one. While the control plane says when to

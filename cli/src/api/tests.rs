@@ -109,6 +109,23 @@ fn a_deploy_comes_back_when_it_is_told_to_until_its_time_is_over() {
 }
 
 #[test]
+fn where_a_program_waits_is_asked_and_may_be_nowhere() {
+    let wasm = Digest::of(b"x");
+    let answers = vec![
+        Some((200, r#"{"waiting":2,"position":3}"#)),
+        Some((200, r#"{"waiting":0}"#)),
+        Some((404, r#"{"error":{"code":"no_such_route","message":"of an earlier release"}}"#)),
+    ];
+    let (url, server) = serve(answers);
+    let api = api(&url);
+    assert_eq!(api.place_in_queue(&wasm).unwrap(), Some(3));
+    assert_eq!(api.place_in_queue(&wasm).unwrap(), None);
+    api.place_in_queue(&wasm).unwrap_err();
+    let heads = server.join().unwrap();
+    assert!(heads[0].starts_with(&format!("get /v1/wasm/{wasm}/queue ")), "{}", heads[0]);
+}
+
+#[test]
 fn what_is_not_idempotent_is_not_repeated_after_a_lost_connection() {
     let (url, server) = serve(vec![None]);
     let body = NewToken { tenant: None, operator: false, actions: vec!["read"], app: None, ttl_s: None };

@@ -26,6 +26,13 @@ pub struct NewVersion<'a> {
     pub config: &'a AppConfig,
 }
 
+/// `GET /v1/wasm/{sha256}/queue`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Queued {
+    /// Which in the compiler's queue it is.
+    pub position: Option<u32>,
+}
+
 /// Its answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Deployed {

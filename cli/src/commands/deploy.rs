@@ -9,6 +9,7 @@ use super::{
     convergence::{self, Waited},
     idempotency_key,
     items::{self, Entries},
+    queued,
     replaced::{self, Replaced},
 };
 use crate::{
@@ -90,7 +91,16 @@ pub fn deploy(api: &Api, args: &Deploy, purpose: Purpose, kept: &Kept) -> Result
     let wasm = program.map(|(digest, _)| digest);
     let (assets, prepare) = (site.as_ref().map(|site| site.index), &package.prepare);
     let body = NewVersion { wasm, assets, prepare, config: &package.config };
-    let deployed = match api.deploy(&package.app, &body, &idempotency_key()?, deadline) {
+    let key = idempotency_key()?;
+    let version = || api.deploy(&package.app, &body, &key, deadline);
+    let deployed = match wasm.filter(|_| progress.is_shown()) {
+        Some(wasm) => {
+            let tell = |position| progress.now(format!("{}: {}", package.app, queued::text(position)));
+            queued::told(|| api.place_in_queue(&wasm), tell, version)
+        }
+        None => version(),
+    };
+    let deployed = match deployed {
         // What was there a moment ago is gone or damaged. Nothing was made, so this is a new call.
         Err(Error::Rejected { code, .. }) if UPLOAD_AGAIN.contains(&code.as_str()) => {
             if let Some((digest, wasm)) = program {

@@ -13,6 +13,7 @@ pub mod kv;
 pub mod logs;
 pub mod node;
 pub mod push;
+mod queued;
 pub mod recompile;
 mod released;
 mod replaced;

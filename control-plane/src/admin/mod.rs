@@ -68,10 +68,14 @@ CREATE TRIGGER IF NOT EXISTS asset_kept AFTER UPDATE OF kept, bytes ON asset_blo
     UPDATE asset_totals SET bytes = bytes - old.bytes + new.bytes,
         idle_bytes = idle_bytes - iif(old.kept, 0, old.bytes) + iif(new.kept, 0, new.bytes) WHERE tenant = new.tenant;
 END;
+-- cache: the label under which functions were taken from earlier programs, '' for none: such code is for that label only.
 CREATE TABLE IF NOT EXISTS compiled(
-    tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL, lane TEXT NOT NULL,
-    blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,
-    PRIMARY KEY(tenant, wasm, target, fingerprint)) STRICT, WITHOUT ROWID;
+    tenant TEXT NOT NULL, wasm TEXT NOT NULL, target TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    cache TEXT NOT NULL DEFAULT '', lane TEXT NOT NULL, blob TEXT NOT NULL, blob_bytes INTEGER NOT NULL,
+    PRIMARY KEY(tenant, wasm, target, fingerprint, cache)) STRICT, WITHOUT ROWID;
+-- The last request to recompile each app, and tenant and app '' the fleet: part of the label.
+CREATE TABLE IF NOT EXISTS cache_begun(
+    tenant TEXT NOT NULL, app TEXT NOT NULL, request INTEGER NOT NULL, PRIMARY KEY(tenant, app)) STRICT, WITHOUT ROWID;
 -- Raised when code of a program, or of all (''), is forgotten, so that what was begun to be compiled before that is not taken
 -- for new after it.
 CREATE TABLE IF NOT EXISTS compile_epochs(
@@ -156,6 +160,7 @@ impl Admin {
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         connection.execute_batch(TABLES).map_err(fail)?;
+        compiled::know_caches(&connection).map_err(fail)?;
         let found: Option<i64> = connection
             .query_row("SELECT max(version) FROM admin_schema", [], |row| row.get(0))
             .map_err(fail)?;

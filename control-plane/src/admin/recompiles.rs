@@ -15,7 +15,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
     Admin, AdminError, Failure,
-    compiled::{forget_all_code, forget_code},
+    compiled::{begin_caches, forget_all_code, forget_code},
     parsed,
 };
 
@@ -209,6 +209,7 @@ impl Admin {
             )?;
             let id = store.last_insert_rowid();
             add(store, id, &versions)?;
+            begin_caches(store, &asked.tenant, &asked.scope, id)?;
             match asked.scope {
                 // Code of programs that no version names now would be taken for new when they are deployed again.
                 Scope::Fleet => forget_all_code(store)?,

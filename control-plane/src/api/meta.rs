@@ -43,7 +43,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "Skerry deploy API", description = "Tenants, tokens, apps, versions, config, secrets, key-value stores, nodes."),
     paths(
-        healthz, openapi, uploads::put_wasm, uploads::head_wasm, assets::ask_missing, assets::put_asset,
+        healthz, openapi, uploads::put_wasm, uploads::head_wasm, uploads::wasm_queue, assets::ask_missing, assets::put_asset,
         apps::create_version, apps::list_apps, apps::get_app, apps::get_version, apps::convergence,
         running::get_running, logs::get_logs, rollback::rollback_app, rollback::delete_app,
         recompiles::start_recompile, recompiles::get_recompile, recompiles::cancel_recompile, config::get_config, config::change_config,

@@ -62,6 +62,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route!(meta::openapi, __path_openapi),
         route!(uploads::put_wasm, __path_put_wasm),
         route!(uploads::head_wasm, __path_head_wasm),
+        route!(uploads::wasm_queue, __path_wasm_queue),
         route!(assets::ask_missing, __path_ask_missing),
         route!(assets::put_asset, __path_put_asset),
         route!(apps::create_version, __path_create_version),

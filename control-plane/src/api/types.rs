@@ -28,6 +28,16 @@ pub struct Uploaded {
     pub bytes: u64,
 }
 
+/// How much of a program waits to be compiled: a compile for each level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Queued {
+    /// Compiles that wait.
+    pub waiting: u32,
+    /// Which in the compiler's queue the first of them is, as it stands: 1 is the next. Absent where none waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
+}
+
 /// Which blobs of static files are there?
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

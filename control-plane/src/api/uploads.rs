@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::{
     body::Named,
     error::{ApiError, ErrorBody},
-    types::Uploaded,
+    types::{Queued, Uploaded},
     write::audited,
 };
 use crate::{
@@ -54,6 +54,23 @@ pub async fn head_wasm(
     caller.allow_somewhere(&[Action::Deploy])?;
     let kept = plane.admin.upload_bytes(caller.tenant, digest).await?;
     Ok(if kept.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND })
+}
+
+/// Where this tenant's compiles of the program wait in the compiler's queue. Says nothing of other tenants' programs.
+#[utoipa::path(
+    get, path = "/v1/wasm/{sha256}/queue", tag = "apps", security(("token" = [])),
+    params(("sha256" = String, Path, description = "64 lower-case hex characters")),
+    responses((status = 200, body = Queued), (status = 503, body = ErrorBody))
+)]
+pub async fn wasm_queue(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    Named(digest): Named<Digest>,
+) -> Result<Json<Queued>, ApiError> {
+    caller.allow_somewhere(&[Action::Deploy])?;
+    let artifact::compile::Queued { waiting, position } =
+        plane.compiler.queued(&caller.tenant, digest).await?;
+    Ok(Json(Queued { waiting, position }))
 }
 
 impl From<ReceiveError> for ApiError {

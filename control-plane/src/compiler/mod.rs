@@ -13,8 +13,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use artifact::{
     Digest, Fingerprint, Lane, Target, TenantName,
     compile::{
-        ADVICE_HEADER, Advice, COMPILE_PATH, HEALTH_PATH, Health, PREPARE_HEADER, PREPARE_PATH, Refusal,
-        RefusalCode, WASM_BYTES_MAX,
+        ADVICE_HEADER, Advice, CACHE_HEADER, COMPILE_PATH, FUNCTIONS_SHARED_HEADER, HEALTH_PATH, Health,
+        PREPARE_HEADER, PREPARE_PATH, QUEUE_PATH, Queued, Refusal, RefusalCode, TENANT_HEADER,
+        WASM_BYTES_MAX,
     },
     container::CONTAINER_BYTES_MAX,
     manifest::Prepare,
@@ -49,8 +50,6 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(300);
 /// How long a service that says it is full is asked again, and the pause before each try.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
-/// Names the tenant to the service's fair queue; opaque there.
-const TENANT_HEADER: &str = "skerry-tenant";
 /// Longest wait for one compile answer, queueing in the service included.
 const COMPILE_WAIT_MAX: Duration = Duration::from_secs(430);
 /// Longest wait for a health answer: the service reads it from memory.
@@ -72,6 +71,33 @@ pub struct CompiledBlob {
     pub blob: Bytes,
     /// What of the program could be better, for its uploader.
     pub advice: Vec<Advice>,
+    /// Could functions of earlier programs take part in it? Then it is for what shares them only.
+    pub shared: bool,
+}
+
+/// A container as it came.
+struct Answer {
+    blob: Bytes,
+    advice: Vec<Advice>,
+    shared: bool,
+}
+
+/// What a call to the service carries.
+#[derive(Default)]
+struct Call<'a> {
+    tenant: Option<&'a TenantName>,
+    cache: Option<&'a str>,
+    wish: Option<&'a str>,
+    body: Bytes,
+}
+
+/// For whom native code is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantName,
+    /// What shares compiled functions within the tenant; `None`: nothing does.
+    pub cache: Option<&'a str>,
 }
 
 /// The client. One for the process.
@@ -113,7 +139,7 @@ impl CompilerClient {
     /// What the service compiles for now. Asked before each deploy, so that a replaced compiler is noticed at once.
     pub async fn health(&self) -> Result<Health, CompilerError> {
         let asked = async {
-            let response = self.call(Method::GET, HEALTH_PATH, None, Bytes::new(), None).await?;
+            let response = self.call(Method::GET, HEALTH_PATH, Call::default()).await?;
             let status = response.status();
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
             if status != StatusCode::OK {
@@ -131,25 +157,45 @@ impl CompilerClient {
         self.within(HEALTH_WAIT_MAX, asked).await
     }
 
+    /// Where the tenant's compiles of this program wait in the service. Those that have no turn there yet are not known to it.
+    pub async fn queued(&self, tenant: &TenantName, wasm: Digest) -> Result<Queued, CompilerError> {
+        let asked = async {
+            let path = format!("{QUEUE_PATH}?wasm={wasm}");
+            let response =
+                self.call(Method::GET, &path, Call { tenant: Some(tenant), ..Call::default() }).await?;
+            let status = response.status();
+            // A service of an earlier release does not tell.
+            if status == StatusCode::NOT_FOUND {
+                return Ok(Queued::default());
+            }
+            let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
+            if status != StatusCode::OK {
+                return Err(self.refusal(status, &body));
+            }
+            serde_json::from_slice(&body).map_err(|_| self.unreadable(status))
+        };
+        self.within(HEALTH_WAIT_MAX, asked).await
+    }
+
     /// Validated, compiled, signed: native code of `wasm` for one target, checked. `wasm_digest` is the digest of `wasm`.
     pub async fn compile(
         &self,
-        tenant: &TenantName,
+        asker: Asker<'_>,
         wasm: Bytes,
         wasm_digest: Digest,
         target: Target,
         fingerprint: Fingerprint,
     ) -> Result<CompiledBlob, CompilerError> {
-        let (blob, advice) = {
-            let _turn = self.turn(tenant).await?;
-            self.ask_until_taken(tenant, wasm, target).await?
+        let Answer { blob, advice, shared } = {
+            let _turn = self.turn(asker.tenant).await?;
+            self.ask_until_taken(asker, wasm, target).await?
         };
         let trusted = self.fleet.compiler_keys().ring().trust();
         let wanted = Wanted { wasm: wasm_digest, target, fingerprint };
         // Decompressing and hashing tens of megabytes is no work for an async thread.
         tokio::task::spawn_blocking(move || {
             let statement = check(&blob, &wanted, &trusted)?;
-            Ok(CompiledBlob { target, fingerprint, lane: statement.lane, blob, advice })
+            Ok(CompiledBlob { target, fingerprint, lane: statement.lane, blob, advice, shared })
         })
         .await
         .map_err(|_| CompilerError::Stopping)?
@@ -183,7 +229,8 @@ impl CompilerClient {
         wasm: Bytes,
         wish: &str,
     ) -> Result<Bytes, CompilerError> {
-        let response = self.call(Method::POST, PREPARE_PATH, Some(tenant), wasm, Some(wish)).await?;
+        let asked = Call { tenant: Some(tenant), wish: Some(wish), body: wasm, cache: None };
+        let response = self.call(Method::POST, PREPARE_PATH, asked).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
@@ -216,13 +263,13 @@ impl CompilerClient {
     /// The service's answer, asking again while it is full.
     async fn ask_until_taken(
         &self,
-        tenant: &TenantName,
+        asker: Asker<'_>,
         wasm: Bytes,
         target: Target,
-    ) -> Result<(Bytes, Vec<Advice>), CompilerError> {
+    ) -> Result<Answer, CompilerError> {
         let busy_until = Instant::now() + BUSY_WAIT_MAX;
         loop {
-            let asked = self.ask(tenant, wasm.clone(), target);
+            let asked = self.ask(asker, wasm.clone(), target);
             match self.within(COMPILE_WAIT_MAX, asked).await {
                 Err(error) if error.is_busy() && Instant::now() + BUSY_PAUSE < busy_until => {
                     tokio::time::sleep(BUSY_PAUSE).await;
@@ -232,32 +279,28 @@ impl CompilerClient {
         }
     }
 
-    async fn ask(
-        &self,
-        tenant: &TenantName,
-        wasm: Bytes,
-        target: Target,
-    ) -> Result<(Bytes, Vec<Advice>), CompilerError> {
+    async fn ask(&self, asker: Asker<'_>, wasm: Bytes, target: Target) -> Result<Answer, CompilerError> {
         let path = format!("{COMPILE_PATH}?target={target}");
-        let response = self.call(Method::POST, &path, Some(tenant), wasm, None).await?;
+        let asked = Call { tenant: Some(asker.tenant), cache: asker.cache, body: wasm, wish: None };
+        let response = self.call(Method::POST, &path, asked).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = self.body(response, SMALL_ANSWER_BYTES_MAX).await?;
             return Err(self.refusal(status, &body));
         }
         let advice = advice(response.headers());
+        let shared = response.headers().contains_key(FUNCTIONS_SHARED_HEADER);
         let blob = self.body(response, usize::try_from(CONTAINER_BYTES_MAX).unwrap_or(usize::MAX)).await?;
-        Ok((blob, advice))
+        Ok(Answer { blob, advice, shared })
     }
 
     async fn call(
         &self,
         method: Method,
         path: &str,
-        tenant: Option<&TenantName>,
-        body: Bytes,
-        wish: Option<&str>,
+        asked: Call<'_>,
     ) -> Result<Response<Incoming>, CompilerError> {
+        let Call { tenant, cache, wish, body } = asked;
         // Read each time: the file is a line, and a replaced token works without a restart.
         let token = files::read(&self.token_file).map_err(CompilerError::Token)?;
         let label = tenant.map_or("", TenantName::as_str);
@@ -267,6 +310,7 @@ impl CompilerClient {
         }
         let request = request
             .header(TENANT_HEADER, label)
+            .header(CACHE_HEADER, cache.unwrap_or(""))
             .method(method)
             .uri(format!("http://{}{path}", self.authority))
             .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))

@@ -27,6 +27,7 @@ pub use assets::{ASKED_MAX, missing as missing_assets, sweep as sweep_assets};
 pub use bodies::{APPS_PER_TENANT_MAX, certificates_for, check_reach};
 pub use change::{Change, Edit, change};
 use native::Native;
+use native::compile_for;
 pub use native::{compile_missing, is_current_still, missing};
 pub use receive::{
     ReceiveError, UPLOADS_AT_ONCE_MAX, UPLOADS_OF_TENANT_MAX, discard, receive, receive_asset,
@@ -196,7 +197,7 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
                 true => (wasm, wasm_bytes),
                 false => prepared::prepared(plane, &wish.id.tenant, wasm, &wish.prepare).await?,
             };
-            Program { wasm, wasm_bytes, native: compile_missing(plane, &wish.id.tenant, wasm).await? }
+            Program { wasm, wasm_bytes, native: compile_for(plane, &wish.id, wasm).await? }
         }
         None => Program::none(),
     };
@@ -283,8 +284,8 @@ async fn publish(
     let _turn = plane.version_turn(&wish.id).await;
     let native = match wish.wasm {
         // All was compiled anew while files were kept or other versions were published, and may be done by now.
-        Some(wasm) if !is_current_still(plane, &wish.id.tenant, wasm, &program.native).await? => {
-            compile_missing(plane, &wish.id.tenant, wasm).await?
+        Some(_) if !is_current_still(plane, &wish.id.tenant, program.wasm, &program.native).await? => {
+            compile_for(plane, &wish.id, program.wasm).await?
         }
         _ => program.native.clone(),
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use artifact::{
-    Digest, Fingerprint, Lane, Profile, Target, TenantName, compile::Advice, container::Container,
+    AppId, Digest, Fingerprint, Lane, Profile, Target, TenantName, compile::Advice, container::Container,
     record::ArtifactRef, statement::TrustedStatement,
 };
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use super::DeployError;
 use crate::{
     admin::{Compiled, Epoch},
-    compiler::{CompilerClient, CompilerError},
+    compiler::{Asker, CompilerClient, CompilerError},
     fleet::FleetError,
     plane::Plane,
 };
@@ -38,17 +38,28 @@ pub struct Native {
 /// it forgotten finds the version, which is later than it.
 const ROUNDS_MAX: u32 = 3;
 
-/// The program's native code for each current target, compiling what is missing. None of it was forgotten meanwhile, but for
-/// programs whose owner has them compiled anew all the time: it is of the compiler that is there since that was asked for.
+/// The program's native code for each current target, compiling what is missing; an app's programs share compiled functions with
+/// those before them. None of it was forgotten meanwhile, but for programs whose owner has them compiled anew all the time: it is
+/// of the compiler that is there since that was asked for.
+pub async fn compile_for(plane: &Plane, id: &AppId, wasm: Digest) -> Result<Native, DeployError> {
+    let cache = plane.admin.cache_label(id.clone()).await?;
+    compile(plane, Asker { tenant: &id.tenant, cache: Some(&cache) }, wasm).await
+}
+
+/// The same by nothing but the program.
 pub async fn compile_missing(
     plane: &Plane,
     tenant: &TenantName,
     wasm: Digest,
 ) -> Result<Native, DeployError> {
+    compile(plane, Asker { tenant, cache: None }, wasm).await
+}
+
+async fn compile(plane: &Plane, asker: Asker<'_>, wasm: Digest) -> Result<Native, DeployError> {
     let mut round = 1;
     loop {
-        let native = compile_once(plane, tenant, wasm).await?;
-        if round == ROUNDS_MAX || is_current_still(plane, tenant, wasm, &native).await? {
+        let native = compile_once(plane, asker, wasm).await?;
+        if round == ROUNDS_MAX || is_current_still(plane, asker.tenant, wasm, &native).await? {
             return Ok(native);
         }
         round += 1;
@@ -65,13 +76,18 @@ pub async fn is_current_still(
     Ok(plane.admin.is_compile_epoch(tenant.clone(), wasm, native.epoch).await?)
 }
 
-async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Result<Native, DeployError> {
+async fn compile_once(plane: &Plane, asker: Asker<'_>, wasm: Digest) -> Result<Native, DeployError> {
+    let tenant = asker.tenant;
     let current = plane.compiler.health().await?.targets;
-    let known = plane.admin.compiled(tenant.clone(), wasm).await?;
+    let known = plane.admin.compiled(tenant.clone(), wasm, asker.cache.map(str::to_owned)).await?;
     let epoch = known.epoch;
     let mut done = Vec::new();
     for known in known.code.into_iter().filter(|known| is_current(&known.artifact, &current)) {
-        if is_good(plane, tenant, wasm, &known.artifact).await? {
+        let is_same = |done: &Compiled| {
+            (done.artifact.target, done.artifact.fingerprint)
+                == (known.artifact.target, known.artifact.fingerprint)
+        };
+        if !done.iter().any(is_same) && is_good(plane, tenant, wasm, &known.artifact).await? {
             done.push(known);
         }
     }
@@ -82,7 +98,7 @@ async fn compile_once(plane: &Plane, tenant: &TenantName, wasm: Digest) -> Resul
     if compiled > 0 {
         let bytes = program(plane, wasm).await?;
         let calls =
-            missing.into_iter().map(|pair| compile_and_keep(plane, tenant, wasm, bytes.clone(), pair, epoch));
+            missing.into_iter().map(|pair| compile_and_keep(plane, asker, wasm, bytes.clone(), pair, epoch));
         // All to their end: what one of them got is kept, and the next try has less to do.
         let mut advice = Vec::new();
         for made in join_all(calls).await {
@@ -153,15 +169,15 @@ fn is_current(artifact: &ArtifactRef, current: &[(Target, Fingerprint)]) -> bool
 
 async fn compile_and_keep(
     plane: &Plane,
-    tenant: &TenantName,
+    asker: Asker<'_>,
     wasm: Digest,
     bytes: Bytes,
     (target, fingerprint): (Target, Fingerprint),
     begun: Epoch,
 ) -> Result<(Compiled, Vec<Advice>), DeployError> {
     let compiler: &Arc<CompilerClient> = &plane.compiler;
-    let made = compiler.compile(tenant, bytes, wasm, target, fingerprint).await?;
-    let blob_bytes = made.blob.len() as u64;
+    let made = compiler.compile(asker, bytes, wasm, target, fingerprint).await?;
+    let (blob_bytes, shared) = (made.blob.len() as u64, made.shared);
     let _not_swept = plane.sweeping.read().await;
     let blob = plane
         .fleet
@@ -170,7 +186,9 @@ async fn compile_and_keep(
         .map_err(|source| DeployError::Blob { what: format!("native code for {target}"), source })?;
     let artifact = ArtifactRef { target, profile: Profile::Serve, fingerprint, blob, blob_bytes };
     let compiled = Compiled { lane: made.lane, artifact };
-    plane.admin.add_compiled(tenant.clone(), wasm, compiled.clone(), begun).await?;
+    // What was made with nothing but the program is right for every app of the tenant.
+    let cache = asker.cache.filter(|_| shared).map(str::to_owned);
+    plane.admin.add_compiled(asker.tenant.clone(), wasm, cache, compiled.clone(), begun).await?;
     Ok((compiled, made.advice))
 }
 

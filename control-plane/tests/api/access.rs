@@ -12,7 +12,7 @@ use crate::harness::{Answer, Plane};
 /// Which actions of a tenant's token pass, by route. None: operators only. A route that is missing here fails the test.
 fn allowed(method: &Method, path: &str) -> &'static [&'static str] {
     match (method.as_str(), path) {
-        ("PUT" | "HEAD", "/v1/wasm/{sha256}") => &["deploy"],
+        ("PUT" | "HEAD", "/v1/wasm/{sha256}") | ("GET", "/v1/wasm/{sha256}/queue") => &["deploy"],
         ("PUT", "/v1/assets/{sha256}") | ("POST", "/v1/assets/missing") => &["deploy"],
         ("POST", "/v1/apps/{app}/versions" | "/v1/apps/{app}/rollback") | ("DELETE", "/v1/apps/{app}") => {
             &["deploy"]

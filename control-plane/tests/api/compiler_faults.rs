@@ -11,7 +11,10 @@ use std::{
 
 use artifact::{
     Digest, Fingerprint, Lane, Profile, Target,
-    compile::{COMPILE_PATH, HEALTH_PATH, Health, Refusal, RefusalCode},
+    compile::{
+        CACHE_HEADER, COMPILE_PATH, FUNCTIONS_SHARED_HEADER, HEALTH_PATH, Health, QUEUE_PATH, Queued,
+        Refusal, RefusalCode, TENANT_HEADER,
+    },
     container,
     keys::{Compiler, SecretKey},
     statement::Statement,
@@ -23,7 +26,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -52,6 +55,10 @@ pub struct StandIn {
     /// What it says of itself in statements: another name makes another blob.
     pub name: Mutex<String>,
     pub compiled: AtomicUsize,
+    /// What each compile was to share functions by.
+    pub caches: Mutex<Vec<String>>,
+    /// The tenant and the query of each question for the queue.
+    pub asked: Mutex<Vec<String>>,
     at_once: AtomicUsize,
     refused: AtomicUsize,
 }
@@ -65,6 +72,8 @@ impl StandIn {
             fingerprint: Mutex::new(Digest::of(b"engine 1")),
             name: Mutex::new("stand-in".into()),
             compiled: AtomicUsize::new(0),
+            caches: Mutex::default(),
+            asked: Mutex::default(),
             at_once: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
         });
@@ -73,6 +82,7 @@ impl StandIn {
         let router = Router::new()
             .route(HEALTH_PATH, get(health))
             .route(COMPILE_PATH, post(compile))
+            .route(QUEUE_PATH, get(queued))
             .with_state(Arc::clone(&stand_in));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         (stand_in, url)
@@ -92,7 +102,17 @@ async fn health(State(stand_in): State<Arc<StandIn>>) -> Json<Health> {
     Json(Health { key: stand_in.key_of_now().public(), targets, compiler: "stand-in".into() })
 }
 
-async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response {
+async fn queued(State(stand_in): State<Arc<StandIn>>, headers: HeaderMap, uri: Uri) -> Json<Queued> {
+    let tenant = headers[TENANT_HEADER].to_str().unwrap();
+    stand_in.asked.lock().push(format!("{tenant} {}", uri.query().unwrap()));
+    Json(Queued { waiting: 2, position: Some(3) })
+}
+
+async fn compile(State(stand_in): State<Arc<StandIn>>, headers: HeaderMap, wasm: Bytes) -> Response {
+    let cache = headers[CACHE_HEADER].to_str().unwrap().to_owned();
+    // The first under a name has nothing to share.
+    let is_shared = !cache.is_empty() && stand_in.caches.lock().contains(&cache);
+    stand_in.caches.lock().push(cache);
     let behaviour = *stand_in.behaviour.lock();
     if let Behaviour::Refuses(code) = behaviour {
         let status = match code {
@@ -139,7 +159,49 @@ async fn compile(State(stand_in): State<Arc<StandIn>>, wasm: Bytes) -> Response 
     let thief = SecretKey::from_seed([2; 32]);
     let key = if behaviour == Behaviour::SignsWithAnotherKey { &thief } else { &stand_in.key_of_now() };
     let sent: &[u8] = if behaviour == Behaviour::SendsOtherBytes { b"NO NATIVE CODE" } else { code };
-    container::encode(&stated.sign(key), sent).unwrap().into_response()
+    let mut answer = container::encode(&stated.sign(key), sent).unwrap().into_response();
+    if is_shared {
+        answer.headers_mut().insert(FUNCTIONS_SHARED_HEADER, HeaderValue::from_static("1"));
+    }
+    answer
+}
+
+#[tokio::test]
+async fn where_a_program_waits_is_asked_of_the_compiler_for_the_callers_tenant() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    let token = plane.tenant("acme").await;
+    let wasm = Digest::of(b"program");
+    let answer = plane.ask_as(&token, Method::GET, &format!("/v1/wasm/{wasm}/queue")).send().await.ok();
+    assert_eq!(answer, json!({ "waiting": 2, "position": 3 }));
+    assert_eq!(*stand_in.asked.lock(), [format!("acme wasm={wasm}")]);
+}
+
+#[tokio::test]
+async fn code_made_with_an_apps_functions_is_given_to_no_other_app() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    for (app, name) in [
+        ("shop", "first"),  // made of nothing else: for every app
+        ("shop", "second"), // with functions of the first: for shop
+        ("shop", "second"),
+        ("blog", "first"),
+        ("blog", "second"), // so this is made again, by blog's functions, of which there are none: for every app
+        ("till", "second"),
+    ] {
+        plane.deploy(&plane.operator, app, &program(name), json!({})).await.ok();
+    }
+    assert_eq!(*stand_in.caches.lock(), ["shop/0", "shop/0", "blog/0"]);
+
+    // Recompiling takes nothing of before, and keeps nothing.
+    let all = json!({ "all": true, "reason": "drill" });
+    let asked = plane.ask(Method::POST, "/v1/recompiles").json(all).send().await.ok();
+    let path = format!("/v1/recompiles/{}", asked["id"]);
+    while plane.ask(Method::GET, &path).send().await.ok()["ended_ms"].is_null() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    plane.deploy(&plane.operator, "shop", &program("third"), json!({})).await.ok();
+    assert_eq!(stand_in.caches.lock()[3..], ["", "", "shop/1"]);
 }
 
 async fn deploy(plane: &Plane) -> Answer {
