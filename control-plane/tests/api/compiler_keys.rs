@@ -94,7 +94,7 @@ async fn a_compiler_with_an_endorsed_key_is_believed_and_code_of_a_revoked_one_i
     assert_eq!(compiled(), 1, "it is not asked");
 
     add(&plane, &change(1, Verb::Endorses, 2, 10)).await.ok();
-    deploy("shop", "two").await.ok();
+    deploy("till", "two").await.ok();
     deploy("blog", "one").await.ok();
     assert_eq!(compiled(), 2, "what the old key signed is good as long as it is trusted");
 
