@@ -88,11 +88,15 @@ fn what(seen: &Recompiling) -> &str {
     seen.app.as_deref().unwrap_or("the fleet")
 }
 
+fn counted(versions: u64) -> String {
+    if versions == 1 { "1 version".to_owned() } else { format!("{versions} versions") }
+}
+
 fn line(seen: &Recompiling) -> String {
     let Recompiling { done, versions, failed, .. } = seen;
     let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
     let problem = seen.problem.as_deref().map(|why| format!("; {}", visible::for_people(why)));
-    format!("{}: {done} of {versions} versions{failed}{}", what(seen), problem.unwrap_or_default())
+    format!("{}: {done} of {}{failed}{}", what(seen), counted(*versions), problem.unwrap_or_default())
 }
 
 fn text(seen: &Recompiling) -> String {
@@ -101,10 +105,10 @@ fn text(seen: &Recompiling) -> String {
         return format!("{}\nit goes on; look at it with: skerry recompile --watch {id}", line(seen));
     }
     let mut text = format!(
-        "{}recompiled {}: {} versions, {changed} with other code than before, {same} with the same",
+        "{}recompiled {}: {}, {changed} with other code than before, {same} with the same",
         if is_cut(seen) { "partly " } else { "" },
         what(seen),
-        seen.versions
+        counted(seen.versions)
     );
     if let Some(why) = seen.problem.as_deref().filter(|_| is_cut(seen)) {
         let _ =
