@@ -12,6 +12,9 @@ use super::state;
 pub fn run(engine: &Engine, wasm: &[u8], function: &str) -> Result<Vec<u8>> {
     let mut wizer = Wizer::new();
     wizer.init_func(function);
+    // It stays exported, and nobody calls it. Wizer would take the export away of the core modules too, by the same name, and
+    // leave the alias that lifts it, so the component would be invalid (wasmtime#13186).
+    wizer.keep_init_func(true);
     let (context, instrumented) = wizer.instrument_component(wasm)?;
     let component = Component::new(engine, &instrumented)?;
     let Some(at) = component.get_export_index(None, function) else {

@@ -87,7 +87,7 @@ fn run(wasm: &[u8], lane: Lane, function: &str) -> Result<Vec<u8>, Refusal> {
     let engine = engine::compiler::interpreter().map_err(|error| {
         refuse(RefusalCode::Internal, format!("making the interpreter: {}", chain(&error)))
     })?;
-    // Wizer panics where it meets what it does not know (a component that uses the export of what ran, for one).
+    // Wizer panics where it meets what it does not know.
     let ran = catch_unwind(AssertUnwindSafe(|| match lane {
         Lane::Fastly => core_module::run(&engine, wasm, function),
         Lane::Wasi => component::run(&engine, wasm, function),
