@@ -78,11 +78,11 @@ fn component() -> Vec<u8> {
 }
 
 fn wish(function: &str) -> Prepare {
-    Prepare { initialize: Some(function.to_owned()), initial_memory_mib: None }
+    Prepare { initialize: Some(function.to_owned()), ..Prepare::default() }
 }
 
 fn memory(mib: u32) -> Prepare {
-    Prepare { initialize: None, initial_memory_mib: Some(mib) }
+    Prepare { initial_memory_mib: Some(mib), ..Prepare::default() }
 }
 
 async fn prepare(wasm: &[u8], wish: &Prepare) -> Result<Vec<u8>, Refusal> {
@@ -147,6 +147,19 @@ async fn a_component_keeps_what_ran_also_where_its_module_or_an_interface_names_
         assert!(twice.is_ok(), "it is exported still: {twice:?}");
         compile_in_process(&made, Target::X86_64V3, Profile::Serve).unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_begins_with_more_memory_than_a_request_may_have_is_refused() {
+    let within = |mib| Prepare { memory_mib_max: Some(mib), ..wish("grows") };
+    // 100 pages are 6.25 MiB.
+    let refusal = prepare(&module(), &within(6)).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Invalid);
+    assert!(
+        refusal.message.contains("7 MiB") && refusal.message.contains("limits.memory_mib, 6"),
+        "{refusal:?}"
+    );
+    prepare(&module(), &within(7)).await.unwrap();
 }
 
 #[tokio::test]

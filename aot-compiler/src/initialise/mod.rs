@@ -45,7 +45,23 @@ pub fn initialised(wasm: Vec<u8>, wish: &Prepare) -> Result<(Vec<u8>, Admitted),
     if let Some(mib) = wish.initial_memory_mib {
         wasm = memory::raised(&wasm, mib)?;
     }
-    taken(wasm)
+    let (wasm, admitted) = taken(wasm)?;
+    check_memory(admitted.shape.memory_initial_bytes_largest, wish)?;
+    Ok((wasm, admitted))
+}
+
+/// A program that begins with more memory than a request of its app may have would fail in each.
+fn check_memory(bytes: u64, wish: &Prepare) -> Result<(), Refusal> {
+    let mib = bytes.div_ceil(1 << 20);
+    match wish.memory_mib_max.filter(|most| mib > u64::from(*most)) {
+        None => Ok(()),
+        Some(most) => {
+            let message = format!(
+                "the prepared program begins with {mib} MiB of memory, more than limits.memory_mib, {most}: raise it, or initialize with less memory"
+            );
+            Err(refuse(RefusalCode::Invalid, message))
+        }
+    }
 }
 
 /// Does the outermost module or component export a function of this name?

@@ -14,12 +14,16 @@ pub struct Prepare {
     /// Linear memory at the start of each request, MiB, where the program has less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_memory_mib: Option<u32>,
+    /// How much linear memory what comes out may begin with, MiB: the app's `limits.memory_mib`. No part of a manifest: the control
+    /// plane says it to the compiler service, whatever it was told itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib_max: Option<u32>,
 }
 
 impl Prepare {
     /// Is there nothing to do?
     pub fn is_empty(&self) -> bool {
-        *self == Prepare::default()
+        self.initialize.is_none() && self.initial_memory_mib.is_none()
     }
 
     /// What does not go with the limits of an execution.

@@ -195,7 +195,7 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
             let wasm_bytes = uploaded(plane, &wish.id.tenant, wasm).await?;
             let (wasm, wasm_bytes) = match wish.prepare.is_empty() {
                 true => (wasm, wasm_bytes),
-                false => prepared::prepared(plane, &wish.id.tenant, wasm, &wish.prepare).await?,
+                false => prepared::prepared(plane, &wish, wasm).await?,
             };
             Program { wasm, wasm_bytes, native: compile_for(plane, &wish.id, wasm).await? }
         }

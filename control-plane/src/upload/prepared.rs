@@ -2,20 +2,18 @@
 //! upload of the tenant, so all that follows (compiling, recompiling, rollbacks) is about that, and never runs the app's code
 //! again. The same program and wish give the same bytes, so doing it twice keeps and compiles nothing new.
 
-use artifact::{Digest, TenantName, manifest::Prepare};
+use artifact::{Digest, manifest::Prepare};
 
-use super::{DeployError, native};
+use super::{DeployError, Wish, native};
 use crate::{clock::now_ms, compiler::CompilerError, plane::Plane};
 
 /// Digest and size of the prepared program.
-pub async fn prepared(
-    plane: &Plane,
-    tenant: &TenantName,
-    wasm: Digest,
-    wish: &Prepare,
-) -> Result<(Digest, u64), DeployError> {
+pub async fn prepared(plane: &Plane, wish: &Wish, wasm: Digest) -> Result<(Digest, u64), DeployError> {
+    let tenant = &wish.id.tenant;
+    let within_limits =
+        Prepare { memory_mib_max: Some(wish.config.limits.memory_mib), ..wish.prepare.clone() };
     let bytes = native::program(plane, wasm).await?;
-    let made = plane.compiler.prepare(tenant, bytes, wish).await?;
+    let made = plane.compiler.prepare(tenant, bytes, &within_limits).await?;
     let (hashed, bytes) = (made.clone(), made.len() as u64);
     let digest = tokio::task::spawn_blocking(move || Digest::of(&hashed)).await;
     let digest = digest.map_err(|_| CompilerError::Stopping)?;
