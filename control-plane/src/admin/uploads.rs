@@ -36,7 +36,7 @@ impl Admin {
         self.run("checking the upload quota", move |store| quota(store, &tenant, bytes)).await
     }
 
-    /// Remembers an upload whose bytes are in the blob store. Doing so twice changes nothing.
+    /// Remembers an upload whose bytes are in the blob store, or are about to be. Doing so twice changes nothing.
     pub async fn add_upload(
         &self,
         tenant: TenantName,

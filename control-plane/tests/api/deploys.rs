@@ -91,6 +91,54 @@ async fn what_cannot_be_prepared_is_a_mistake_of_the_configuration_or_of_the_pro
 }
 
 #[tokio::test]
+async fn a_prepared_program_must_fit_the_apps_memory_and_the_tenants_quota_and_leaves_no_bytes_if_not() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let wasm = with_initialize();
+    let digest = plane.upload(&plane.operator, &wasm).await;
+    let deploy = |function: &str, limits: serde_json::Value| {
+        let prepare = json!({ "initialize": function, "memory_mib_max": 128 });
+        let body = json!({ "wasm": digest, "prepare": prepare, "config": { "limits": limits } });
+        plane.ask(Method::POST, "/v1/apps/shop/versions").json(body)
+    };
+    let blobs = || {
+        let shelves = std::fs::read_dir(plane.data_dir().join("blobs/sha256")).unwrap();
+        shelves.flat_map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap()).count()
+    };
+    let before = blobs();
+    let refused = deploy("i", json!({ "memory_mib": 1 })).send().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (422, "invalid"), "{refused:?}");
+    assert!(
+        refused.body.to_string().contains("3 MiB of memory, more than limits.memory_mib, 1"),
+        "{refused:?}"
+    );
+
+    let store = rusqlite::Connection::open(plane.data_dir().join("admin.sqlite")).unwrap();
+    let fill = |bytes: i64| {
+        let sql = "INSERT OR REPLACE INTO uploads VALUES ('default', 'filler', ?1, 0)";
+        store.execute(sql, [bytes]).unwrap();
+    };
+    // Room for the half of it: found when it is there. No room at all: found before the compiler is asked.
+    for (filler, function) in [(((16_i64 << 30) - wasm.len() as i64 - 10), "i"), (16 << 30, "absent")] {
+        fill(filler);
+        let refused = deploy(function, json!({})).send().await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (409, "quota"), "{refused:?}");
+        assert_eq!(blobs(), before, "bytes that no row names");
+    }
+    fill(0);
+    deploy("i", json!({})).send().await.ok();
+    assert!(blobs() > before);
+}
+
+/// `(module (memory (export "memory") 1) (func (export "_start")) (func (export "i") (drop (memory.grow (i32.const 32)))))`
+fn with_initialize() -> Vec<u8> {
+    let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+    wasm.extend(b"\x01\x04\x01\x60\0\0\x03\x03\x02\0\0\x05\x03\x01\0\x01");
+    wasm.extend(b"\x07\x17\x03\x06memory\x02\0\x06_start\0\0\x01i\0\x01");
+    wasm.extend(b"\x0a\x0c\x02\x02\0\x0b\x07\0\x41\x20\x40\0\x1a\x0b");
+    wasm
+}
+
+#[tokio::test]
 async fn advice_is_told_with_every_deploy_of_a_program_also_when_nothing_is_compiled() {
     let Some(plane) = Plane::with_real_compiler().await else { return };
     // Its data has a computed offset: (data (i32.add (i32.const 1) (i32.const 1)) "xx…").
