@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use artifact::{AppId, manifest::AppConfig};
+use artifact::{
+    AppId,
+    manifest::{AppConfig, Prepare},
+};
 use fleet_sync_proto::FleetView;
 
 use super::{DeployError, Reach, answer, bodies::ReleasePlan, millis, secrets};
@@ -50,7 +53,7 @@ pub async fn change(plane: &Plane, change: Change) -> Result<Deployed, DeployErr
         && let Some(active) = app.active_version()
         && (&active.version.config, &active.version.secrets) == (&config, &pinned)
     {
-        return answer(plane, &id, app.release_rev, 0, 0).await;
+        return answer(plane, (&id, &Prepare::default()), app.release_rev, 0, 0).await;
     }
     let (ca, seal, decide_id) = (plane.ca.clone(), plane.secrets.clone(), id.clone());
     let decide = move |view: &FleetView| {
@@ -86,7 +89,7 @@ pub async fn change(plane: &Plane, change: Change) -> Result<Deployed, DeployErr
         PublishFailure::Refused(error) => error,
         PublishFailure::Fleet(source) => DeployError::Publish { id: id.clone(), source },
     })?;
-    answer(plane, &id, rev, 0, millis(publishing)).await
+    answer(plane, (&id, &Prepare::default()), rev, 0, millis(publishing)).await
 }
 
 /// The active version's configuration with the edit.

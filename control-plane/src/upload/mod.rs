@@ -210,10 +210,9 @@ pub async fn deploy(plane: &Plane, wish: Wish) -> Result<Deployed, DeployError> 
     let rev = publish(plane, &wish, &program, files.map(|files| files.at)).await?;
     let publish_ms = millis(publishing);
 
-    let deployed = answer(plane, &wish.id, rev, compile_ms, publish_ms).await?;
-    let prepared = (!wish.prepare.is_empty()).then_some(program.wasm);
+    let deployed = answer(plane, (&wish.id, &wish.prepare), rev, compile_ms, publish_ms).await?;
     let advice = program.native.advice.into_iter().map(Into::into).collect();
-    Ok(Deployed { prepared, advice, ..deployed })
+    Ok(Deployed { advice, ..deployed })
 }
 
 /// What a version will run.
@@ -314,7 +313,7 @@ async fn publish(
 /// What was published, read back from the log: right also when the append was an earlier try's.
 async fn answer(
     plane: &Plane,
-    app: &AppId,
+    (app, prepare): (&AppId, &Prepare),
     rev: u64,
     compile_ms: u64,
     publish_ms: u64,
@@ -341,7 +340,7 @@ async fn answer(
         targets: crate::plane::targets(&made.artifacts),
         compile_ms,
         publish_ms,
-        prepared: None,
+        prepared: (!prepare.is_empty()).then_some(made.version.wasm),
         advice: Vec::new(),
     })
 }

@@ -129,6 +129,33 @@ async fn a_prepared_program_must_fit_the_apps_memory_and_the_tenants_quota_and_l
     assert!(blobs() > before);
 }
 
+#[tokio::test]
+async fn a_prepared_program_is_what_is_compiled_after_it_was_recompiled_too() {
+    let Some(plane) = Plane::with_real_compiler().await else { return };
+    let digest = plane.upload(&plane.operator, &with_initialize()).await;
+    let deploy = || {
+        let body = json!({ "wasm": digest, "prepare": { "initialize": "i" }, "config": {} });
+        plane.ask(Method::POST, "/v1/apps/shop/versions").json(body)
+    };
+    let first = deploy().send().await.ok();
+    let asked = json!({ "app": "shop", "reason": "drill" });
+    let id = plane.ask(Method::POST, "/v1/recompiles").json(asked).send().await.ok()["id"].clone();
+    let until = Instant::now() + Duration::from_secs(40);
+    while plane.ask(Method::GET, &format!("/v1/recompiles/{id}")).send().await.ok()["ended_ms"].is_null() {
+        assert!(Instant::now() < until, "it did not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let second = deploy().send().await.ok();
+    assert_eq!((&second["version"], &second["prepared"]), (&json!(2), &first["prepared"]));
+    assert_ne!(first["prepared"], json!(digest));
+    let said = plane.ask(Method::GET, "/v1/apps/shop/running").send().await.ok();
+    assert_eq!((&said["version"], &said["wasm"]), (&json!(2), &first["prepared"]));
+    for artifact in said["artifacts"].as_array().unwrap() {
+        let envelope = serde_json::from_value(artifact["statement"].clone()).unwrap();
+        assert_eq!(json!(Statement::unchecked(&envelope).unwrap().wasm), first["prepared"]);
+    }
+}
+
 /// `(module (memory (export "memory") 1) (func (export "_start")) (func (export "i") (drop (memory.grow (i32.const 32)))))`
 fn with_initialize() -> Vec<u8> {
     let mut wasm = b"\0asm\x01\0\0\0".to_vec();
