@@ -62,10 +62,12 @@ fn page() -> String {
     page
 }
 
-const PREPARE_NOTE: &str = "The function runs interpreted, with ten billion instructions and without a clock, random numbers or any other import, so that \
+const PREPARE_NOTE: &str = "The function runs interpreted, with a billion instructions and without a clock, random numbers or any other import, so that \
 the same program gives the same one each time. What comes out is the version's program, under its own digest \
 ([design](design/0021-preparing.md)). Of a component it is a function of the world itself, beside the interfaces \
-(`export wizer-initialize: func();`).\n\n";
+(`export wizer-initialize: func();`), and stays \
+exported. Handles of resources that it makes are lost. It is refused if what comes out begins with more memory than \
+`limits.memory_mib`.\n\n";
 
 const BUILD_NOTE: &str = "`skerry` runs these lines when you ask it to build or test, never when it deploys a file that is \
      there. Whoever gives you a\nfolder gives you its lines: read them before you run them.\n\n";
