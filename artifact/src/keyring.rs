@@ -7,6 +7,8 @@
 //!    that an attacker kept, cannot be brought up later.
 //! 4. No key revokes itself, so whoever revoked is still trusted: no change leaves a keyring without a key.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     key_change::{KeyChange, Verb},
     keys::{Compiler, KeyId, PublicKey, Trusted},
@@ -18,6 +20,22 @@ pub const KEYS_TRUSTED_MAX: usize = 16;
 
 /// Changes that a keyring takes: a rotation is two of them, so one each month for 40 years. 0.5 MB of a log.
 pub const KEY_CHANGES_MAX: usize = 1_024;
+
+/// Revoked keys that a [`KeyringPast`] tells, the newest: so that it has its place in an enrolment's answer. It gives nobody a
+/// key to leave one out, as its endorsement is stale or was refused by the log.
+pub const REVOKED_TOLD_MAX: usize = 256;
+
+/// What a keyring went through before somebody begins with the keys it trusts. Without it he would take changes that were made
+/// before his keys were what they are: those of a key that is trusted still, and none of those that made up for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyringPast {
+    /// Of the last change taken. What was made before is stale.
+    #[serde(default)]
+    pub serial: u64,
+    /// Keys that never come back, oldest first; at most [`REVOKED_TOLD_MAX`].
+    #[serde(default)]
+    pub revoked: Vec<PublicKey<Compiler>>,
+}
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,6 +94,19 @@ impl Keyring {
     /// Trusts these keys to begin with.
     pub fn of(roots: impl IntoIterator<Item = PublicKey<Compiler>>) -> Keyring {
         Keyring { trusted: roots.into_iter().collect(), ..Keyring::default() }
+    }
+
+    /// Trusts these keys to begin with, after all this was. What is in both is revoked.
+    pub fn after(past: KeyringPast, roots: impl IntoIterator<Item = PublicKey<Compiler>>) -> Keyring {
+        let KeyringPast { serial, revoked } = past;
+        let trusted = roots.into_iter().filter(|root| !revoked.contains(root)).collect();
+        Keyring { trusted, revoked, serial, taken: 0 }
+    }
+
+    /// For whoever is to begin with the keys trusted now.
+    pub fn past(&self) -> KeyringPast {
+        let too_many = self.revoked.len().saturating_sub(REVOKED_TOLD_MAX);
+        KeyringPast { serial: self.serial, revoked: self.revoked[too_many..].to_vec() }
     }
 
     /// Trusts one more, by no key's word but our own configuration. `false`: it was trusted already.
@@ -264,6 +295,80 @@ mod tests {
         // A node of before sees no more than the first half: it stands where the fleet stood then.
         assert_eq!(trusted(&[1], &chain[..3]), [public(2), public(3)]);
         assert_eq!(trusted(&[9], &chain), [public(9)], "a node of another fleet believes none of it");
+    }
+
+    /// Numbers that look like chance, the same for a seed: splitmix64.
+    fn chance(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A log's ring that was told of key 0 and was offered changes between six keys: the ring after each that it took, and those.
+    fn history(seed: u64) -> (Vec<Keyring>, Vec<KeyChange>) {
+        let (mut state, mut changes) = (seed, vec![]);
+        let mut rings = vec![Keyring::of([public(0)])];
+        for serial in 1..=20 {
+            let by = (chance(&mut state) % 6) as u8;
+            let of = (by + 1 + (chance(&mut state) % 5) as u8) % 6;
+            let verb = if chance(&mut state).is_multiple_of(3) { Verb::Revokes } else { Verb::Endorses };
+            let (offered, mut ring) = (change(by, verb, of, serial), rings.last().unwrap().clone());
+            if ring.take(&offered).is_ok() {
+                rings.push(ring);
+                changes.push(offered);
+            }
+        }
+        (rings, changes)
+    }
+
+    #[test]
+    fn whoever_begins_at_any_point_of_any_history_trusts_what_the_log_does() {
+        let mut revocations = 0;
+        for seed in 0..100 {
+            let (rings, changes) = history(seed);
+            let log = rings.last().unwrap();
+            revocations += log.revoked().len();
+            for (point, ring) in rings.iter().enumerate() {
+                let mut late = Keyring::after(ring.past(), ring.trusted().iter().copied());
+                let refused = changes.iter().filter(|change| late.take(change).is_err()).count();
+                assert_eq!(refused, point, "what was before is stale and the rest is taken: seed {seed}");
+                assert_eq!(late.trusted(), log.trusted(), "seed {seed}, enrolled after {point}");
+                assert_eq!(late.revoked(), log.revoked(), "seed {seed}, enrolled after {point}");
+            }
+        }
+        assert!(revocations > 100, "{revocations}: histories in which something happens");
+    }
+
+    #[test]
+    fn who_begins_late_takes_no_endorsement_whose_revocation_came_from_a_key_that_is_gone() {
+        let history = [endorses(1, 2, 1), endorses(2, 9, 2), revokes(1, 9, 3), revokes(2, 1, 4)];
+        assert_eq!(trusted(&[1], &history), [public(2)]);
+        assert_eq!(trusted(&[2], &history), [public(2), public(9)], "so without a past");
+        let past = KeyringPast { serial: 4, revoked: vec![public(9), public(1)] };
+        let mut ring = Keyring::after(past.clone(), [public(2), public(1)]);
+        assert_eq!((ring.trusted(), ring.past()), (&[public(2)][..], past), "revoked wins");
+        for change in &history {
+            ring.take(change).unwrap_err();
+        }
+        assert_eq!(ring.take(&endorses(2, 9, 5)), Err(KeyRefusal::Revoked(id(9))));
+        assert_eq!(ring.trusted(), [public(2)]);
+    }
+
+    #[test]
+    fn a_past_tells_the_newest_revoked_keys() {
+        let mut ring = Keyring::of([public(0)]);
+        for nr in 0..=REVOKED_TOLD_MAX as u64 {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&nr.to_le_bytes());
+            let of = SecretKey::from_seed(seed).public();
+            ring.take(&KeyChange::sign(&key(0), Verb::Revokes, of, nr + 1).unwrap()).unwrap();
+        }
+        assert_eq!(ring.past().revoked, ring.revoked()[1..]);
+        assert!(
+            serde_json::to_vec(&ring.past()).unwrap().len() < 32 * 1024,
+            "half of what an answer may have"
+        );
     }
 
     #[test]

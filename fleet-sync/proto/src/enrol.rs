@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 
 use artifact::{
     Digest, NodeName,
+    keyring::KeyringPast,
     keys::{Compiler, PublicKey, Release},
     names::PopName,
 };
@@ -102,6 +103,9 @@ pub struct EnrolAnswer {
     pub release_keys: Vec<PublicKey<Release>>,
     /// Keys that may sign artifacts.
     pub compiler_keys: Vec<PublicKey<Compiler>>,
+    /// What came before those keys were these. Empty from an origin of before there was such a thing.
+    #[serde(default)]
+    pub compiler_keys_past: KeyringPast,
     /// The fleet's secrets key, base64. Secret.
     pub secrets_key: String,
 }
@@ -130,6 +134,15 @@ pub struct Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As an origin of an earlier release answers, and as a node of one reads: it passes over what it does not know.
+    #[test]
+    fn an_answer_without_the_past_of_its_keys_is_read() {
+        let answer = r#"{"node":"fra1-0000","pop":"fra1","certificate_pem":"","ca_pem":"","release_keys":[],
+            "compiler_keys":[],"secrets_key":"","of_a_later_release":{}}"#;
+        let answer: EnrolAnswer = serde_json::from_str(answer).unwrap();
+        assert_eq!(answer.compiler_keys_past, KeyringPast::default());
+    }
 
     #[test]
     fn a_token_is_read_back_and_never_printed_by_debug() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use artifact::{
     NodeName,
+    keyring::{Keyring, KeyringPast},
     keys::{Compiler, PublicKey, Release, Trusted},
     names::PopName,
     record::UnixMs,
@@ -27,6 +28,9 @@ pub(crate) struct Identity {
     pub release_keys: Vec<PublicKey<Release>>,
     /// Those of then. See `trust`.
     pub compiler_keys: Vec<PublicKey<Compiler>>,
+    /// What came before. Empty when origin or node were of an earlier release then.
+    #[serde(default)]
+    pub compiler_keys_past: KeyringPast,
     pub secrets_key: String,
 }
 
@@ -75,8 +79,16 @@ impl Life {
 impl Identity {
     /// Puts together what enrolment answered, checking every part before it is kept.
     pub(crate) fn new(answer: EnrolAnswer, key_pem: String) -> Result<Identity, String> {
-        let EnrolAnswer { node, pop, certificate_pem, ca_pem, release_keys, compiler_keys, secrets_key } =
-            answer;
+        let EnrolAnswer {
+            node,
+            pop,
+            certificate_pem,
+            ca_pem,
+            release_keys,
+            compiler_keys,
+            compiler_keys_past,
+            secrets_key,
+        } = answer;
         let identity = Identity {
             node,
             pop,
@@ -85,6 +97,7 @@ impl Identity {
             ca_pem,
             release_keys,
             compiler_keys,
+            compiler_keys_past,
             secrets_key,
         };
         identity.check()?;
@@ -136,6 +149,11 @@ impl Identity {
 
     pub(crate) fn release_trust(&self) -> Trusted<Release> {
         Trusted::new(self.release_keys.iter().copied())
+    }
+
+    /// What the log's changes of compiler keys are taken with.
+    pub(crate) fn keyring(&self) -> Keyring {
+        Keyring::after(self.compiler_keys_past.clone(), self.compiler_keys.iter().copied())
     }
 
     /// `None` when the certificate does not read.

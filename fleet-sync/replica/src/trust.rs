@@ -35,8 +35,8 @@ impl Trust {
 
     /// Brings it to what the identity and the log say.
     pub(crate) fn derive(&self, identity: Option<&Identity>, view: &FleetView) {
-        let roots = identity.map(|identity| identity.compiler_keys.clone()).unwrap_or_default();
-        let now = view.compiler_keys.as_seen_from(roots);
+        let start = identity.map(Identity::keyring).unwrap_or_default();
+        let now = view.compiler_keys.as_seen_from(start);
         let mut ring = self.ring.lock();
         if *ring == now {
             return;

@@ -71,6 +71,27 @@ async fn a_node_that_was_away_for_two_rotations_and_one_that_enrols_after_them_t
     other.stop().await;
 }
 
+/// Key 6 leaked and 3, who revoked it, was let go of later: nobody is left whom a late node would believe that revocation.
+#[tokio::test]
+async fn a_node_that_enrols_late_trusts_no_key_that_was_revoked_before() {
+    let control = Control::start().await;
+    for body in [
+        change(3, Verb::Endorses, 4, 1),
+        change(4, Verb::Endorses, 6, 2),
+        change(3, Verb::Revokes, 6, 3),
+        change(4, Verb::Revokes, 3, 4),
+    ] {
+        control.publish(body).await;
+    }
+    let late = Node::enrol(&control, "fra1").await;
+    let running = late.run();
+    let rev = control.publish(change(4, Verb::Endorses, 5, 5)).await;
+    control.converged(rev).await;
+    assert_eq!(trusted(&late), [4, 5]);
+    running.stop().await;
+    assert_eq!(trusted(&late.reopen()), [4, 5], "its identity says so, and nobody else is asked");
+}
+
 /// What a control plane can do that was taken over: it has the log and its key, and tells itself any compiler key.
 #[tokio::test]
 async fn an_origin_without_a_compiler_key_gives_no_node_one_and_takes_none_away() {

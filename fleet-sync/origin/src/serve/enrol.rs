@@ -41,13 +41,15 @@ pub(super) async fn enrol(origin: &Origin, request: Request<Incoming>) -> Result
         origin.ca.certify_node(&node, &csr_pem, now_ms()).map_err(|_| bad_request())?;
     origin.nodes.add(node.clone(), pop.clone());
     tracing::info!(%node, %pop, "a node enrolled");
+    let compiler_keys = origin.view().compiler_keys; // once: keys and past are of one moment
     Ok(json(&EnrolAnswer {
         node,
         pop,
         certificate_pem,
         ca_pem: origin.ca.pem().to_owned(),
         release_keys: vec![origin.release_key()],
-        compiler_keys: origin.view().compiler_keys.ring().trusted().to_vec(),
+        compiler_keys: compiler_keys.ring().trusted().to_vec(),
+        compiler_keys_past: compiler_keys.ring().past(),
         secrets_key: origin.secrets_key.to_text(),
     }))
 }

@@ -32,10 +32,10 @@ impl CompilerKeys {
         &self.changes
     }
 
-    /// The keyring of somebody who trusts these keys by himself. What is signed by none of his is passed over: a node that
-    /// enrolled late was never told the oldest keys, and none tells it what is not its own.
-    pub fn as_seen_from(&self, roots: impl IntoIterator<Item = PublicKey<Compiler>>) -> Keyring {
-        let mut ring = Keyring::of(roots);
+    /// The keyring of somebody who began with this one by himself. What is older, and what none of his keys signed, is passed
+    /// over: a node that enrolled late was given what came of the oldest changes, and none tells it what is not its own.
+    pub fn as_seen_from(&self, start: Keyring) -> Keyring {
+        let mut ring = start;
         for change in self.changes.iter() {
             let _not_for_us = ring.take(change);
         }
@@ -112,7 +112,7 @@ mod tests {
         let keys = &view.compiler_keys;
         assert_eq!((keys.ring().trusted(), keys.ring().revoked()), (&[public(2)][..], &[public(1)][..]));
         assert_eq!(keys.changes().len(), 2);
-        assert_eq!(keys.as_seen_from([public(1)]).trusted(), [public(2)]);
+        assert_eq!(keys.as_seen_from(Keyring::of([public(1)])).trusted(), [public(2)]);
         assert_eq!(keys.unknown(&[public(1), public(2), public(3), public(3)]), [public(3)]);
     }
 
@@ -151,7 +151,7 @@ mod tests {
         put(&mut view, change(9, Verb::Revokes, 2, 11)).unwrap();
         assert_eq!(view.compiler_keys.ring().trusted(), [public(9), public(8)]);
         for roots in [[public(1)], [public(2)]] {
-            assert_eq!(view.compiler_keys.as_seen_from(roots).trusted(), [public(2)]);
+            assert_eq!(view.compiler_keys.as_seen_from(Keyring::of(roots)).trusted(), [public(2)]);
         }
     }
 

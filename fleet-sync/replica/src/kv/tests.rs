@@ -17,6 +17,7 @@ fn identity() -> Identity {
         pop: "fra1".parse().unwrap(),
         release_keys: vec![],
         compiler_keys: vec![],
+        compiler_keys_past: artifact::keyring::KeyringPast::default(),
         secrets_key: String::new(),
         ca_pem: certified.cert.pem(),
         certificate_pem: certified.cert.pem(),
