@@ -229,20 +229,118 @@ impl Inner {
     }
 
     pub(crate) fn set_identity(&self, identity: Identity) {
-        self.trust.derive(Some(&identity), &self.view.read());
+        // Held to the end: a view that comes meanwhile must derive after this, or its keys would be lost.
+        let shown = self.view.read();
+        self.trust.derive(Some(&identity), &shown);
         *self.identity.write() = Some(identity);
     }
 
     /// Called when its records are durable, and before anything of it is activated.
     pub(crate) fn show_view(&self, view: FleetView) {
-        if view.compiler_keys.changes().len() != self.view.read().compiler_keys.changes().len() {
+        // Keys and view change together: a renewal in between would bring back the keys of the view before.
+        let mut shown = self.view.write();
+        if view.compiler_keys.changes().len() != shown.compiler_keys.changes().len() {
             self.trust.derive(self.identity.read().as_ref(), &view);
         }
         self.status.lock().applied_rev = view.rev;
-        *self.view.write() = view;
+        *shown = view;
     }
 
     pub(crate) fn show_pins(&self, pins: Pins) {
         *self.pinned.write() = pins;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use artifact::{
+        key_change::{KeyChange, Verb},
+        keys::{PublicKey, SecretKey},
+        record::{Body, RawRecord, Record},
+    };
+
+    use super::*;
+
+    fn key(seed: u8) -> SecretKey<Compiler> {
+        SecretKey::from_seed([seed; 32])
+    }
+
+    fn public(seed: u8) -> PublicKey<Compiler> {
+        key(seed).public()
+    }
+
+    fn put(view: &mut FleetView, body: Body) {
+        let rev = view.rev + 1;
+        let record =
+            Record { rev, epoch: 1, time_ms: 0, actor: "t".into(), request: None, critical: false, body };
+        view.apply(&RawRecord::encode(&record).unwrap()).unwrap();
+    }
+
+    /// Views of a log in which key 1 endorses key 2 and revokes it.
+    fn views() -> [FleetView; 3] {
+        let mut view = FleetView::new();
+        put(&mut view, Body::EpochStart { base_rev: 0, compiler_keys: vec![public(1)] });
+        [None, Some(Verb::Endorses), Some(Verb::Revokes)].map(|verb| {
+            if let Some(verb) = verb {
+                let serial = view.rev;
+                let change = KeyChange::sign(&key(1), verb, public(2), serial).unwrap();
+                put(&mut view, Body::KeyChange { change: change.envelope().clone() });
+            }
+            view.clone()
+        })
+    }
+
+    /// Only its keys count here.
+    fn identity() -> Identity {
+        Identity {
+            node: "fra1-0000".parse().unwrap(),
+            pop: "fra1".parse().unwrap(),
+            release_keys: vec![],
+            compiler_keys: vec![public(1)],
+            compiler_keys_past: artifact::keyring::KeyringPast::default(),
+            secrets_key: String::new(),
+            ca_pem: String::new(),
+            certificate_pem: String::new(),
+            key_pem: String::new(),
+        }
+    }
+
+    fn replica(directory: &std::path::Path) -> Replica {
+        Replica::open(ReplicaConfig {
+            control: "127.0.0.1:1".into(),
+            data_dir: directory.to_owned(),
+            join_token: None,
+            targets: vec![],
+            serving: None,
+            software: "test".into(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_renewal_while_keys_change_brings_no_earlier_keys_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let replica = replica(directory.path());
+        let (identity, [_, endorsed, revoked]) = (identity(), views());
+        replica.inner.set_identity(identity.clone());
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    replica.inner.set_identity(identity.clone());
+                }
+            });
+            let mut stale = None;
+            for round in 0..3_000 {
+                for (view, is_trusted) in [(&endorsed, true), (&revoked, false)] {
+                    replica.inner.show_view(view.clone());
+                    if replica.compiler_keys().load().contains(&public(2)) != is_trusted {
+                        stale = stale.or(Some(round));
+                    }
+                }
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(stale, None, "the round in which the keys were not those of the view");
+        });
     }
 }
