@@ -40,6 +40,14 @@ fn the_compilers_key_is_changed_under_load_and_what_the_old_one_signed_is_not_lo
     let second = key_of(&fleet);
     assert_eq!(trusted(&fleet), [(second.clone(), true), (first.clone(), false)]);
 
+    let new_key = in_compiler(&fleet, "compiler.pub");
+    for (app, _) in APPS {
+        let said = fleet.skerry(&["verify", app, "--key", &new_key, "--json"]).ok().json();
+        let artifacts = said["artifacts"].as_array().expect("a list");
+        let replaced = artifacts.iter().filter(|artifact| artifact["replaced"] == true);
+        assert_eq!(replaced.count() * 2, artifacts.len(), "each is there twice, by both keys: {said}");
+    }
+
     // Nothing that the old key says counts, and its key file brings nothing back.
     let late = fleet.scratch().join("late.endorsed");
     let sign = ["key", "endorse", &in_compiler(&fleet, "compiler.pub"), "--data-dir"];

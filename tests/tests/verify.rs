@@ -29,6 +29,7 @@ fn what_a_node_has_mapped_is_what_was_uploaded_compiled_and_signed() {
     fleet
         .skerry(&["verify", "shop", "--wasm", &other])
         .failed_with(3, &format!("{other} is another program: its sha-256 is"));
+    fleet.skerry(&["verify", "shop", "--wasm", &other]).failed_with(3, "or it was prepared at its deploy");
     let strange = fleet.scratch().join("strange.pub");
     fs::write(&strange, SecretKey::<Compiler>::from_seed([7; 32]).public().to_text()).unwrap();
     fleet

@@ -120,6 +120,9 @@ pub struct RunningArtifact {
     pub profile: String,
     pub fingerprint: String,
     pub blob: String,
+    /// Later code for the same machines is there. A control plane of an older release does not say.
+    #[serde(default)]
+    pub replaced: bool,
     /// What its compiler signed; None: the blob is gone or damaged.
     pub statement: Option<Envelope>,
 }

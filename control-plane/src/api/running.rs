@@ -59,9 +59,11 @@ pub async fn get_running(
 
 async fn artifacts(plane: &Plane, active: &VersionState) -> Result<Vec<RunningArtifact>, ApiError> {
     let mut found = Vec::with_capacity(active.artifacts.len());
-    for ArtifactRef { target, profile, fingerprint, blob, blob_bytes } in active.artifacts.iter().cloned() {
+    for artifact in &active.artifacts {
+        let replaced = active.latest(artifact) != Some(artifact);
+        let ArtifactRef { target, profile, fingerprint, blob, blob_bytes } = artifact.clone();
         let statement = plane.fleet.statement(blob).await.map_err(|error| ApiError::internal(&error))?;
-        found.push(RunningArtifact { target, profile, fingerprint, blob, blob_bytes, statement });
+        found.push(RunningArtifact { target, profile, fingerprint, blob, blob_bytes, replaced, statement });
     }
     Ok(found)
 }

@@ -292,6 +292,9 @@ pub struct RunningArtifact {
     pub blob: Digest,
     /// The blob's size.
     pub blob_bytes: u64,
+    /// Is there later code for the same machines and engine? Nodes that cannot load that go on with this.
+    #[serde(default)]
+    pub replaced: bool,
     /// The compiler's signed statement at its head, a DSSE envelope; null when the blob is gone or damaged. Its signature is
     /// for the reader to check.
     #[schema(value_type = Option<Object>)]

@@ -48,6 +48,17 @@ pub struct Program {
 pub struct Local {
     pub file: String,
     pub digest: Digest,
+    pub prepared: Prepared,
+}
+
+/// Does the manifest have the compiler prepare the program? Then what was uploaded is not what became the version's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prepared {
+    Yes,
+    No,
+    /// The app's manifest is not at hand.
+    Unknown,
 }
 
 /// Native code for one target.
@@ -67,6 +78,15 @@ pub struct Artifact {
     /// Ids of the keys that its signatures name.
     pub signers: Vec<String>,
     pub standing: Standing,
+    /// Later code for the same machines is there: how this stands counts only where a node still has it mapped.
+    pub replaced: bool,
+}
+
+impl Artifact {
+    /// Is its statement good, as far as that was to be checked?
+    fn is_vouched(&self) -> bool {
+        matches!(self.standing, Standing::Verified | Standing::Unchecked)
+    }
 }
 
 /// What can be said of an artifact's statement.
@@ -103,8 +123,10 @@ pub struct Node {
 pub enum State {
     /// The version, by code that was stated.
     Ok,
-    /// The version, and no code of it is in memory: it is loaded when it is asked for.
+    /// The version by its name, and no code of it is in memory: whether it loads is seen when it is asked for.
     NotLoaded,
+    /// The version, by code that later code replaced.
+    OldCode,
     /// The version by its name, by code that no good statement is about.
     OtherCode,
     /// Another version, since it refused this one.
@@ -122,7 +144,8 @@ impl State {
     pub fn words(self) -> &'static str {
         match self {
             State::Ok => "ok",
-            State::NotLoaded => "ok, not in memory",
+            State::NotLoaded => "not loaded yet",
+            State::OldCode => "old code",
             State::OtherCode => "OTHER CODE",
             State::Failed => "FAILED",
             State::Old => "old",
@@ -135,7 +158,9 @@ impl State {
 impl Report {
     /// Holds everything against everything.
     pub fn of(running: Running, local: Option<Local>, trusted: Option<&Trusted<Compiler>>) -> Report {
-        let has_program = running.wasm_bytes > 0;
+        // Native code is of a program, whatever is said about its size.
+        let has_program = running.wasm_bytes > 0 || !running.artifacts.is_empty();
+        let without_program = local.clone().filter(|_| !has_program);
         let mut report = Report {
             app: running.app,
             version: running.version,
@@ -149,8 +174,15 @@ impl Report {
             unseen: Vec::new(),
         };
         report.hold_local();
-        for artifact in running.artifacts {
-            report.add_artifact(artifact, running.wasm, running.lane, trusted);
+        if let Some(Local { file, .. }) = without_program {
+            report.problems.push(format!("{file} does not run: the version has no program"));
+        }
+        let replaced = replaced(&running.artifacts);
+        for (artifact, replaced) in running.artifacts.into_iter().zip(replaced) {
+            report.add_artifact(artifact, replaced, running.wasm, running.lane, trusted);
+        }
+        if has_program && !report.has_good_statement() {
+            report.unseen.push("no good statement says what native code the program became".into());
         }
         for node in running.nodes {
             report.add_node(node);
@@ -163,22 +195,37 @@ impl Report {
 
     fn hold_local(&mut self) {
         let Some(Program { wasm, local: Some(local), .. }) = &self.program else { return };
-        if local.digest != *wasm {
-            let Local { file, digest } = local;
-            self.problems
-                .push(format!("{file} is another program: its sha-256 is {digest}, {wasm} was uploaded"));
+        let Local { file, digest, prepared } = local;
+        if digest == wasm {
+            return;
         }
+        let differs =
+            format!("{file} is another program: its sha-256 is {digest}, that of the version's is {wasm}");
+        match prepared {
+            Prepared::No => self.problems.push(differs),
+            Prepared::Unknown => self.problems.push(format!("{differs}; or it was prepared at its deploy")),
+            Prepared::Yes => self.unseen.push(format!(
+                "{file} cannot be compared: the compiler prepared the program at its deploy, as the manifest's [prepare] says"
+            )),
+        }
+    }
+
+    /// Of the code that is to run; what was replaced is none of it.
+    fn has_good_statement(&self) -> bool {
+        self.artifacts.iter().any(|artifact| !artifact.replaced && artifact.is_vouched())
     }
 
     fn add_artifact(
         &mut self,
         found: RunningArtifact,
+        replaced: bool,
         wasm: Digest,
         lane: Lane,
         trusted: Option<&Trusted<Compiler>>,
     ) {
         let stated = found.statement.as_ref().map(|envelope| opened(envelope, trusted));
         let wrong = match &stated {
+            None if replaced => None,
             None => {
                 let why = "the control plane has no statement: its blob is gone or damaged".to_owned();
                 self.unseen.push(format!("the code for {}: {why}", found.target));
@@ -193,11 +240,13 @@ impl Report {
             (Some(_), None) if trusted.is_some() => Standing::Verified,
             (Some(_), None) => Standing::Unchecked,
         };
-        if let Some(why) = wrong {
+        if let Some(why) = wrong.filter(|_| !replaced) {
             self.problems.push(format!("the code for {}: {why}", found.target));
         }
         let signers = found.statement.iter().flat_map(Envelope::key_ids).map(|id| id.to_string());
-        let stated = stated.and_then(Result::ok);
+        // What a node still has of it is to be known again, whoever signed it.
+        let unchecked = || found.statement.as_ref().filter(|_| replaced).map(Statement::unchecked)?.ok();
+        let stated = stated.and_then(Result::ok).or_else(unchecked);
         self.artifacts.push(Artifact {
             signers: signers.collect(),
             code: stated.as_ref().map(|stated| stated.artifact),
@@ -208,46 +257,71 @@ impl Report {
             fingerprint: found.fingerprint,
             blob: found.blob,
             standing,
+            replaced,
         });
     }
 
     fn add_node(&mut self, found: RunningNode) {
-        let of_code = |code: &Digest| {
-            let is_it =
-                |artifact: &&Artifact| artifact.code == Some(*code) && artifact.standing != Standing::Wrong;
-            self.artifacts.iter().rev().find(is_it).map(|artifact| artifact.target.clone())
+        // A compiler with another key makes the same code: the latest comes first.
+        let of_code = |code: Digest| {
+            let those = |replaced: bool| {
+                self.artifacts
+                    .iter()
+                    .rev()
+                    .filter(move |artifact| artifact.code == Some(code) && artifact.replaced == replaced)
+            };
+            those(false).filter(|artifact| artifact.is_vouched()).chain(those(true)).next()
         };
-        let target = found.code.as_ref().and_then(of_code);
+        let mapped = found.code.and_then(of_code);
+        let target = mapped.map(|artifact| artifact.target.clone());
         let state = match &found {
             RunningNode { connected: false, .. } => State::NotConnected,
             RunningNode { failed: Some(_), .. } => State::Failed,
             RunningNode { answered: false, .. } => State::Silent,
             RunningNode { is_active: false, .. } => State::Old,
             RunningNode { code: Some(_), .. } if target.is_none() => State::OtherCode,
+            RunningNode { code: Some(_), .. } if mapped.is_some_and(|artifact| artifact.replaced) => {
+                State::OldCode
+            }
             RunningNode { code: None, .. } if self.program.is_some() => State::NotLoaded,
             _ => State::Ok,
         };
+        let is_vouched = match state {
+            State::OldCode => mapped.is_some_and(Artifact::is_vouched),
+            _ => self.has_good_statement(),
+        };
         let RunningNode { node, pop, version, code, failed, .. } = found;
-        let (problem, unseen) = sentence(state, version, code, failed);
+        let (problem, unseen) = sentence(state, version, code, failed, is_vouched);
         let named = |said: String| format!("{node} ({pop}) {said}");
         self.problems.extend(problem.map(named));
         self.unseen.extend(unseen.map(named));
         // The code of another version is none of this one's, whatever it equals.
-        let target = target.filter(|_| state == State::Ok);
+        let target = target.filter(|_| matches!(state, State::Ok | State::OldCode));
         self.nodes.push(Node { node, pop, state, version, code, target });
     }
 }
 
-/// What does not match, or could not be seen, of a node.
+/// What does not match, or could not be seen, of a node. `is_vouched`: there is a good statement about what it has, or would load.
 fn sentence(
     state: State,
     version: Option<u64>,
     code: Option<Digest>,
     failed: Option<NodeFailed>,
+    is_vouched: bool,
 ) -> (Option<String>, Option<String>) {
     let serves = version.map_or_else(|| "nothing of the app".to_owned(), |version| format!("v{version}"));
     match state {
-        State::Ok | State::NotLoaded => (None, None),
+        State::Ok => (None, None),
+        State::NotLoaded if is_vouched => (None, None),
+        State::NotLoaded => {
+            (None, Some("has loaded nothing, and no good statement says what it would load".into()))
+        }
+        State::OldCode if is_vouched => {
+            (None, Some("has code mapped that was replaced; it may not be able to load the latest".into()))
+        }
+        State::OldCode => {
+            (Some("has code mapped that was replaced, and its statement is not a good one".into()), None)
+        }
         State::OtherCode => {
             let code = code.map(|code| code.to_string()).unwrap_or_default();
             (Some(format!("has code mapped that no statement vouches for: {code}")), None)
@@ -263,6 +337,16 @@ fn sentence(
         }
         State::NotConnected => (None, Some("is not connected".into())),
     }
+}
+
+/// Which of them were replaced. It is believed only where that which replaced it is there too: the word alone would excuse
+/// any statement.
+fn replaced(artifacts: &[RunningArtifact]) -> Vec<bool> {
+    let like = |one: &RunningArtifact, other: &RunningArtifact| {
+        (&one.target, &one.profile, &one.fingerprint) == (&other.target, &other.profile, &other.fingerprint)
+    };
+    let has_later = |old: &RunningArtifact| artifacts.iter().any(|other| !other.replaced && like(other, old));
+    artifacts.iter().map(|artifact| artifact.replaced && has_later(artifact)).collect()
 }
 
 fn opened(envelope: &Envelope, trusted: Option<&Trusted<Compiler>>) -> Result<Statement, VerifyError> {
@@ -323,12 +407,18 @@ mod tests {
         }
     }
 
+    /// A node that has the version and was not asked for it yet.
+    fn idle() -> RunningNode {
+        RunningNode { code: None, ..node() }
+    }
+
     fn running(statement: &Statement, seed: u8, node: RunningNode) -> Running {
         let artifact = RunningArtifact {
             target: "x86_64-v3".into(),
             profile: "serve".into(),
             fingerprint: Digest::of(b"engine").to_string(),
             blob: Digest::of(b"blob").to_string(),
+            replaced: false,
             statement: Some(statement.sign(&key(seed))),
         };
         Running {
@@ -348,7 +438,7 @@ mod tests {
     }
 
     fn local(bytes: &[u8]) -> Local {
-        Local { file: "shop.wasm".into(), digest: Digest::of(bytes) }
+        Local { file: "shop.wasm".into(), digest: Digest::of(bytes), prepared: Prepared::No }
     }
 
     #[test]
@@ -426,7 +516,74 @@ mod tests {
             ..running(&statement(), 1, node())
         };
         let report = checked(files);
-        assert!(report.program.is_none() && report.problems.is_empty());
+        assert!(report.program.is_none() && report.problems.is_empty() && report.unseen.is_empty());
         assert_eq!(report.nodes[0].state, State::Ok);
+    }
+
+    #[test]
+    fn a_local_program_is_not_what_runs_where_there_is_none() {
+        let files = Running { wasm_bytes: 0, artifacts: vec![], ..running(&statement(), 1, idle()) };
+        let report = Report::of(files, Some(local(b"wasm")), None);
+        assert_eq!(report.problems, ["shop.wasm does not run: the version has no program"]);
+        // A size that is not true makes no program go away.
+        let sized = Running { wasm_bytes: 0, ..running(&statement(), 1, node()) };
+        let report = Report::of(sized, Some(local(b"other")), None);
+        assert!(report.problems[0].starts_with("shop.wasm is another program"), "{report:?}");
+    }
+
+    #[test]
+    fn a_program_without_a_good_statement_was_not_seen() {
+        let nothing = checked(Running { artifacts: vec![], ..running(&statement(), 1, idle()) });
+        assert_eq!((nothing.problems.len(), nothing.nodes[0].state), (0, State::NotLoaded));
+        let [program, node] = &nothing.unseen[..] else { panic!("{nothing:?}") };
+        assert_eq!(program, "no good statement says what native code the program became");
+        assert!(node.contains("fra1-1 (fra1) has loaded nothing"), "{node}");
+    }
+
+    #[test]
+    fn replaced_code_is_no_problem_until_a_node_has_it() {
+        // After a rotation: the same code by both keys, or other code by the old one, which is trusted no more.
+        let rotated = |old: &Statement, seed: u8, node: RunningNode| {
+            let mut both = running(old, seed, node.clone());
+            both.artifacts[0].replaced = true;
+            both.artifacts.extend(running(&statement(), 1, node).artifacts);
+            checked(both)
+        };
+        let before = Statement { artifact: Digest::of(b"before"), ..statement() };
+        let has_before = || RunningNode { code: Some(before.artifact), ..node() };
+        for (old, seed, node, state, problems, unseen) in [
+            (&statement(), 2, node(), State::Ok, 0, 0),
+            (&before, 2, node(), State::Ok, 0, 0),
+            (&before, 2, idle(), State::NotLoaded, 0, 0),
+            (&before, 1, has_before(), State::OldCode, 0, 1),
+            (&before, 2, has_before(), State::OldCode, 1, 0),
+        ] {
+            let report = rotated(old, seed, node);
+            let found = (report.nodes[0].state, report.problems.len(), report.unseen.len());
+            assert_eq!(found, (state, problems, unseen), "{report:?}");
+            assert!(report.artifacts[0].replaced && !report.artifacts[1].replaced);
+        }
+        let mut alone = running(&statement(), 2, idle());
+        alone.artifacts[0].replaced = true;
+        assert_eq!(checked(alone).problems.len(), 1, "nothing is there that replaced it");
+    }
+
+    #[test]
+    fn a_program_that_was_prepared_is_not_held_against_its_file() {
+        let against = |bytes: &[u8], prepared: Prepared| {
+            let local = Local { prepared, ..local(bytes) };
+            let report = Report::of(running(&statement(), 1, node()), Some(local), None);
+            (report.problems, report.unseen)
+        };
+        let (problems, unseen) = against(b"other", Prepared::Yes);
+        assert!(problems.is_empty() && unseen[0].contains("the compiler prepared the program"), "{unseen:?}");
+        let (problems, unseen) = against(b"other", Prepared::Unknown);
+        assert!(
+            unseen.is_empty() && problems[0].ends_with("or it was prepared at its deploy"),
+            "{problems:?}"
+        );
+        for prepared in [Prepared::Yes, Prepared::Unknown] {
+            assert_eq!(against(b"wasm", prepared), (vec![], vec![]));
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! `skerry verify` for people.
 
-use super::check::{Artifact, Node, Program, Report, Standing};
+use artifact::visible::for_people;
+
+use super::check::{Artifact, Node, Prepared, Program, Report, Standing};
 use crate::{build::size, output::table};
 
 /// Digits of a digest that tell it from others at sight; all of them are in the JSON form.
@@ -8,7 +10,8 @@ const DIGITS: usize = 12;
 
 /// Version and program, then the artifacts, then the nodes.
 pub fn of(report: &Report) -> String {
-    let mut text = format!("{} v{} (rev {}), {}", report.app, report.version, report.rev, report.lane);
+    let mut text =
+        format!("{} v{} (rev {}), {}", for_people(&report.app), report.version, report.rev, report.lane);
     match &report.program {
         Some(program) => text.push_str(&of_program(program)),
         None => text.push_str("\n  static files alone"),
@@ -30,16 +33,19 @@ pub fn of(report: &Report) -> String {
 fn of_program(program: &Program) -> String {
     let Program { wasm, bytes, local } = program;
     let uploaded = format!("\n  program {wasm}, {}", size(*bytes));
-    match local {
-        Some(local) if local.digest == *wasm => format!("{uploaded}\n  {} is the same program", local.file),
-        Some(local) => format!("{uploaded}\n  {} is ANOTHER program", local.file),
-        None => uploaded,
-    }
+    let Some(local) = local else { return uploaded };
+    let said = match local.prepared {
+        _ if local.digest == *wasm => "is the same program",
+        Prepared::Yes => "cannot be compared: the program was prepared at its deploy",
+        Prepared::No | Prepared::Unknown => "is ANOTHER program",
+    };
+    format!("{uploaded}\n  {} {said}", for_people(&local.file))
 }
 
 fn of_artifact(artifact: &Artifact) -> Vec<String> {
     let signers: Vec<String> = artifact.signers.iter().map(|id| short(id)).collect();
     let standing = match artifact.standing {
+        _ if artifact.replaced => "replaced",
         Standing::Verified => "verified",
         Standing::Unchecked => "not checked",
         Standing::Wrong => "WRONG",
@@ -69,6 +75,8 @@ fn of_node(node: &Node) -> Vec<String> {
 
 fn rows(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|&word| word.to_owned()).collect();
+    // Names, targets and the compiler's word are what others wrote.
+    let rows = rows.map(|row| row.iter().map(|cell| for_people(cell).into_owned()).collect());
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
