@@ -46,6 +46,13 @@ fn an_app_that_asks_to_be_initialised_is_so_once_for_all_requests() {
     assert_ne!(made["prepared"], made["wasm"], "the program that runs is another");
     assert_eq!([answer(), answer()], ["11", "11"]);
 
+    // What runs is not what lies in the folder, and its manifest says why.
+    let file = folder.join("app.wasm").display().to_string();
+    fleet.skerry(&["verify", "warm", "--wasm", &file]).failed_with(3, "or it was prepared at its deploy");
+    project(fleet.scratch(), warm);
+    fleet.skerry(&["verify"]).failed_with(5, "app.wasm cannot be compared: the compiler prepared");
+    fs::remove_file(fleet.scratch().join("skerry.toml")).unwrap();
+
     // The same again is the same program, of which nothing is compiled anew, also when only configuration changes.
     let again = deploy(&format!("{warm}[config]\ngreeting = \"hi\"\n")).ok().json();
     assert_eq!((&again["prepared"], &again["compile_ms"]), (&made["prepared"], &0.into()));
