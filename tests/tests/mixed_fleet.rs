@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    slice::from_ref,
 };
 
 use serde_json::Value;
@@ -22,7 +23,7 @@ fn nodes_of_two_levels_run_code_of_their_own_and_answer_alike() {
     let said = wait_for("the other node to say what it runs", 30, || {
         Some(targets(&fleet, of_pop("ams1")?)).filter(|targets| !targets.is_empty())
     });
-    assert_eq!(said, [lowest.clone()]);
+    assert_eq!(said, from_ref(lowest));
 
     fleet.deploy("wasi-hello");
     for node in [fleet.http(), other.http()] {
@@ -30,8 +31,8 @@ fn nodes_of_two_levels_run_code_of_their_own_and_answer_alike() {
         let answer = Raw::plain(node).exchange(request);
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Hello from wasi:http!"), "{answer}");
     }
-    assert_eq!(levels_on_disk(&fleet.data_of(Process::Node)), [best.clone()]);
-    assert_eq!(levels_on_disk(other.data()), [lowest.clone()]);
+    assert_eq!(levels_on_disk(&fleet.data_of(Process::Node)), from_ref(best));
+    assert_eq!(levels_on_disk(other.data()), from_ref(lowest));
 }
 
 fn nodes(fleet: &Fleet) -> Vec<Value> {

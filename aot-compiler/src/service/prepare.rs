@@ -20,7 +20,7 @@ pub(super) async fn prepare(State(shared): State<Arc<Shared>>, request: Request)
     let (head, body) = request.into_parts();
     let tenant = label(&head.headers, TENANT_HEADER, LABEL_BYTES_MAX);
     let started = Instant::now();
-    match shared.prepare(&head.headers, body, &tenant).await {
+    match shared.prepare(&head.headers, body, tenant).await {
         Ok(wasm) => {
             tracing::info!(tenant, bytes = wasm.len(), ms = started.elapsed().as_millis() as u64, "prepared");
             respond::program(wasm)

@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(say(&[good.clone(), bad.clone(), late.clone(), full.clone()], &["fra1-2"]), Ok(()));
         let away = NodeAnswer { connected: false, ..bad.clone() };
         assert_eq!(say(&[good, away], &[]), Ok(()));
-        assert_eq!(say(&[bad.clone()], &["fra1-2"]), Ok(()), "it got no worse");
+        assert_eq!(say(std::slice::from_ref(&bad), &["fra1-2"]), Ok(()), "it got no worse");
         let said = say(&[late, bad, full], &["fra1-2"]);
         assert!(
             matches!(&said, Err(Unconfirmed::NotTaken(why)) if why.contains("none of 2") && why.contains("NO_SPACE")),
