@@ -117,8 +117,6 @@ struct CapArgs {
     cpu_s: u64,
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    #[arg(long)]
-    pack_bytes: Option<u64>,
 }
 
 #[derive(Debug, Args)]

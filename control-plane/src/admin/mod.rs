@@ -160,7 +160,6 @@ impl Admin {
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         connection.execute_batch(TABLES).map_err(fail)?;
-        compiled::know_caches(&connection).map_err(fail)?;
         let found: Option<i64> = connection
             .query_row("SELECT max(version) FROM admin_schema", [], |row| row.get(0))
             .map_err(fail)?;
@@ -169,8 +168,11 @@ impl Admin {
                 connection.execute("INSERT INTO admin_schema VALUES (?1)", [SCHEMA]).map_err(fail)?;
             }
             Some(version) if version > SCHEMA => return Err(AdminError::Newer(version)),
-            Some(_) => add_column(&connection, "recompile_versions", "excused").map_err(fail)?,
+            Some(_) => {}
         }
+        // Only of what this release knows.
+        compiled::know_caches(&connection).map_err(fail)?;
+        add_column(&connection, "recompile_versions", "excused").map_err(fail)?;
         Ok(Admin { connection: Arc::new(Mutex::new(connection)) })
     }
 

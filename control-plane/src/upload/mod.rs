@@ -225,8 +225,8 @@ struct Program {
 impl Program {
     /// That of an app of static files: no bytes, and no code.
     fn none() -> Program {
-        let (artifacts, advice, epoch) = Default::default();
-        let native = Native { lane: Lane::Wasi, artifacts, compiled: 0, advice, epoch };
+        let (artifacts, advice, epoch, cache) = Default::default();
+        let native = Native { lane: Lane::Wasi, artifacts, compiled: 0, advice, epoch, cache };
         Program { wasm: Digest::of(b""), wasm_bytes: 0, native }
     }
 }
@@ -283,7 +283,7 @@ async fn publish(
     let _turn = plane.version_turn(&wish.id).await;
     let native = match wish.wasm {
         // All was compiled anew while files were kept or other versions were published, and may be done by now.
-        Some(_) if !is_current_still(plane, &wish.id.tenant, program.wasm, &program.native).await? => {
+        Some(_) if !is_current_still(plane, &wish.id, program.wasm, &program.native).await? => {
             compile_for(plane, &wish.id, program.wasm).await?
         }
         _ => program.native.clone(),

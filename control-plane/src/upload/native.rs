@@ -32,6 +32,8 @@ pub struct Native {
     pub advice: Vec<Advice>,
     /// As of when.
     pub epoch: Epoch,
+    /// The label of what it may share functions with.
+    pub cache: Option<String>,
 }
 
 /// How often a program is compiled again because code was forgotten while it was compiled. After that the request that made
@@ -42,8 +44,17 @@ const ROUNDS_MAX: u32 = 3;
 /// those before them. None of it was forgotten meanwhile, but for programs whose owner has them compiled anew all the time: it is
 /// of the compiler that is there since that was asked for.
 pub async fn compile_for(plane: &Plane, id: &AppId, wasm: Digest) -> Result<Native, DeployError> {
-    let cache = plane.admin.cache_label(id.clone()).await?;
-    compile(plane, Asker { tenant: &id.tenant, cache: Some(&cache) }, wasm).await
+    let mut round = 1;
+    loop {
+        // Asked for in each round: after a request to recompile nothing of before it is to be found.
+        let cache = plane.admin.cache_label(id.clone()).await?;
+        let asker = Asker { tenant: &id.tenant, cache: Some(&cache) };
+        let native = compile_once(plane, asker, wasm).await?;
+        if round == ROUNDS_MAX || is_current_still(plane, id, wasm, &native).await? {
+            return Ok(native);
+        }
+        round += 1;
+    }
 }
 
 /// The same by nothing but the program.
@@ -52,28 +63,27 @@ pub async fn compile_missing(
     tenant: &TenantName,
     wasm: Digest,
 ) -> Result<Native, DeployError> {
-    compile(plane, Asker { tenant, cache: None }, wasm).await
-}
-
-async fn compile(plane: &Plane, asker: Asker<'_>, wasm: Digest) -> Result<Native, DeployError> {
     let mut round = 1;
     loop {
-        let native = compile_once(plane, asker, wasm).await?;
-        if round == ROUNDS_MAX || is_current_still(plane, asker.tenant, wasm, &native).await? {
+        let native = compile_once(plane, Asker { tenant, cache: None }, wasm).await?;
+        let epoch = native.epoch;
+        if round == ROUNDS_MAX || plane.admin.is_compile_epoch(tenant.clone(), wasm, epoch).await? {
             return Ok(native);
         }
         round += 1;
     }
 }
 
-/// Was nothing of it forgotten since?
+/// Was nothing of it forgotten since, and does the app still share functions with what it was made with?
 pub async fn is_current_still(
     plane: &Plane,
-    tenant: &TenantName,
+    id: &AppId,
     wasm: Digest,
     native: &Native,
 ) -> Result<bool, DeployError> {
-    Ok(plane.admin.is_compile_epoch(tenant.clone(), wasm, native.epoch).await?)
+    let label = plane.admin.cache_label(id.clone()).await?;
+    Ok(native.cache.as_deref() == Some(&label)
+        && plane.admin.is_compile_epoch(id.tenant.clone(), wasm, native.epoch).await?)
 }
 
 async fn compile_once(plane: &Plane, asker: Asker<'_>, wasm: Digest) -> Result<Native, DeployError> {
@@ -111,7 +121,8 @@ async fn compile_once(plane: &Plane, asker: Asker<'_>, wasm: Digest) -> Result<N
     let lane = one_lane(&done)?;
     let artifacts = done.into_iter().map(|compiled| compiled.artifact).collect();
     let advice = plane.admin.advice(tenant.clone(), wasm).await?;
-    Ok(Native { lane, artifacts, compiled, advice, epoch })
+    let cache = asker.cache.map(str::to_owned);
+    Ok(Native { lane, artifacts, compiled, advice, epoch, cache })
 }
 
 /// The bytes of an uploaded program.

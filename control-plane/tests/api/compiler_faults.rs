@@ -44,6 +44,8 @@ pub enum Behaviour {
     IsBusyFor(usize),
     /// Takes its time, and refuses more calls at once than this.
     TakesAtOnce(usize),
+    /// Is sound after a second.
+    TakesItsTime,
 }
 
 pub struct StandIn {
@@ -114,6 +116,9 @@ async fn compile(State(stand_in): State<Arc<StandIn>>, headers: HeaderMap, wasm:
     let is_shared = !cache.is_empty() && stand_in.caches.lock().contains(&cache);
     stand_in.caches.lock().push(cache);
     let behaviour = *stand_in.behaviour.lock();
+    if behaviour == Behaviour::TakesItsTime {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     if let Behaviour::Refuses(code) = behaviour {
         let status = match code {
             RefusalCode::Busy => StatusCode::SERVICE_UNAVAILABLE,

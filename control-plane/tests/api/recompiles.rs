@@ -168,6 +168,32 @@ async fn a_compiler_that_is_busy_uses_up_no_tries() {
     assert_eq!(counts(&done), [1, 1, 0, 0, 0], "{done}");
 }
 
+/// Its program is new, so that no epoch tells: only the label of what the app shares functions with.
+#[tokio::test]
+async fn a_deploy_that_a_request_overtakes_is_compiled_without_functions_of_before_the_request() {
+    let (stand_in, url) = StandIn::start().await;
+    let plane = Plane::with_compiler_at(&url, &stand_in.key).await;
+    plane.deploy(&plane.operator, "shop", &program("1"), json!({})).await.ok();
+    stand_in.behave(Behaviour::TakesItsTime);
+    let new = program("2");
+    let overtaken = plane.deploy(&plane.operator, "shop", &new, json!({}));
+    let request = async {
+        let until = Instant::now() + Duration::from_secs(10);
+        while stand_in.caches.lock().len() < 2 {
+            assert!(Instant::now() < until, "the deploy is not being compiled");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        ask(&plane, &plane.operator, json!({ "app": "shop", "reason": "drill" })).await.ok()
+    };
+    let (deployed, taken) = tokio::join!(overtaken, request);
+    deployed.ok();
+    stand_in.behave(Behaviour::Sound);
+    ended(&plane, taken).await;
+    let caches = stand_in.caches.lock().clone();
+    assert_eq!(caches[..2], ["shop/0", "shop/0"]);
+    assert!(caches.contains(&"shop/1".to_owned()), "compiled once more: {caches:?}");
+}
+
 #[tokio::test]
 async fn a_version_that_fails_lets_the_others_pass_and_a_cancelled_request_ends() {
     let (stand_in, url) = StandIn::start().await;
