@@ -19,6 +19,8 @@ use super::{Learned, Pack, PackName, pack::PACK_BYTES_MAX};
 
 /// Packs on the disk at most: each is looked at when one is added.
 pub const PACKS_MAX: usize = 4_096;
+/// The part of them that one tenant may have, so that tiny ones of many apps leave others' alone.
+const TENANT_PART: usize = 8;
 /// How long packs follow from each other before one is begun anew, in seconds: a week. So whatever is in one, it does not stay.
 pub const PACK_AGE_S_MAX: u64 = 7 * 24 * 3600;
 const PACK_EXTENSION: &str = "pack";
@@ -110,7 +112,7 @@ impl Shelf {
 
     /// Removes packs until what stands is within the limits.
     fn make_room(&self, tenant: &Path) {
-        trim(standing(files_of(tenant)), self.limits.tenant_bytes_max, PACKS_MAX);
+        trim(standing(files_of(tenant)), self.limits.tenant_bytes_max, PACKS_MAX / TENANT_PART);
         trim(standing(files(&self.folder)), self.limits.bytes_max, PACKS_MAX);
     }
 
