@@ -26,8 +26,11 @@ pub fn upload(bytes: &[u8]) {
     let is_valid =
         |wasm: &[u8]| Validator::new_with_features(engine::wasm_features()).validate_all(wasm).is_ok();
     if is_valid(bytes) {
-        let prepared = prepare(bytes).expect("what is valid can be prepared");
-        assert!(is_valid(&prepared), "it is not valid any more");
+        // wasmparser lets a component end within a nested one, which is not admitted for want of what a lane asks.
+        match prepare(bytes) {
+            Ok(prepared) => assert!(is_valid(&prepared), "it is not valid any more"),
+            Err(refusal) => assert!(intake::admit(bytes).is_err(), "admitted: {}", refusal.message),
+        }
     }
 }
 
