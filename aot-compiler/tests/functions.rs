@@ -210,26 +210,7 @@ fn random_programs_compile_alike_with_each_others_functions() {
 }
 
 fn random_program(number: u64) -> Option<Vec<u8>> {
-    let mut state = number;
-    let mut byte = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 24) as u8
-    };
-    let bytes: Vec<u8> = (0..4_096).map(|_| byte()).collect();
-    let config = wasm_smith::Config {
-        bulk_memory_enabled: true,
-        gc_enabled: false,
-        exceptions_enabled: false,
-        threads_enabled: false,
-        memory64_enabled: false,
-        max_memory32_bytes: 1 << 24,
-        max_memories: 1,
-        max_tables: 4,
-        min_funcs: 3,
-        ..wasm_smith::Config::default()
-    };
-    let module = wasm_smith::Module::new(config, &mut arbitrary::Unstructured::new(&bytes));
-    let wasm = module.ok()?.to_bytes();
+    let wasm = support::random_module(number, 3)?;
     let is_valid = wasmparser::Validator::new_with_features(engine::wasm_features()).validate_all(&wasm);
     is_valid.is_ok().then_some(wasm)
 }

@@ -13,6 +13,7 @@ use std::{
 use aot_compiler::{intake::admit, prepare::prepare};
 use arbitrary::Unstructured;
 use artifact::{Profile, Target, compile::RefusalCode};
+use support::Bytes;
 use wasm_mutate::WasmMutate;
 use wasmparser::Validator;
 
@@ -21,40 +22,14 @@ const WEDGED: Duration = Duration::from_secs(20);
 /// Each so many is also compiled.
 const COMPILED_EACH: u64 = 25;
 
-/// A repeatable sequence (Numerical Recipes' constants).
-struct Bytes(u64);
-
-impl Bytes {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 24
-    }
-
-    fn some(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
-
 /// A module, or at every fourth number a component.
 fn program(number: u64) -> Option<Vec<u8>> {
-    let bytes = Bytes(number).some(4096);
-    let mut random = Unstructured::new(&bytes);
-    if number % 4 == 3 {
-        return Some(wasm_smith::Component::new(wasm_smith::Config::default(), &mut random).ok()?.to_bytes());
+    if number % 4 != 3 {
+        return support::random_module(number, 1);
     }
-    let config = wasm_smith::Config {
-        bulk_memory_enabled: true,
-        gc_enabled: false,
-        exceptions_enabled: false,
-        threads_enabled: false,
-        memory64_enabled: false,
-        max_memory32_bytes: 1 << 24,
-        max_memories: 1,
-        max_tables: 4,
-        min_funcs: 1,
-        ..wasm_smith::Config::default()
-    };
-    Some(wasm_smith::Module::new(config, &mut random).ok()?.to_bytes())
+    let bytes = Bytes(number).some(4096);
+    let config = wasm_smith::Config::default();
+    Some(wasm_smith::Component::new(config, &mut Unstructured::new(&bytes)).ok()?.to_bytes())
 }
 
 /// The same with another meaning and still valid, if there is a way.

@@ -135,3 +135,37 @@ pub fn bomb(ifs: u32) -> Vec<u8> {
     text.push_str("))");
     wat::parse_str(text).expect("written here")
 }
+
+/// A repeatable sequence (Numerical Recipes' constants).
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 24
+    }
+
+    /// So many bytes.
+    pub fn some(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// A module with features that a program may have; the same for the same number.
+pub fn random_module(number: u64, min_funcs: usize) -> Option<Vec<u8>> {
+    let bytes = Bytes(number).some(4096);
+    let config = wasm_smith::Config {
+        bulk_memory_enabled: true,
+        gc_enabled: false,
+        exceptions_enabled: false,
+        threads_enabled: false,
+        memory64_enabled: false,
+        max_memory32_bytes: 1 << 24,
+        max_memories: 1,
+        max_tables: 4,
+        min_funcs,
+        ..wasm_smith::Config::default()
+    };
+    Some(wasm_smith::Module::new(config, &mut arbitrary::Unstructured::new(&bytes)).ok()?.to_bytes())
+}

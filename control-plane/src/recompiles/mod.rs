@@ -12,7 +12,10 @@
 mod confirm;
 mod turns;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use artifact::{
     AppId,
@@ -40,7 +43,7 @@ const TRIES_MAX: u32 = 5;
 /// have taken its code from a version that was not yet, and after them there is none of these. Once more for what was late.
 const LOOKS_MAX: u32 = 3;
 /// Pause when the store fails, which knows what is to be done.
-const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
+const STORE_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a step came to.
 enum Step {
