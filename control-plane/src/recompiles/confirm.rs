@@ -68,11 +68,9 @@ impl Confirming {
             changes.borrow_and_update();
             let answers = fleet.answers(release);
             let verdict = verdict(&answers, rev, &of.excused);
-            let waits_for = |answer: &&NodeAnswer| is_asked(answer, &of.excused) && answer.applied_rev < rev;
             self.slow
                 .retain(|node| answers.iter().any(|answer| answer.node == *node && answer.applied_rev < rev));
-            let awaited: Vec<&NodeAnswer> =
-                answers.iter().filter(waits_for).filter(|answer| !self.slow.contains(&answer.node)).collect();
+            let awaited = self.awaited(&answers, rev, &of.excused);
             let is_over = Instant::now() >= until;
             if awaited.is_empty() || is_over || matches!(verdict, Err(Unconfirmed::Refused(_))) {
                 self.slow.extend(awaited.into_iter().map(|answer| answer.node.clone()));
@@ -83,6 +81,22 @@ impl Confirming {
             let _ = tokio::time::timeout_at(until.into(), changes.changed()).await;
             tokio::time::sleep(LOOK_PAUSE).await;
         }
+    }
+}
+
+impl Confirming {
+    /// Who has not answered yet and is worth waiting for: those that are not known to be slow, or all where no other is there.
+    fn awaited<'a>(
+        &self,
+        answers: &'a [NodeAnswer],
+        rev: Rev,
+        excused: &BTreeSet<NodeName>,
+    ) -> Vec<&'a NodeAnswer> {
+        let asked: Vec<&NodeAnswer> = answers.iter().filter(|answer| is_asked(answer, excused)).collect();
+        let is_slow = |answer: &NodeAnswer| self.slow.contains(&answer.node);
+        let others = asked.iter().any(|answer| !is_slow(answer));
+        let waits = |answer: &&NodeAnswer| answer.applied_rev < rev && !(others && is_slow(answer));
+        asked.into_iter().filter(waits).collect()
     }
 }
 
@@ -184,6 +198,19 @@ mod tests {
         );
         let names_not_all = NodeAnswer { names_not_all: true, ..node("fra1-5", 9, None) };
         assert!(matches!(say(&[names_not_all], &[]), Err(Unconfirmed::NotTaken(_))), "it may be among those");
+    }
+
+    #[test]
+    fn slow_nodes_are_not_waited_for_unless_there_are_no_others() {
+        let confirming = Confirming { slow: BTreeSet::from(["fra1-1".parse().unwrap()]) };
+        let (slow, quick) = (node("fra1-1", 8, None), node("fra1-2", 8, None));
+        let awaited = |answers: &[NodeAnswer]| -> Vec<String> {
+            let awaited = confirming.awaited(answers, REV, &BTreeSet::new());
+            awaited.into_iter().map(|answer| answer.node.to_string()).collect()
+        };
+        assert_eq!(awaited(&[slow.clone(), quick]), ["fra1-2"]);
+        assert_eq!(awaited(&[slow.clone(), node("fra1-2", 9, None)]), [""; 0]);
+        assert_eq!(awaited(&[slow]), ["fra1-1"], "its word is the only one there is");
     }
 
     #[test]
